@@ -1,0 +1,1 @@
+"""K-means with the elbow, saliency votes, the codebook and the assignment; the only user of FAISS."""

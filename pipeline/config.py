@@ -1,0 +1,240 @@
+"""Settings: typed, checked, from the defaults, a preset, a YAML file and the command line, in that order.
+
+Every threshold of the method lives here with its unit and source; `configs/default.yaml` shows the same
+values to a reader, and a test holds the two together. This module knows nothing of how a setting is used.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import UsageError
+
+Facet = Literal["key", "query", "value", "token"]
+Precision = Literal["float32", "bfloat16", "float16"]
+Device = Literal["auto", "cpu", "cuda"]
+
+Share = Annotated[float, Field(ge=0.0, le=1.0)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class FeatureSettings(_Section):
+    """What the descriptors are (paper sections 3 and 4)."""
+
+    load_size: Annotated[int, Field(ge=8, le=4096)] | None = 224
+    """Short side of the processed picture, pixels; none keeps the source's size."""
+    stride: Count = 4
+    """Distance of neighbouring patches, processed pixels; divides the patch size."""
+    layer: Annotated[int, Field(ge=0)] = 11
+    """Block that the descriptors are read from, counted from 0."""
+    facet: Facet = "key"
+    log_bin: bool = False
+    """Add the context of log-spaced bins to each descriptor (paper section 4, point correspondences)."""
+    precision: Precision = "float32"
+    """Arithmetic of the ViT on CUDA; the CPU computes in float32."""
+
+
+class SaliencySettings(_Section):
+    """What says that something is foreground (paper section 4; the authors' code for the constants)."""
+
+    heads: tuple[int, ...] | None = None
+    """Heads of the last block whose CLS attention is averaged; none: the model's own."""
+    half_size: bool = True
+    """Read it at the native stride from the picture at half size, as the authors' code does."""
+    threshold: Share = 0.065
+    """Mean saliency of a cluster's members in a frame above which the frame votes for the cluster."""
+    votes: Share = 0.75
+    """Share of the frames whose votes make a cluster foreground."""
+
+
+class ClusterSettings(_Section):
+    """The two k-means (paper section 4)."""
+
+    parts: Annotated[int, Field(ge=1, le=255)] = 4
+    frames: Count = 64
+    """Frames of all inputs together that the codebook is fitted on."""
+    sample_interval: Count = 100
+    """Every so-manieth descriptor of a frame joins the fit."""
+    max_clusters: Count = 14
+    elbow: Share = 0.975
+    """The first k whose mean squared distance exceeds this share of the one before is used."""
+    iterations: Count = 300
+    restarts: Count = 10
+
+
+class CrfSettings(_Section):
+    """The fully connected CRF (Krähenbühl and Koltun; constants of the paper's code)."""
+
+    iterations: Annotated[int, Field(ge=0)] = 10
+    """Mean-field iterations; 0 leaves the parts as they were assigned."""
+    gaussian_sxy: Annotated[float, Field(gt=0)] = 3.0
+    """Standard deviation of the smoothness kernel, processed pixels."""
+    gaussian_weight: Annotated[float, Field(ge=0)] = 50.0
+    bilateral_sxy: Annotated[float, Field(gt=0)] = 5.0
+    """Standard deviation of the appearance kernel in space, processed pixels."""
+    bilateral_srgb: Annotated[float, Field(gt=0)] = 13.0
+    """Standard deviation of the appearance kernel in colour, grey levels of 0..255."""
+    bilateral_weight: Annotated[float, Field(ge=0)] = 15.0
+
+
+class InputSettings(_Section):
+    """Which frames of an input are processed."""
+
+    every: Count = 1
+    """Process every so-manieth frame."""
+    start: Annotated[float, Field(ge=0)] | None = None
+    """Seconds from the first frame; none: from the beginning."""
+    end: Annotated[float, Field(gt=0)] | None = None
+    """Seconds from the first frame; none: to the end."""
+    fps: Annotated[float, Field(gt=0, le=1000)] = 25.0
+    """Frame rate of a directory of frames."""
+
+    @model_validator(mode="after")
+    def _start_before_end(self) -> InputSettings:
+        if self.start is not None and self.end is not None and self.start >= self.end:
+            raise ValueError(f"start ({self.start} s) must be before end ({self.end} s)")
+        return self
+
+
+class RenderSettings(_Section):
+    """How the parts are painted."""
+
+    style: Literal["overlay", "parts", "outline", "cutout", "side-by-side"] = "overlay"
+    alpha: Share = 0.6
+    """Opacity of the colours over the picture."""
+    palette: Literal["vivid", "pastel", "davis", "colorblind"] = "vivid"
+    crf: Annotated[int, Field(ge=0, le=51)] = 18
+    """Constant rate factor of the H.264 encoder: 0 is lossless, 18 hardly differs from the source."""
+
+
+class RunSettings(_Section):
+    """How the work is spread over the machine; no label depends on it."""
+
+    device: Device = "auto"
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    batch: Count | None = None
+    """Frames that go through the ViT together; none: as many as fit a memory budget."""
+    queue_depth: Count = 2
+    """Items that wait between two stages at most."""
+
+
+class Settings(_Section):
+    """All settings of a run."""
+
+    model: str = "auto"
+    """A model's name, `auto`, or the path of a local .safetensors or .pth file."""
+    features: FeatureSettings = FeatureSettings()
+    saliency: SaliencySettings = SaliencySettings()
+    cluster: ClusterSettings = ClusterSettings()
+    crf: CrfSettings = CrfSettings()
+    input: InputSettings = InputSettings()
+    render: RenderSettings = RenderSettings()
+    run: RunSettings = RunSettings()
+
+
+Overrides = Mapping[str, Any]
+"""Settings by dotted name (`features.stride`); None means not given."""
+
+
+def load_settings(
+    file: Path | None = None, overrides: Overrides | None = None, preset: Mapping[str, Any] | None = None
+) -> Settings:
+    """Settings from the defaults, a preset, a YAML file and single values; the later beats the earlier.
+
+    Args:
+        file: YAML file with any part of `Settings`.
+        overrides: values by dotted name; those that are None are not given.
+        preset: nested values of a model's own defaults.
+
+    Raises:
+        UsageError: the file can't be read, a key is unknown or a value is out of range.
+    """
+    merged: dict[str, Any] = {}
+    if preset is not None:
+        _merge(merged, preset)
+    if file is not None:
+        _merge(merged, read_yaml(file))
+    for dotted, value in (overrides or {}).items():
+        if value is not None:
+            _merge(merged, _nest(dotted.split("."), value))
+    try:
+        return Settings.model_validate(merged)
+    except ValidationError as error:
+        raise UsageError(_explain(error)) from error
+
+
+def read_yaml(file: Path) -> dict[str, Any]:
+    """The mapping in a YAML file.
+
+    Raises:
+        UsageError: the file can't be read, isn't YAML or isn't a mapping.
+    """
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"config file '{file}' can't be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise UsageError(f"config file '{file}' is not YAML: {' '.join(str(error).split())}") from error
+    if content is None:
+        return {}
+    if not isinstance(content, dict):
+        raise UsageError(
+            f"config file '{file}' holds a {type(content).__name__}, expected a mapping of settings"
+        )
+    return content
+
+
+def preset_file(name: str) -> Path:
+    """The path of a file of `configs/`, in a checkout or an installed package.
+
+    Raises:
+        UsageError: there is no such preset.
+    """
+    package = Path(__file__).resolve().parent
+    for folder in (package / "configs", package.parent / "configs"):
+        file = folder / f"{name}.yaml"
+        if file.is_file():
+            return file
+    raise UsageError(f"there is no preset named '{name}'")
+
+
+def _nest(keys: list[str], value: object) -> dict[str, Any]:
+    return {keys[0]: _nest(keys[1:], value) if len(keys) > 1 else value}
+
+
+def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
+    for key, value in source.items():
+        if isinstance(value, Mapping) and isinstance(target.get(key), dict):
+            _merge(target[key], value)
+        else:
+            target[key] = dict(value) if isinstance(value, Mapping) else value
+
+
+def _explain(error: ValidationError) -> str:
+    first = error.errors(include_url=False)[0]
+    location = [str(part) for part in first["loc"]]
+    name = ".".join(location)
+    if first["type"] == "extra_forbidden":
+        return f"unknown setting '{name}'{_nearest(location)}"
+    message = first["msg"].removeprefix("Value error, ")
+    where = f"setting '{name}': " if name else "settings: "
+    got = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
+    return f"{where}{message}{got}"
+
+
+def _nearest(location: list[str]) -> str:
+    model: Any = Settings
+    for key in location[:-1]:
+        model = model.model_fields[key].annotation
+    close = difflib.get_close_matches(location[-1], list(model.model_fields), n=1, cutoff=0.0)
+    return f"; the nearest known one is '{'.'.join([*location[:-1], *close])}'"

@@ -1,0 +1,49 @@
+"""The tree of errors, each with the exit code that the command line ends with.
+
+    VidpartsError
+    ├── UsageError      2    a setting or an option is wrong
+    ├── InputError      3    an input can't be read, or holds nothing to work on
+    ├── OutputError     4    an output can't be written: it exists, no space, no permission
+    └── ModelError      5    a model or codebook is missing or doesn't fit
+        └── CodebookError
+
+A message is one line that says what was got, what was expected and what to do.
+"""
+
+from typing import ClassVar
+
+EXIT_INTERRUPTED = 130
+
+
+class VidpartsError(Exception):
+    """What a user can cause and mend; anything else that is raised is a fault of this program."""
+
+    exit_code: ClassVar[int] = 1
+
+
+class UsageError(VidpartsError):
+    """A setting or an option is wrong."""
+
+    exit_code = 2
+
+
+class InputError(VidpartsError):
+    """An input can't be read, or holds nothing to work on."""
+
+    exit_code = 3
+
+
+class OutputError(VidpartsError):
+    """An output can't be written: it exists, there is no space, or no permission."""
+
+    exit_code = 4
+
+
+class ModelError(VidpartsError):
+    """A model is missing or doesn't fit."""
+
+    exit_code = 5
+
+
+class CodebookError(ModelError):
+    """A codebook can't be read, or belongs to another model or to other settings."""

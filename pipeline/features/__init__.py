@@ -1,0 +1,1 @@
+"""Dense ViT descriptors and saliency; the only user of timm."""

@@ -1,0 +1,1 @@
+"""Refinement of label maps by a CRF or GrabCut; the only user of pydensecrf."""

@@ -1,0 +1,1 @@
+"""Palettes and the styles that parts are painted in."""

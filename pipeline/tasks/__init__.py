@@ -1,0 +1,1 @@
+"""One file a job: the only place where stages are put in an order."""
