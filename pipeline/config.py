@@ -188,9 +188,7 @@ def read_yaml(file: Path) -> dict[str, Any]:
     if content is None:
         return {}
     if not isinstance(content, dict):
-        raise UsageError(
-            f"config file '{file}' holds a {type(content).__name__}, expected a mapping of settings"
-        )
+        raise UsageError(f"config file '{file}' holds a {type(content).__name__}, expected a mapping of settings")
     return content
 
 

@@ -180,9 +180,7 @@ class Graph:
         """Add a stage that only makes items."""
         return self._add(Node(name, lambda: items, None))
 
-    def stage(
-        self, name: str, after: Node[In], function: Callable[[Iterator[In]], Iterable[Out]]
-    ) -> Node[Out]:
+    def stage(self, name: str, after: Node[In], function: Callable[[Iterator[In]], Iterable[Out]]) -> Node[Out]:
         """Add a stage that turns the items of another into its own."""
         channel = self._connect(after)
         return self._add(Node(name, lambda: function(iter(channel)), channel))

@@ -91,8 +91,7 @@ class FeatureMap:
         if self.saliency is not None:
             _require(
                 self.saliency.shape == self.descriptors.shape[:2],
-                f"FeatureMap.saliency: got {tuple(self.saliency.shape)}, "
-                f"expected {tuple(self.descriptors.shape[:2])}",
+                f"FeatureMap.saliency: got {tuple(self.saliency.shape)}, expected {tuple(self.descriptors.shape[:2])}",
             )
 
     @property

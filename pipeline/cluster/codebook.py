@@ -1,0 +1,174 @@
+"""The codebook: what a fit finds, and what every later frame is assigned by; one safetensors file."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.config import ClusterSettings, FeatureSettings, SaliencySettings
+from pipeline.errors import CodebookError, OutputError
+
+FORMAT = "vidparts-codebook-1"
+
+
+class CodebookOrigin(BaseModel):
+    """What a codebook belongs to, and how it was fitted."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: str = FORMAT
+    model: str
+    """The model's name, or the stem of its file."""
+    fingerprint: str
+    """SHA-256 over the model's parameters."""
+    features: FeatureSettings
+    saliency: SaliencySettings
+    saliency_source: str = "attention"
+    cluster: ClusterSettings
+    seed: int
+    frames: int
+    """Frames that the fit saw."""
+    objectives: tuple[float, ...] = ()
+    """Mean squared distance for k = 1, 2, ... of the elbow."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Codebook:
+    """Both centroid tables, votes and colours (paper section 4).
+
+    Attributes:
+        centroids: float32 [k, channels], clusters of all descriptors.
+        part_centroids: float32 [parts, channels], clusters of the foreground descriptors.
+        votes: int64 [k], frames that found each cluster salient.
+        salient: bool [k], the clusters that are foreground.
+        part_colors: uint8 [parts, 3], RGB of the parts 1..K.
+        origin: the model and the settings it belongs to.
+    """
+
+    centroids: NDArray[np.float32]
+    part_centroids: NDArray[np.float32]
+    votes: NDArray[np.int64]
+    salient: NDArray[np.bool_]
+    part_colors: NDArray[np.uint8]
+    origin: CodebookOrigin
+
+    def __post_init__(self) -> None:
+        """Check that the tables fit together."""
+        k, channels = self._matrix(self.centroids, "centroids")
+        parts, part_channels = self._matrix(self.part_centroids, "part_centroids")
+        expected = {"votes": (k,), "salient": (k,), "part_colors": (parts, 3)}
+        for name, shape in expected.items():
+            if getattr(self, name).shape != shape:
+                raise ValueError(f"{name}: got shape {getattr(self, name).shape}, expected {shape}")
+        if channels != part_channels or not 1 <= parts <= 255 or not k:
+            raise ValueError(f"tables of shape {self.centroids.shape} and {self.part_centroids.shape} don't fit")
+
+    @staticmethod
+    def _matrix(table: NDArray[np.float32], name: str) -> tuple[int, int]:
+        if table.ndim != 2 or not np.isfinite(table).all():
+            raise ValueError(f"{name}: got shape {table.shape}, expected a matrix of finite numbers")
+        return table.shape[0], table.shape[1]
+
+    @property
+    def parts(self) -> int:
+        """Number of parts K; their labels are 1..K."""
+        return len(self.part_centroids)
+
+    @property
+    def background(self) -> NDArray[np.float32]:
+        """The centroids that aren't salient, float32 [n, channels]; empty where everything is salient."""
+        return self.centroids[~self.salient]
+
+
+_DTYPES: Mapping[str, Any] = {
+    "centroids": np.float32,
+    "part_centroids": np.float32,
+    "votes": np.int64,
+    "salient": np.uint8,
+    "part_colors": np.uint8,
+}
+
+
+def save_codebook(codebook: Codebook, file: Path) -> None:
+    """Write a codebook; the file appears whole or not at all.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    from safetensors.numpy import save
+
+    tables = {name: np.ascontiguousarray(getattr(codebook, name), dtype) for name, dtype in _DTYPES.items()}
+    content = save(tables, metadata={"vidparts": codebook.origin.model_dump_json()})
+    partial = file.with_name(f".{file.name}.partial")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with partial.open("wb") as stream:
+            stream.write(content)
+            stream.flush()
+            os.fsync(stream.fileno())
+        partial.replace(file)
+    except OSError as error:
+        raise OutputError(f"codebook '{file}' can't be written: {error.strerror}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+
+
+def load_codebook(file: Path) -> Codebook:
+    """Read a codebook and check it.
+
+    Raises:
+        CodebookError: it is missing, isn't a codebook, or is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    if not file.is_file():
+        raise CodebookError(f"codebook '{file}' doesn't exist; `vidparts fit INPUT... -o FILE` makes one")
+    try:
+        with safe_open(file, framework="numpy") as content:
+            metadata = content.metadata() or {}
+            tables = {name: content.get_tensor(name) for name in _DTYPES}
+        origin = CodebookOrigin.model_validate(json.loads(metadata["vidparts"]))
+        for name, dtype in _DTYPES.items():
+            if tables[name].dtype != dtype:
+                raise ValueError(f"{name} is {tables[name].dtype}, expected {np.dtype(dtype)}")  # noqa: TRY301
+        return Codebook(**{**tables, "salient": tables["salient"].astype(bool)}, origin=origin)
+    except (SafetensorError, OSError, KeyError, ValueError, ValidationError) as error:
+        reason = str(error).splitlines()[0] if str(error) else type(error).__name__
+        raise CodebookError(
+            f"'{file}' is not a codebook that this version reads ({reason}); fit it again with `vidparts fit`"
+        ) from error
+
+
+def require_fit(origin: CodebookOrigin, fingerprint: str, features: FeatureSettings, what: str) -> None:
+    """Refuse a codebook whose descriptors aren't comparable with those of the model and the settings in hand.
+
+    Args:
+        origin: the codebook's.
+        fingerprint: the model's in hand.
+        features: the settings in hand.
+        what: the codebook's name in messages.
+
+    Raises:
+        CodebookError: names each thing that differs, with both values.
+    """
+    differences = []
+    if origin.fingerprint != fingerprint:
+        differences.append(f"model {origin.model} ({origin.fingerprint[:12]}, now {fingerprint[:12]})")
+    for name, value in origin.features:
+        now = getattr(features, name)
+        # The precision of the arithmetic moves descriptors by rounding only: they stay comparable.
+        if value != now and name != "precision":
+            differences.append(f"{name.replace('_', '-')} {value} (now {now})")
+    if differences:
+        raise CodebookError(
+            f"codebook '{what}' was fitted with {', '.join(differences)}; "
+            "give the same model and settings, or fit it again with `vidparts fit`"
+        )
