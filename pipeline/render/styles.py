@@ -1,0 +1,80 @@
+"""The styles that parts are painted in; each turns a picture and its label map into a picture."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]
+Image = NDArray[np.uint8]
+
+OUTLINE_SHARE = 1 / 240
+"""Width of an outline as a share of the picture's short side."""
+CHECKER_PX = 16
+"""Side of the squares that a cut-out lies on, pixels."""
+
+
+def paint(rgb: Image, labels: Image, colors: Image, style: Style = "overlay", alpha: float = 0.6) -> Image:
+    """Paint the parts of one picture.
+
+    Args:
+        rgb: uint8 [height, width, 3].
+        labels: uint8 [height, width]; 0 is the background, 1..K the parts.
+        colors: uint8 [K, 3].
+        style: how to paint.
+        alpha: opacity of the colours, for overlay, outline and side-by-side.
+
+    Returns:
+        uint8 [height, width, 3]; twice as wide for side-by-side.
+    """
+    return _STYLES[style](rgb, labels, colors, alpha)
+
+
+def _overlay(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
+    painted = rgb.copy()
+    inside = labels > 0
+    weight = round(alpha * 256)
+    mixed = rgb[inside].astype(np.uint16) * (256 - weight) + _look_up(labels[inside], colors).astype(np.uint16) * weight
+    painted[inside] = (mixed + 128) >> 8
+    return painted
+
+
+def _parts(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
+    return _look_up(labels, colors)
+
+
+def _outline(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
+    import cv2
+
+    width = max(1, round(min(labels.shape) * OUTLINE_SHARE))
+    kernel = np.ones((2 * width + 1, 2 * width + 1), dtype=np.uint8)
+    border = cv2.erode(labels, kernel) != labels
+    return _overlay(rgb, np.where(border, labels, 0).astype(np.uint8), colors, max(alpha, 0.9))
+
+
+def _cutout(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
+    rows, cols = np.indices(labels.shape) // CHECKER_PX
+    checker = np.where((rows + cols) % 2 == 0, 255, 204).astype(np.uint8)
+    return np.where(labels[..., None] > 0, rgb, checker[..., None])
+
+
+def _side_by_side(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
+    return np.concatenate([rgb, _overlay(rgb, labels, colors, alpha)], axis=1)
+
+
+def _look_up(labels: Image, colors: Image) -> Image:
+    table = np.zeros((256, 3), dtype=np.uint8)
+    table[1 : len(colors) + 1] = colors
+    return table[labels]
+
+
+_STYLES: Mapping[Style, Callable[[Image, Image, Image, float], Image]] = {
+    "overlay": _overlay,
+    "parts": _parts,
+    "outline": _outline,
+    "cutout": _cutout,
+    "side-by-side": _side_by_side,
+}
