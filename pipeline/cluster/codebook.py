@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +13,8 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.config import ClusterSettings, FeatureSettings, SaliencySettings
-from pipeline.errors import CodebookError, OutputError
+from pipeline.errors import CodebookError
+from pipeline.files import write_file
 
 FORMAT = "vidparts-codebook-1"
 
@@ -107,18 +107,7 @@ def save_codebook(codebook: Codebook, file: Path) -> None:
 
     tables = {name: np.ascontiguousarray(getattr(codebook, name), dtype) for name, dtype in _DTYPES.items()}
     content = save(tables, metadata={"vidparts": codebook.origin.model_dump_json()})
-    partial = file.with_name(f".{file.name}.partial")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with partial.open("wb") as stream:
-            stream.write(content)
-            stream.flush()
-            os.fsync(stream.fileno())
-        partial.replace(file)
-    except OSError as error:
-        raise OutputError(f"codebook '{file}' can't be written: {error.strerror}") from error
-    finally:
-        partial.unlink(missing_ok=True)
+    write_file(file, content)
 
 
 def load_codebook(file: Path) -> Codebook:

@@ -27,7 +27,7 @@ def refine_labels(energies: NDArray[np.float32], image: NDArray[np.uint8], setti
     rows, cols = nearest_index(energies.shape[1], height), nearest_index(energies.shape[2], width)
     unary = energies[:, rows][:, :, cols]
     if settings.iterations == 0:
-        return unary.argmin(axis=0).astype(np.uint8)
+        return np.asarray(unary.argmin(axis=0), dtype=np.uint8)
     return _infer(np.ascontiguousarray(unary), np.ascontiguousarray(image), settings)
 
 
@@ -47,4 +47,4 @@ def _infer(unary: NDArray[np.float32], image: NDArray[np.uint8], settings: CrfSe
         **kernel,
     )
     marginals = np.asarray(crf.inference(settings.iterations))
-    return marginals.argmax(axis=0).reshape(height, width).astype(np.uint8)
+    return np.asarray(marginals.argmax(axis=0).reshape(height, width), dtype=np.uint8)

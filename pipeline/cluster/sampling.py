@@ -1,0 +1,45 @@
+"""Which frames of the inputs a codebook is fitted on: evenly spread, up to a budget over all inputs."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+
+def spread_frames(counts: Sequence[int], budget: int) -> list[list[int]]:
+    """Evenly spread frame indices of each input, `budget` of them over all inputs together.
+
+    Inputs get shares in proportion to their length, but at least one frame each while the budget lasts, so that
+    a short clip beside a long one has its say.
+
+    Args:
+        counts: frames of each input.
+        budget: frames wanted over all inputs; all frames are taken where there are no more.
+
+    >>> spread_frames([3, 2], budget=64)
+    [[0, 1, 2], [0, 1]]
+    >>> spread_frames([100, 10], budget=6)
+    [[10, 30, 50, 70, 90], [5]]
+    """
+    if sum(counts) <= budget:
+        return [list(range(count)) for count in counts]
+    shares = _shares(counts, budget)
+    return [_spread(count, share) for count, share in zip(counts, shares, strict=True)]
+
+
+def _shares(counts: Sequence[int], budget: int) -> list[int]:
+    """Largest remainders, after one frame for each input that has any."""
+    filled = [index for index, count in enumerate(counts) if count][:budget]
+    shares = [1 if index in set(filled) else 0 for index in range(len(counts))]
+    spare = sum(max(0, counts[index] - 1) for index in filled)
+    rest = budget - len(filled)
+    exact = [max(0, counts[index] - 1) * rest / spare if shares[index] else 0.0 for index in range(len(counts))]
+    shares = [share + int(wanted) for share, wanted in zip(shares, exact, strict=True)]
+    by_remainder = sorted(range(len(counts)), key=lambda index: (int(exact[index]) - exact[index], index))
+    for index in by_remainder[: budget - sum(shares)]:
+        shares[index] += 1
+    return shares
+
+
+def _spread(count: int, wanted: int) -> list[int]:
+    """The middles of `wanted` equal stretches."""
+    return [(2 * index + 1) * count // (2 * wanted) for index in range(wanted)]

@@ -1,0 +1,121 @@
+"""How a run tells of itself while it works: a bar a pass, lines for a program, or nothing."""
+
+from __future__ import annotations
+
+import json
+import sys
+import time
+from typing import Any, Protocol, TextIO
+
+
+class Progress(Protocol):
+    """What tasks report to."""
+
+    def start(self, name: str, total: int | None) -> None:
+        """A pass begins; `total` frames are expected, None where that isn't known."""
+
+    def advance(self, frames: int = 1) -> None:
+        """More frames of the pass are done."""
+
+    def finish(self) -> None:
+        """The pass ends."""
+
+    def say(self, message: str) -> None:
+        """One line for the user: a warning, or what was chosen and why."""
+
+
+class Silent:
+    """Shows no progress; what a user must know is printed all the same."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Print to `stream`, standard error by default."""
+        self._stream = stream or sys.stderr
+
+    def start(self, name: str, total: int | None) -> None:
+        """Nothing to show."""
+
+    def advance(self, frames: int = 1) -> None:
+        """Nothing to show."""
+
+    def finish(self) -> None:
+        """Nothing to show."""
+
+    def say(self, message: str) -> None:
+        """Print the line."""
+        print(message, file=self._stream, flush=True)
+
+
+class Bars:
+    """One tqdm bar a pass, with frames a second and the time left."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Draw on `stream`, standard error by default."""
+        self._stream = stream or sys.stderr
+        self._bar: Any = None
+
+    def start(self, name: str, total: int | None) -> None:
+        """Open a bar."""
+        from tqdm import tqdm
+
+        self._bar = tqdm(total=total, desc=name, unit="frame", file=self._stream, dynamic_ncols=True)
+
+    def advance(self, frames: int = 1) -> None:
+        """Move the bar."""
+        self._bar.update(frames)
+
+    def finish(self) -> None:
+        """Close the bar."""
+        if self._bar is not None:
+            self._bar.close()
+            self._bar = None
+
+    def say(self, message: str) -> None:
+        """Print the line above the bar."""
+        from tqdm import tqdm
+
+        tqdm.write(message, file=self._stream)
+
+
+class JsonLines:
+    """One JSON object a line: `{"event": "progress", "pass": ..., "done": ..., "total": ..., "fps": ...}`."""
+
+    INTERVAL_S = 0.5
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Write to `stream`, standard error by default."""
+        self._stream = stream or sys.stderr
+        self._name, self._total, self._done = "", 0, 0
+        self._started = self._written = 0.0
+
+    def start(self, name: str, total: int | None) -> None:
+        """Tell that a pass begins."""
+        self._name, self._total, self._done = name, total or 0, 0
+        self._started = self._written = time.monotonic()
+        self._write(event="start", total=total)
+
+    def advance(self, frames: int = 1) -> None:
+        """Tell how far it is, every half second at most."""
+        self._done += frames
+        now = time.monotonic()
+        if now - self._written >= self.INTERVAL_S or self._done == self._total:
+            self._written = now
+            rate = self._done / max(now - self._started, 1e-9)
+            self._write(event="progress", done=self._done, total=self._total or None, fps=round(rate, 3))
+
+    def finish(self) -> None:
+        """Tell that the pass ends."""
+        self._write(event="end", done=self._done)
+
+    def say(self, message: str) -> None:
+        """Pass the line on as a message."""
+        self._write(event="message", text=message)
+
+    def _write(self, **fields: object) -> None:
+        print(json.dumps({"pass": self._name, **fields}), file=self._stream, flush=True)
+
+
+def progress_for(stream: TextIO, as_json: bool) -> Progress:
+    """Lines for a program where asked for, bars on a terminal, else nothing but messages."""
+    if as_json:
+        return JsonLines(stream)
+    return Bars(stream) if stream.isatty() else Silent(stream)

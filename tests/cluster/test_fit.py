@@ -1,0 +1,46 @@
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.fit import fit_parts
+from pipeline.config import ClusterSettings, SaliencySettings
+from pipeline.errors import InputError, UsageError
+
+CLUSTER = ClusterSettings(parts=2, sample_interval=3, elbow=0.9)
+SALIENCY = SaliencySettings(threshold=0.5)
+
+
+def scene(cache: FeatureCache, frames: int = 4) -> np.ndarray:
+    """Four kinds of descriptors in bands; the two inner ones are salient, the upper of them is larger."""
+    rng = np.random.default_rng(0)
+    kinds = np.eye(6, dtype=np.float32)[:4]
+    bands = np.repeat([0, 1, 2, 3], [4, 5, 3, 4])
+    for frame in range(frames):
+        grid = kinds[bands][:, None].repeat(10, axis=1) + rng.normal(size=(16, 10, 6)).astype(np.float32) * 0.02
+        salient = np.isin(bands, [1, 2])[:, None].repeat(10, axis=1)
+        cache.put(frame, grid / np.linalg.norm(grid, axis=2, keepdims=True), salient.astype(np.float32))
+    return kinds
+
+
+def test_parts_are_the_salient_kinds_the_larger_first(tmp_path: Path) -> None:
+    with FeatureCache(tmp_path) as cache:
+        kinds = scene(cache)
+        found = fit_parts(cache, 0, CLUSTER, SALIENCY)
+    assert found.votes.warning is None
+    assert np.argmax(found.part_centroids @ kinds.T, axis=1).tolist() == [1, 2]
+    salient_kinds = set(np.argmax(found.clustering.centroids[found.votes.salient] @ kinds.T, axis=1).tolist())
+    assert salient_kinds == {1, 2}
+
+
+def test_more_parts_than_foreground_is_refused(tmp_path: Path) -> None:
+    with FeatureCache(tmp_path) as cache:
+        cache.put(0, np.eye(3, dtype=np.float32)[None], np.ones((1, 3), dtype=np.float32))
+        with pytest.raises(UsageError, match="9 parts were asked for, but the foreground has only 3 descriptors"):
+            fit_parts(cache, 0, ClusterSettings(parts=9), SALIENCY)
+
+
+def test_no_frames_is_an_input_error(tmp_path: Path) -> None:
+    with FeatureCache(tmp_path) as cache, pytest.raises(InputError, match="no frames"):
+        fit_parts(cache, 0, CLUSTER, SALIENCY)

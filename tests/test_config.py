@@ -1,0 +1,51 @@
+from pathlib import Path
+
+import pytest
+
+from pipeline.config import Settings, load_settings, preset_file, read_yaml
+from pipeline.errors import UsageError
+
+
+def test_default_yaml_equals_the_defaults() -> None:
+    assert load_settings(preset_file("default")) == Settings()
+    written = read_yaml(preset_file("default"))
+    assert Settings().model_dump(mode="json") == written, "configs/default.yaml must name every setting"
+
+
+def test_an_option_beats_the_file_which_beats_the_preset(tmp_path: Path) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text("features: {stride: 2, layer: 9}\n")
+    preset = {"features": {"stride": 8, "layer": 3, "facet": "value"}}
+    settings = load_settings(file, {"features.stride": 1, "features.load_size": None}, preset)
+    assert settings.features.stride == 1
+    assert settings.features.layer == 9
+    assert settings.features.facet == "value"
+    assert settings.features.load_size == 224
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("features: {strid: 4}", r"unknown setting 'features.strid'; the nearest known one is 'features.stride'"),
+        ("modle: x", r"unknown setting 'modle'; the nearest known one is 'model'"),
+        ("features: {stride: zero}", r"'features.stride'.*got 'zero'"),
+        ("cluster: {parts: 0}", r"'cluster.parts'.*got 0"),
+        ("features: 3", r"'features'"),
+        ("- a", "expected a mapping"),
+        ("a: [", "is not YAML"),
+        ("input: {start: 5, end: 2}", r"start \(5.0 s\) must be before end"),
+    ],
+)
+def test_a_wrong_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
+    file = tmp_path / "c.yaml"
+    file.write_text(text)
+    with pytest.raises(UsageError, match=message) as caught:
+        load_settings(file)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_missing_file_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="can't be read"):
+        load_settings(tmp_path / "none.yaml")
+    with pytest.raises(UsageError, match="no preset named 'none'"):
+        preset_file("none")
