@@ -171,9 +171,7 @@ def test_reports_tell_waiting_from_work() -> None:
             yield item
 
     graph = Graph(queue_depth=1)
-    graph.sink(
-        "sink", graph.stage("slow", graph.source("fast", range(10)), slow), lambda items: [*items] and None
-    )
+    graph.sink("sink", graph.stage("slow", graph.source("fast", range(10)), slow), lambda items: [*items] and None)
     fast, middle, sink = graph.run()
     assert middle.busy_s > fast.busy_s
     assert middle.busy_s > sink.busy_s

@@ -28,11 +28,11 @@ def spread_frames(counts: Sequence[int], budget: int) -> list[list[int]]:
 
 def _shares(counts: Sequence[int], budget: int) -> list[int]:
     """Largest remainders, after one frame for each input that has any."""
-    filled = [index for index, count in enumerate(counts) if count][:budget]
-    shares = [1 if index in set(filled) else 0 for index in range(len(counts))]
-    spare = sum(max(0, counts[index] - 1) for index in filled)
-    rest = budget - len(filled)
-    exact = [max(0, counts[index] - 1) * rest / spare if shares[index] else 0.0 for index in range(len(counts))]
+    filled = set([index for index, count in enumerate(counts) if count][:budget])
+    shares = [int(index in filled) for index in range(len(counts))]
+    left = [count - share if share else 0 for count, share in zip(counts, shares, strict=True)]
+    rate = (budget - len(filled)) / max(1, sum(left))
+    exact = [frames * rate for frames in left]
     shares = [share + int(wanted) for share, wanted in zip(shares, exact, strict=True)]
     by_remainder = sorted(range(len(counts)), key=lambda index: (int(exact[index]) - exact[index], index))
     for index in by_remainder[: budget - sum(shares)]:

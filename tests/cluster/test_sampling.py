@@ -1,3 +1,5 @@
+from itertools import pairwise
+
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -18,5 +20,5 @@ def test_samples_are_distinct_in_range_and_within_budget(counts: list[int], budg
 @given(st.integers(65, 100_000))
 def test_gaps_are_even(count: int) -> None:
     indices = spread_frames([count], 64)[0]
-    gaps = {after - before for before, after in zip(indices, indices[1:], strict=False)}
+    gaps = {after - before for before, after in pairwise(indices)}
     assert max(gaps) - min(gaps) <= 1
