@@ -1,4 +1,4 @@
-"""Settings: typed, checked, from the defaults, a preset, a YAML file and the command line, in that order.
+"""Settings: typed and checked; the command line beats a YAML file, which beats a model's own, which beat the defaults.
 
 Every threshold of the method lives here with its unit and source; `configs/default.yaml` shows the same
 values to a reader, and a test holds the two together. This module knows nothing of how a setting is used.
@@ -146,29 +146,49 @@ Overrides = Mapping[str, Any]
 """Settings by dotted name (`features.stride`); None means not given."""
 
 
-def load_settings(
-    file: Path | None = None, overrides: Overrides | None = None, preset: Mapping[str, Any] | None = None
-) -> Settings:
-    """Settings from the defaults, a preset, a YAML file and single values; the later beats the earlier.
+def load_settings(file: Path | None = None, overrides: Overrides | None = None) -> Settings:
+    """Settings from the defaults, a YAML file and single values; the later beats the earlier.
 
     Args:
         file: YAML file with any part of `Settings`.
         overrides: values by dotted name; those that are None are not given.
-        preset: nested values of a model's own defaults.
 
     Raises:
         UsageError: the file can't be read, a key is unknown or a value is out of range.
+
+    >>> load_settings(overrides={"features.stride": 8}).features.stride
+    8
     """
     merged: dict[str, Any] = {}
-    if preset is not None:
-        _merge(merged, preset)
     if file is not None:
         _merge(merged, read_yaml(file))
     for dotted, value in (overrides or {}).items():
         if value is not None:
             _merge(merged, _nest(dotted.split("."), value))
+    return _validated(merged)
+
+
+def with_defaults(settings: Settings, *presets: Mapping[str, Any]) -> Settings:
+    """The same settings, where what nobody has set comes from presets: a model's own, then a codebook's.
+
+    Args:
+        settings: values that were given stay as they are.
+        presets: nested values; a later one beats an earlier one.
+
+    >>> given = Settings.model_validate({"features": {"layer": 9}})
+    >>> filled = with_defaults(given, {"features": {"layer": 3, "stride": 8}})
+    >>> filled.features.layer, filled.features.stride
+    (9, 8)
+    """
+    merged: dict[str, Any] = {}
+    for values in (*presets, settings.model_dump(exclude_unset=True)):
+        _merge(merged, values)
+    return _validated(merged)
+
+
+def _validated(values: Mapping[str, Any]) -> Settings:
     try:
-        return Settings.model_validate(merged)
+        return Settings.model_validate(values)
     except ValidationError as error:
         raise UsageError(_explain(error)) from error
 

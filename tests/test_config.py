@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings, load_settings, preset_file, read_yaml
+from pipeline.config import Settings, load_settings, preset_file, read_yaml, with_defaults
 from pipeline.errors import UsageError
 
 
@@ -12,14 +12,15 @@ def test_default_yaml_equals_the_defaults() -> None:
     assert Settings().model_dump(mode="json") == written, "configs/default.yaml must name every setting"
 
 
-def test_an_option_beats_the_file_which_beats_the_preset(tmp_path: Path) -> None:
+def test_an_option_beats_the_file_which_beats_the_presets(tmp_path: Path) -> None:
     file = tmp_path / "c.yaml"
     file.write_text("features: {stride: 2, layer: 9}\n")
-    preset = {"features": {"stride": 8, "layer": 3, "facet": "value"}}
-    settings = load_settings(file, {"features.stride": 1, "features.load_size": None}, preset)
+    given = load_settings(file, {"features.stride": 1, "features.load_size": None})
+    model, codebook = {"features": {"stride": 8, "layer": 3, "facet": "value"}}, {"features": {"facet": "query"}}
+    settings = with_defaults(given, model, codebook)
     assert settings.features.stride == 1
     assert settings.features.layer == 9
-    assert settings.features.facet == "value"
+    assert settings.features.facet == "query"
     assert settings.features.load_size == 224
 
 
