@@ -133,6 +133,8 @@ class Settings(_Section):
 
     model: str = "auto"
     """A model's name, `auto`, or the path of a local .safetensors or .pth file."""
+    model_heads: Count | None = None
+    """Attention heads of a local model whose file doesn't say and doesn't let it be inferred."""
     features: FeatureSettings = FeatureSettings()
     saliency: SaliencySettings = SaliencySettings()
     cluster: ClusterSettings = ClusterSettings()

@@ -15,6 +15,10 @@ from typing import ClassVar
 EXIT_INTERRUPTED = 130
 
 
+class Interrupted(BaseException):
+    """The user or the system wants the program to end; not an `Exception`, as KeyboardInterrupt isn't one."""
+
+
 class VidpartsError(Exception):
     """What a user can cause and mend; anything else that is raised is a fault of this program."""
 

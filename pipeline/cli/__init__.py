@@ -1,0 +1,5 @@
+"""The command line: options to tasks, errors to exit codes. It imports a task only when its command runs."""
+
+from pipeline.cli.app import app, main
+
+__all__ = ["app", "main"]

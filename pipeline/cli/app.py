@@ -1,0 +1,85 @@
+"""The command line's frame: one app, and errors turned into one line and an exit code."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+from collections.abc import Sequence
+from types import FrameType
+from typing import Annotated
+
+import typer
+from typer.main import get_command
+
+from pipeline import __version__
+from pipeline.cli import video
+from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError
+
+# Typer's base of all complaints about the command line; it has kept it in several places.
+_CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
+
+app = typer.Typer(
+    name="vidparts",
+    help="Finds the parts of the objects in a video, without training or annotation, and paints them.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+video.register(app)
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"vidparts {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _callback(
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
+    pass
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command line; what a user can mend is one line on stderr and its own exit code."""
+    arguments = sys.argv[1:] if arguments is None else arguments
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    try:
+        code = get_command(app).main(list(arguments) or ["--help"], prog_name="vidparts", standalone_mode=False)
+    except VidpartsError as error:
+        _leave(str(error), error.exit_code)
+    except _CommandLineError as error:
+        _leave(
+            f"{_complaint(error)}; see `vidparts --help`",
+            UsageError.exit_code,
+        )
+    except (Interrupted, KeyboardInterrupt):
+        _leave("interrupted", EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our output has gone; Python would complain once more at its exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _complaint(error: Exception) -> str:
+    text: str = getattr(error, "format_message", error.__str__)()
+    return text.replace("Value error, ", "").rstrip(".")
+
+
+def _leave(message: str, code: int) -> None:
+    print(f"vidparts: error: {message}", file=sys.stderr)
+    sys.exit(code)
+
+
+def _interrupt(number: int, frame: FrameType | None) -> None:
+    """Stop the work; whoever asks a second time wants out at once."""
+    for again in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(again, lambda *_: os._exit(EXIT_INTERRUPTED))
+    raise Interrupted

@@ -1,0 +1,184 @@
+"""The options that commands share, and how they become `Settings`."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import sys
+from collections.abc import Callable, Mapping
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from pipeline.config import load_settings
+from pipeline.tasks.progress import Progress, progress_for
+
+_METHOD, _INPUT, _RUN = "Method", "Frames", "Run"
+
+
+class FacetName(StrEnum):
+    """Facets of a block."""
+
+    KEY = "key"
+    QUERY = "query"
+    VALUE = "value"
+    TOKEN = "token"
+
+
+class DeviceName(StrEnum):
+    """Where the ViT runs."""
+
+    AUTO = "auto"
+    CPU = "cpu"
+    CUDA = "cuda"
+
+
+class PaletteOption(StrEnum):
+    """Palettes of the parts."""
+
+    VIVID = "vivid"
+    PASTEL = "pastel"
+    DAVIS = "davis"
+    COLORBLIND = "colorblind"
+
+
+class StyleOption(StrEnum):
+    """Styles that parts are painted in."""
+
+    OVERLAY = "overlay"
+    PARTS = "parts"
+    OUTLINE = "outline"
+    CUTOUT = "cutout"
+    SIDE_BY_SIDE = "side-by-side"
+
+
+Inputs = Annotated[
+    list[str],
+    typer.Argument(help="Videos, directories of frames, globs, or a text file of paths.", metavar="INPUT..."),
+]
+Images = Annotated[list[str], typer.Argument(help="Pictures, directories of pictures, or globs.", metavar="IMAGE...")]
+Result = Annotated[Path, typer.Argument(help="The directory of a finished input: OUT/<name>.", metavar="RESULT")]
+Output = Annotated[Path, typer.Option("--output", "-o", help="Where results are written.")]
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+CodebookFile = Annotated[
+    Path | None, typer.Option("--codebook", help="Use the parts of this codebook instead of fitting one.")
+]
+
+
+def _method(
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.", rich_help_panel=_RUN)] = None,
+    model: Annotated[
+        str | None,
+        typer.Option(help="Name (see `vidparts info`), or a .safetensors or .pth file.", rich_help_panel=_METHOD),
+    ] = None,
+    heads: Annotated[
+        int | None, typer.Option(help="Attention heads of a local model that doesn't say.", rich_help_panel=_METHOD)
+    ] = None,
+    load_size: Annotated[
+        int | None, typer.Option(help="Short side of the processed picture, pixels.", rich_help_panel=_METHOD)
+    ] = None,
+    stride: Annotated[
+        int | None, typer.Option(help="Distance of patches, pixels; divides the patch.", rich_help_panel=_METHOD)
+    ] = None,
+    layer: Annotated[int | None, typer.Option(help="Block to read, from 0.", rich_help_panel=_METHOD)] = None,
+    facet: Annotated[FacetName | None, typer.Option(help="Facet to read.", rich_help_panel=_METHOD)] = None,
+    device: Annotated[DeviceName | None, typer.Option(help="Where the ViT runs.", rich_help_panel=_RUN)] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of k-means.", rich_help_panel=_RUN)] = None,
+    batch: Annotated[
+        int | None, typer.Option(help="Frames that go through the ViT together.", rich_help_panel=_RUN)
+    ] = None,
+) -> dict[str, Any]:
+    return {
+        "config": config,
+        "model": model,
+        "model_heads": heads,
+        "features.load_size": load_size,
+        "features.stride": stride,
+        "features.layer": layer,
+        "features.facet": facet and facet.value,
+        "run.device": device and device.value,
+        "run.seed": seed,
+        "run.batch": batch,
+    }
+
+
+def _frames(
+    every: Annotated[int | None, typer.Option(help="Process every so-manieth frame.", rich_help_panel=_INPUT)] = None,
+    start: Annotated[float | None, typer.Option(help="Seconds to begin at.", rich_help_panel=_INPUT)] = None,
+    end: Annotated[float | None, typer.Option(help="Seconds to end at.", rich_help_panel=_INPUT)] = None,
+    fps: Annotated[
+        float | None, typer.Option(help="Frame rate of directories of frames.", rich_help_panel=_INPUT)
+    ] = None,
+) -> dict[str, Any]:
+    return {"input.every": every, "input.start": start, "input.end": end, "input.fps": fps}
+
+
+def _parts(
+    parts: Annotated[int | None, typer.Option(help="Parts to find.", rich_help_panel=_METHOD)] = None,
+) -> dict[str, Any]:
+    return {"cluster.parts": parts}
+
+
+def _fit(
+    frames: Annotated[
+        int | None,
+        typer.Option("--fit-frames", help="Frames of all inputs to fit on.", rich_help_panel=_METHOD),
+    ] = None,
+) -> dict[str, Any]:
+    return {"cluster.frames": frames}
+
+
+def _render(
+    alpha: Annotated[float | None, typer.Option(help="Opacity of the colours, 0 to 1.")] = None,
+    palette: Annotated[PaletteOption | None, typer.Option(help="Colours of the parts.")] = None,
+) -> dict[str, Any]:
+    return {"render.alpha": alpha, "render.palette": palette and palette.value}
+
+
+def _progress(
+    json_progress: Annotated[
+        bool, typer.Option("--json-progress", help="Progress as JSON lines on stderr.", rich_help_panel=_RUN)
+    ] = False,
+) -> Progress:
+    return progress_for(sys.stderr, json_progress)
+
+
+Group = Callable[..., dict[str, Any]]
+METHOD, FRAMES, PARTS, FIT, RENDER = _method, _frames, _parts, _fit, _render
+
+
+def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the options of some groups; it gets them as `settings: Settings`, and `progress: Progress`.
+
+    The command declares its own options and the keyword arguments it wants, which don't show on the command line.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        wanted = inspect.signature(command, eval_str=True).parameters
+        own = [parameter for name, parameter in wanted.items() if name not in {"settings", "progress"}]
+        shared: dict[Callable[..., Any], Mapping[str, inspect.Parameter]] = {
+            group: inspect.signature(group, eval_str=True).parameters for group in (*groups, _progress)
+        }
+
+        @functools.wraps(command)
+        def wrapper(**values: Any) -> None:
+            taken = {
+                group: group(**{name: values.pop(name) for name in names if name in values})
+                for group, names in shared.items()
+            }
+            progress = taken.pop(_progress)
+            overrides = {key: value for group in taken.values() for key, value in group.items()}
+            if "settings" in wanted:
+                values["settings"] = load_settings(overrides.pop("config", None), overrides)
+            command(**values, progress=progress)
+
+        parameters = [*own, *(parameter for names in shared.values() for parameter in names.values())]
+        keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
+        wrapper.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
+        wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}
+        del wrapper.__wrapped__
+        return wrapper
+
+    return decorate
