@@ -1,0 +1,135 @@
+"""Opening a media file safely, and its packets one after another whatever is broken in between."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from pipeline.errors import InputError
+
+if TYPE_CHECKING:
+    from av import Packet
+    from av.container import InputContainer
+    from av.stream import Stream
+    from av.video.stream import VideoStream
+
+# Demuxers that read other files than the one given, that draw text, or that make pictures out of nothing.
+_REFUSED_FORMATS = frozenset(
+    {"hls", "concat", "dash", "imf", "sdp", "rtsp", "webm_dash_manifest", "image2", "lavfi", "tty", "vapoursynth"}
+)
+_MAX_FAILURES_IN_A_ROW = 64
+
+
+@contextmanager
+def open_container(path: Path) -> Iterator[InputContainer]:
+    """A media file, opened for reading.
+
+    Raises:
+        InputError: it is missing, unreadable, truncated or not a media file.
+    """
+    import av
+
+    _require_file(path)
+    try:
+        # The prefix and the list keep FFmpeg from reading a name as an address, and a file from naming others.
+        opened = av.open(f"file:{path.absolute()}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+    except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
+        raise _explain(path, error) from error
+    with opened as container:
+        if not _REFUSED_FORMATS.isdisjoint(container.format.name.split(",")):
+            raise InputError(
+                f"{str(path)!r} is not a video but a {container.format.name} text or playlist; give the video itself"
+            )
+        yield container
+
+
+def video_stream(container: InputContainer, path: Path) -> VideoStream:
+    """The first stream of moving pictures; cover art isn't one.
+
+    Raises:
+        InputError: there is none, or its codec is unknown.
+    """
+    from av.stream import Disposition
+
+    streams = [stream for stream in container.streams.video if not stream.disposition & Disposition.attached_pic]
+    if not streams:
+        cover = " (only cover art)" if container.streams.video else ""
+        kind = f"holds sound but no video{cover}" if container.streams.audio else f"holds no video stream{cover}"
+        raise InputError(f"{str(path)!r} {kind}; give a video file or a directory of frames")
+    stream = streams[0]
+    # A stream of a codec that this build of FFmpeg can't decode has no context, whatever its type says.
+    context: object = stream.codec_context
+    if context is None:
+        raise InputError(
+            f"{str(path)!r} is in a video codec that can't be decoded here; convert it, for example to H.264"
+        )
+    return stream
+
+
+def read_packets(
+    container: InputContainer, stream: Stream, on_failure: Callable[[Exception], None]
+) -> Iterator[Packet[Stream]]:
+    """The packets of a stream without the closing empty one; where the file is broken, those behind the break too.
+
+    Args:
+        container: the open file.
+        stream: the stream wanted.
+        on_failure: told of each place that couldn't be read.
+    """
+    failures = 0
+    while failures < _MAX_FAILURES_IN_A_ROW:
+        try:
+            for packet in container.demux(stream):
+                if packet.size:
+                    failures = 0
+                    yield packet
+        except Exception as error:
+            if not _is_media_error(error):
+                raise
+            on_failure(error)
+            failures += 1
+        else:
+            return
+
+
+def _is_media_error(error: Exception) -> bool:
+    import av
+
+    return isinstance(error, (av.FFmpegError, OSError))
+
+
+def _require_file(path: Path) -> None:
+    try:
+        is_file = path.is_file()
+        exists = path.exists()
+    except (OSError, ValueError) as error:
+        raise InputError(f"{str(path)!r} can't be read: {error}") from error
+    if not exists:
+        raise InputError(f"{str(path)!r} doesn't exist; give a video file, a directory of frames, a glob or a list")
+    if not is_file:
+        raise InputError(f"{str(path)!r} is not a regular file; give a video file or a directory of frames")
+    if path.stat().st_size == 0:
+        raise InputError(f"{str(path)!r} is empty (0 bytes); expected a video")
+
+
+def _explain(path: Path, error: Exception) -> InputError:
+    if isinstance(error, PermissionError):
+        return InputError(f"{str(path)!r} can't be read: permission denied")
+    if _has_mp4_start(path):
+        return InputError(
+            f"{str(path)!r} is truncated or broken: its index (moov) can't be read; copy it again from its origin"
+        )
+    reason = " ".join(str(getattr(error, "strerror", None) or error).split())
+    return InputError(
+        f"{str(path)!r} is not a video that can be read ({reason}); give a video file or a directory of frames"
+    )
+
+
+def _has_mp4_start(path: Path) -> bool:
+    try:
+        with path.open("rb") as file:
+            return file.read(12)[4:8] in (b"ftyp", b"moov", b"mdat", b"wide", b"free")
+    except OSError:
+        return False

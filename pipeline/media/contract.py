@@ -1,0 +1,174 @@
+"""What every input is to the rest of the program: a name, facts about it, and its frames in order.
+
+Knows nothing of how a frame is decoded.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Container, Iterator, Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+from types import MappingProxyType
+
+from pipeline.media.colour import Colour
+from pipeline.records import Frame
+
+
+def exact_seconds(seconds: float) -> Fraction:
+    """The decimal that a person wrote as a float.
+
+    >>> exact_seconds(0.1)
+    Fraction(1, 10)
+    """
+    return Fraction(repr(float(seconds)))
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which frames of an input are processed.
+
+    Attributes:
+        every: every so-manieth of the frames between `start_s` and `end_s`.
+        start_s: seconds from the first frame; a frame at exactly that time belongs to it.
+        end_s: seconds from the first frame; a frame at exactly that time doesn't; None: to the end.
+    """
+
+    every: int = 1
+    start_s: float | None = None
+    end_s: float | None = None
+
+    def __post_init__(self) -> None:
+        """Check that the interval and the span are possible."""
+        if self.every < 1:
+            raise ValueError(f"Selection.every: got {self.every}, expected at least 1")
+        if self.start_s is not None and self.end_s is not None and self.start_s >= self.end_s:
+            raise ValueError(f"Selection: start_s {self.start_s} is not before end_s {self.end_s}")
+
+    @property
+    def whole(self) -> bool:
+        """Whether neither start nor end cuts anything off."""
+        return not self.start_s and self.end_s is None
+
+    def starts_after(self, offset: Fraction) -> bool:
+        """Whether a frame `offset` seconds after the first one lies before the span."""
+        return self.start_s is not None and offset < exact_seconds(self.start_s)
+
+    def ends_before(self, offset: Fraction) -> bool:
+        """Whether a frame `offset` seconds after the first one lies behind the span."""
+        return self.end_s is not None and offset >= exact_seconds(self.end_s)
+
+
+ALL_FRAMES = Selection()
+"""Every frame of an input."""
+
+
+@dataclass(frozen=True, slots=True)
+class SourceInfo:
+    """Facts about an input, as its upright frames will show them.
+
+    Attributes:
+        size_hw: height and width in pixels, rotation applied.
+        time_base: seconds per unit of pts.
+        average_rate: frames per second, None where the input doesn't say.
+        frames: frames to expect, counted packet by packet; a damaged file may yield fewer.
+        start_pts: pts of the first frame.
+        duration_seconds: from the first frame's time to the end of the last one; for display.
+        audio: whether there is a sound stream.
+        colour: how RGB and the stored values belong together.
+        sample_aspect_ratio: width of a pixel by its height, rotation applied; 1 where unknown.
+        rotation_degrees: counter-clockwise rotation that the display matrix asked for (applied already).
+    """
+
+    size_hw: tuple[int, int]
+    time_base: Fraction
+    average_rate: Fraction | None
+    frames: int
+    start_pts: int
+    duration_seconds: float
+    audio: bool
+    colour: Colour
+    sample_aspect_ratio: Fraction = Fraction(1)
+    rotation_degrees: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class DecodeReport:
+    """What the last pass over an input met.
+
+    Attributes:
+        frames: frames decoded (selected or not).
+        lost_frames: frames that damage made undecodable.
+        corrupt_frames: frames that were decoded with visible damage.
+        missing_frames: frames that the header claims and the file doesn't hold.
+        repaired_times: frames whose time was missing, doubled or ran backwards and was mended.
+        warnings: one line each, for a person.
+    """
+
+    frames: int = 0
+    lost_frames: int = 0
+    corrupt_frames: int = 0
+    missing_frames: int = 0
+    repaired_times: int = 0
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def damaged(self) -> bool:
+        """Whether anything of the input was lost or shows damage."""
+        return bool(self.lost_frames or self.corrupt_frames or self.missing_frames)
+
+
+class Source(ABC):
+    """One input: a video file, or a sequence of pictures.
+
+    Attributes:
+        name: unique among the inputs of a run and safe as the name of a directory.
+        path: the file or directory.
+        report: what the last pass over it met; complete when `frames` is exhausted.
+    """
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Say where it is and how it is called; opens nothing."""
+        self.path = path
+        self.name = name
+        self.report = DecodeReport()
+
+    @property
+    def problems(self) -> tuple[str, ...]:
+        """What went wrong in the last pass, one line each."""
+        return self.report.warnings
+
+    @property
+    def file_names(self) -> Mapping[str, str]:
+        """For a sequence of pictures: the file's name by `Frame.name`; empty for a video."""
+        return MappingProxyType({})
+
+    @abstractmethod
+    def probe(self) -> SourceInfo:
+        """Facts about the input.
+
+        Raises:
+            InputError: it can't be read or holds no frame.
+        """
+
+    @abstractmethod
+    def count(self, selection: Selection = ALL_FRAMES) -> int:
+        """How many frames `frames(selection)` will yield; exact for an undamaged input.
+
+        Raises:
+            InputError: as `probe`.
+        """
+
+    @abstractmethod
+    def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
+        """The selected frames in order of time, each once, upright.
+
+        Args:
+            selection: which frames are processed.
+            wanted: indices among the selected frames; the others are not converted to RGB and not yielded.
+                None: all.
+
+        Raises:
+            InputError: nothing can be decoded.
+        """

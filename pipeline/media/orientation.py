@@ -1,0 +1,57 @@
+"""Display matrices: how a stored picture is turned and mirrored to stand upright."""
+
+from __future__ import annotations
+
+import math
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class Orientation:
+    """One of the eight ways to lay a rectangle down.
+
+    Attributes:
+        transpose: rows and columns change places first,
+        flip_rows: then the picture is mirrored top to bottom,
+        flip_cols: and left to right.
+    """
+
+    transpose: bool = False
+    flip_rows: bool = False
+    flip_cols: bool = False
+
+    def apply(self, picture: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """The stored picture [height, width, ...] upright."""
+        turned = picture.swapaxes(0, 1) if self.transpose else picture
+        return np.ascontiguousarray(turned[:: -1 if self.flip_rows else 1, :: -1 if self.flip_cols else 1])
+
+    def size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Upright height and width of a stored picture; its own inverse."""
+        return (size_hw[1], size_hw[0]) if self.transpose else size_hw
+
+
+UPRIGHT = Orientation()
+
+
+def read_display_matrix(data: bytes) -> tuple[Orientation, int]:
+    """The orientation in a display matrix, and its counter-clockwise rotation in whole degrees.
+
+    A stored point (p, q) is shown at (a p + c q, b p + d q); the matrix holds a, b, u, c, d, v, x, y, w
+    (ISO/IEC 14496-12). Angles between quarter turns go to the nearest one.
+
+    Args:
+        data: nine native-endian 32-bit integers; anything else counts as upright.
+    """
+    if len(data) < 36:
+        return UPRIGHT, 0
+    a, b, _, c, d, *_ = struct.unpack("=9i", data[:36])
+    if a * d - b * c == 0:
+        return UPRIGHT, 0
+    degrees = round(-math.degrees(math.atan2(b, a)))
+    if abs(a) + abs(d) >= abs(b) + abs(c):
+        return Orientation(False, d < 0, a < 0), degrees
+    return Orientation(True, b < 0, c < 0), degrees

@@ -1,0 +1,283 @@
+"""Video files as an input: every decodable frame once, upright, with its own integer time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.media.colour import Colour, frame_colour, to_rgb
+from pipeline.media.container import open_container, read_packets, video_stream
+from pipeline.media.contract import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
+from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix
+from pipeline.media.timeline import Timeline
+from pipeline.records import Frame
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.sidedata.sidedata import SideData
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+_log = logging.getLogger(__name__)
+
+_Threads = Literal["AUTO", "SLICE"]
+
+
+class _DamageError(Exception):
+    """Decoding with frame threads met something broken."""
+
+
+@dataclass(slots=True)
+class _Tally:
+    """What one pass has met so far."""
+
+    packets: int = 0
+    frames: int = 0
+    failures: int = 0
+    corrupt: int = 0
+    resized: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What the packets say without being decoded."""
+
+    pts: NDArray[np.int64]
+    missing_times: int
+    packets: int
+    claimed: int
+    end_pts: int | None
+
+
+class VideoSource(Source):
+    """The first video stream of a file."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Say which file; it isn't opened yet."""
+        super().__init__(path, name)
+        self._reported: set[str] = set()
+
+    def probe(self) -> SourceInfo:
+        """Facts about the video, from its packets and its first frame.
+
+        Raises:
+            InputError: it can't be read, holds no video stream or no decodable frame.
+        """
+        return self._info
+
+    def count(self, selection: Selection = ALL_FRAMES) -> int:
+        """How many frames are selected, by the packets' times."""
+        info, scan = self.probe(), self._scan
+        timeline = Timeline(info.time_base, info.average_rate)
+        known = [timeline.place(int(pts)) for pts in scan.pts]
+        known += [timeline.place(None) for _ in range(scan.missing_times)]
+        inside = sum(1 for pts in known if _within((pts - known[0]) * info.time_base, selection))
+        return -(-inside // selection.every)
+
+    def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
+        """The selected frames in order of time, each once, upright, uint8 RGB.
+
+        Decoding goes on behind damage; `report` then says what was lost.
+
+        Raises:
+            InputError: the file can't be read or nothing in it can be decoded.
+        """
+        from av.video.reformatter import VideoReformatter
+
+        info = self.probe()
+        tally, timeline, reformatter = _Tally(), Timeline(info.time_base, info.average_rate), VideoReformatter()
+        finished = False
+        try:
+            chosen = islice(self._in_span(info, selection, tally, timeline), 0, None, selection.every)
+            for index, (pts, decoded) in enumerate(chosen):
+                if wanted is None or index in wanted:
+                    rgb = self._upright_rgb(decoded, info, tally, reformatter)
+                    yield Frame(index, pts, info.time_base, rgb, str(index))
+            finished = True
+        finally:
+            self.report = self._report_of(tally, timeline, whole=finished and selection.end_s is None)
+        self._say_new_warnings()
+
+    def _in_span(
+        self, info: SourceInfo, selection: Selection, tally: _Tally, timeline: Timeline
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        first_pts: int | None = None
+        for decoded in self._decoded(tally):
+            pts = timeline.place(decoded.pts, decoded.dts)
+            first_pts = pts if first_pts is None else first_pts
+            offset = (pts - first_pts) * info.time_base
+            if selection.ends_before(offset):
+                return
+            if not selection.starts_after(offset):
+                yield pts, decoded
+
+    def _decoded(self, tally: _Tally) -> Iterator[VideoFrame]:
+        """All frames in order of presentation; behind the first damage one frame is decoded at a time.
+
+        With several frames under way at once, an error belongs to no frame in particular and can swallow
+        its neighbours; so the pass starts again with slice threads, behind the frames already handed out.
+        """
+        try:
+            yield from self._decode("AUTO", tally)
+        except _DamageError:
+            done = tally.frames
+            tally.packets = tally.frames = tally.failures = tally.corrupt = 0
+            yield from islice(self._decode("SLICE", tally), done, None)
+        if tally.frames == 0:
+            raise InputError(f"{str(self.path)!r} holds no frame that can be decoded")
+
+    def _decode(self, threads: _Threads, tally: _Tally) -> Iterator[VideoFrame]:
+        import av
+
+        def fail(error: Exception) -> None:
+            if threads == "AUTO":
+                raise _DamageError from error
+            tally.failures += 1
+
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            stream.thread_type = threads
+            for packet in read_packets(container, stream, fail):
+                tally.packets += not packet.is_discard
+                try:
+                    yield from self._counted(cast("list[VideoFrame]", packet.decode()), tally)
+                except (av.FFmpegError, OSError) as error:
+                    fail(error)
+            try:
+                yield from self._counted(stream.codec_context.decode(None), tally)
+            except (av.FFmpegError, OSError) as error:
+                fail(error)
+        if threads == "AUTO" and tally.frames < tally.packets:
+            raise _DamageError
+
+    def _counted(self, frames: list[VideoFrame], tally: _Tally) -> Iterator[VideoFrame]:
+        for frame in frames:
+            tally.frames += 1
+            tally.corrupt += bool(frame.is_corrupt)
+            yield frame
+
+    def _upright_rgb(
+        self, frame: VideoFrame, info: SourceInfo, tally: _Tally, reformatter: VideoReformatter
+    ) -> NDArray[np.uint8]:
+        orientation, _ = _orientation(frame)
+        stored_hw = orientation.size(info.size_hw)
+        tally.resized += (frame.height, frame.width) != stored_hw
+        colour = frame_colour(frame, info.colour.primaries, info.colour.trc)
+        try:
+            return orientation.apply(to_rgb(frame, colour, stored_hw, reformatter))
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"{str(self.path)!r}: pixel format {frame.format.name} can't be turned into RGB; convert it to yuv420p"
+            ) from error
+
+    @cached_property
+    def _scan(self) -> _Scan:
+        """The packets' times in order of presentation; nothing is decoded."""
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            times: list[int] = []
+            missing = packets = 0
+            end: int | None = None
+            for packet in read_packets(container, stream, lambda _: None):
+                packets += 1
+                if packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    missing += 1
+                    continue
+                times.append(packet.pts)
+                end = max(end if end is not None else packet.pts, packet.pts + (packet.duration or 0))
+            return _Scan(np.sort(np.array(times, dtype=np.int64)), missing, packets, stream.frames, end)
+
+    @cached_property
+    def _info(self) -> SourceInfo:
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            first = next(self._decode_first(), None)
+            if first is None:
+                raise InputError(f"{str(self.path)!r} holds no frame that can be decoded; expected at least one")
+            return self._describe(container, stream, first)
+
+    def _decode_first(self) -> Iterator[VideoFrame]:
+        yield from self._decode("SLICE", _Tally())
+
+    def _describe(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> SourceInfo:
+        orientation, degrees = _orientation(first)
+        time_base = first.time_base or stream.time_base or Fraction(1, 25)
+        rate = stream.average_rate or None
+        context = stream.codec_context
+        start_pts = Timeline(time_base, rate).place(first.pts, first.dts)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        frames = self._scan.packets - self._scan_discarded()
+        step = Timeline(time_base, rate).step
+        end = self._scan.end_pts if self._scan.end_pts is not None else start_pts + frames * step
+        return SourceInfo(
+            size_hw=orientation.size((first.height, first.width)),
+            time_base=time_base,
+            average_rate=rate,
+            frames=frames,
+            start_pts=start_pts,
+            duration_seconds=float(max(end - start_pts, step) * time_base),
+            audio=bool(container.streams.audio),
+            colour=_stream_colour(first, context.color_primaries, context.color_trc),
+            sample_aspect_ratio=1 / aspect if orientation.transpose else aspect,
+            rotation_degrees=degrees,
+        )
+
+    def _scan_discarded(self) -> int:
+        return self._scan.packets - len(self._scan.pts) - self._scan.missing_times
+
+    def _report_of(self, tally: _Tally, timeline: Timeline, whole: bool) -> DecodeReport:
+        # Some codecs hold packets that show nothing: fewer frames than packets mean a loss only after an error.
+        lost = max(tally.failures, tally.packets - tally.frames if whole else 0) if tally.failures else 0
+        missing = max(0, self._scan.claimed - self._scan.packets)
+        report = DecodeReport(tally.frames, lost, tally.corrupt, missing, timeline.repaired)
+        return replace(report, warnings=tuple(_warnings(self.path, report, tally)))
+
+    def _say_new_warnings(self) -> None:
+        for warning in self.report.warnings:
+            if warning not in self._reported:
+                _log.warning("%s", warning)
+                self._reported.add(warning)
+
+
+def _warnings(path: Path, report: DecodeReport, tally: _Tally) -> Iterator[str]:
+    name = repr(str(path))
+    if report.lost_frames:
+        yield f"{name} is damaged: {report.lost_frames} frames can't be decoded and are left out"
+    if report.corrupt_frames:
+        yield f"{name} is damaged: {report.corrupt_frames} frames are only partly intact"
+    if report.missing_frames:
+        yield f"{name} ends early: its header claims {report.missing_frames} frames more than it holds"
+    if report.repaired_times:
+        yield f"{name}: {report.repaired_times} frames had a missing, doubled or backward time, which was mended"
+    if tally.resized:
+        yield f"{name} changes its picture size: {tally.resized} frames were scaled to the first one's size"
+
+
+def _within(offset: Fraction, selection: Selection) -> bool:
+    return not selection.starts_after(offset) and not selection.ends_before(offset)
+
+
+def _orientation(frame: VideoFrame) -> tuple[Orientation, int]:
+    # Typed as a mapping; it iterates over its values.
+    side_data = cast("Iterator[SideData]", iter(frame.side_data))
+    for entry in side_data:
+        if entry.type.name == "DISPLAYMATRIX":
+            return read_display_matrix(bytes(entry))
+    return UPRIGHT, 0
+
+
+def _stream_colour(first: VideoFrame, primaries: int, trc: int) -> Colour:
+    return frame_colour(first, int(primaries), int(trc))
