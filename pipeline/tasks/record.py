@@ -45,6 +45,11 @@ class StageRecord(_Part):
     blocked_s: float
     fill: float | None
 
+    def line(self) -> str:
+        """The record as a line of a table."""
+        waits = f"{self.starved_s:10.2f} s starved{self.blocked_s:10.2f} s blocked"
+        return f"  {self.name:<10}{self.busy_s:10.2f} s busy{waits}"
+
 
 class SourceRecord(_Part):
     """The input."""
@@ -57,8 +62,12 @@ class SourceRecord(_Part):
     time_base: str
     first_pts: int | None
     last_pts: int | None
-    lost_packets: int = 0
-    """Packets that couldn't be decoded and were passed over."""
+    lost_frames: int = 0
+    """Frames that damage made undecodable."""
+    corrupt_frames: int = 0
+    """Frames that were decoded with visible damage."""
+    missing_frames: int = 0
+    """Frames that the header claims and the file doesn't hold."""
 
 
 class RunRecord(_Part):

@@ -1,0 +1,39 @@
+"""Writing a finished result's label maps in formats that other tools read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+from pipeline.errors import OutputError
+from pipeline.media.exports import export_coco, export_davis, export_npz
+from pipeline.media.labels import open_labels
+from pipeline.tasks.record import load_record
+from pipeline.tasks.stream import LABELS
+
+Format = Literal["davis", "coco", "npz"]
+
+_EXPORTERS = {"davis": export_davis, "coco": export_coco, "npz": export_npz}
+
+
+def export(result: Path, output: Path, format: Format, *, overwrite: bool = False) -> Path:
+    """Export a finished result.
+
+    Args:
+        result: the directory of a finished input, OUT/<name>.
+        output: the directory to write into.
+        format: davis: palette PNGs with DAVIS' palette; coco: RLE JSON; npz: arrays.
+        overwrite: write into a directory that isn't empty.
+
+    Returns:
+        What was written: a directory for davis, else a file.
+
+    Raises:
+        InputError: the result can't be read.
+        OutputError: the directory isn't empty or can't be written.
+    """
+    record = load_record(result)
+    store = open_labels(result / LABELS)
+    if output.exists() and any(output.iterdir()) and not overwrite:
+        raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
+    return _EXPORTERS[format](store, output, Path(record.source.path).stem)

@@ -1,0 +1,175 @@
+"""Pass 1: sample frames of all inputs, describe them once, fit the codebook (paper section 4)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipeline.cluster.assign import normalise
+from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
+from pipeline.cluster.fit import fit_parts
+from pipeline.cluster.sampling import spread_frames
+from pipeline.config import Settings
+from pipeline.errors import InputError, OutputError, VidpartsError
+from pipeline.graph import Graph
+from pipeline.media.contract import Selection, Source
+from pipeline.media.sources import resolve_inputs
+from pipeline.records import Frame
+from pipeline.render.palettes import part_colors
+from pipeline.tasks.engine import Engine, Prepared, open_engine, prepare
+from pipeline.tasks.progress import Progress, Silent
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that couldn't be finished, and why."""
+
+    name: str
+    error: VidpartsError
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What pass 1 gives: the codebook, what the user should know, and its seconds (None where it wasn't run)."""
+
+    codebook: Codebook
+    warnings: tuple[str, ...]
+    seconds: float | None
+
+
+def fit(
+    inputs: Sequence[str | Path],
+    output: Path,
+    settings: Settings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Codebook:
+    """Find the parts that inputs share, and write them as a codebook.
+
+    Args:
+        inputs: videos, directories of frames, globs or text files of paths.
+        output: the codebook's file.
+        settings: defaults where None.
+        overwrite: replace a file that exists.
+        progress: told how far it is.
+
+    Raises:
+        InputError: an input can't be read; here one that fails fails all, for the codebook would be another.
+        OutputError: the file exists or can't be written.
+        ModelError: the model can't be had.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    if output.exists() and not overwrite:
+        raise OutputError(f"'{output}' exists; give another --output, or --overwrite to replace it")
+    sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
+    engine = open_engine(settings, progress)
+    with tempfile.TemporaryDirectory(prefix="vidparts-") as folder, FeatureCache(Path(folder)) as cache:
+        failures: list[Failure] = []
+        fitted = fit_codebook(sources, engine, cache, progress, failures)
+    if failures:
+        raise failures[0].error
+    for warning in fitted.warnings:
+        progress.say(f"warning: {warning}")
+    save_codebook(fitted.codebook, output)
+    return fitted.codebook
+
+
+def fit_codebook(
+    sources: Sequence[Source], engine: Engine, cache: FeatureCache, progress: Progress, failures: list[Failure]
+) -> Fitted:
+    """Fit the codebook on evenly spread frames of all sources.
+
+    Args:
+        sources: the inputs; their positions are the first half of the cache's keys.
+        engine: model and settings.
+        cache: is filled with the sampled frames' descriptors and saliency, by (source, frame index).
+        progress: told how far it is.
+        failures: inputs that can't be read are added to it, and the fit goes on without them.
+
+    Raises:
+        InputError: no input holds a frame.
+    """
+    started = time.perf_counter()
+    selection = selection_of(engine.settings)
+    counts = [_count(source, selection, failures) for source in sources]
+    samples = spread_frames(counts, engine.settings.cluster.frames)
+    progress.start("fit", sum(map(len, samples)))
+    for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
+        if indices:
+            frames = _readable(source, selection, set(indices), failures)
+            _fill(cache, number, frames, engine, progress)
+    progress.finish()
+    if not len(cache) and failures:
+        raise failures[0].error
+    found = fit_parts(cache, engine.settings.run.seed, engine.settings.cluster, engine.settings.saliency)
+    codebook = Codebook(
+        centroids=found.clustering.centroids,
+        part_centroids=found.part_centroids,
+        votes=found.votes.counts,
+        salient=found.votes.salient,
+        part_colors=part_colors(len(found.part_centroids), engine.settings.render.palette),
+        origin=_origin(engine, len(cache), found.clustering.objectives),
+    )
+    warnings = (found.votes.warning,) if found.votes.warning else ()
+    return Fitted(codebook, warnings, time.perf_counter() - started)
+
+
+def selection_of(settings: Settings) -> Selection:
+    """Which frames of an input the settings pick."""
+    return Selection(settings.input.every, settings.input.start, settings.input.end)
+
+
+def _count(source: Source, selection: Selection, failures: list[Failure]) -> int:
+    try:
+        frames = source.count(selection)
+        if not frames:
+            raise InputError(f"'{source.path}' has no frame between --start and --end; give a span inside the clip")  # noqa: TRY301
+    except InputError as error:
+        failures.append(Failure(source.name, error))
+        return 0
+    return frames
+
+
+def _readable(source: Source, selection: Selection, wanted: set[int], failures: list[Failure]) -> Iterator[Frame]:
+    try:
+        yield from source.frames(selection, wanted)
+    except InputError as error:
+        failures.append(Failure(source.name, error))
+
+
+def _fill(cache: FeatureCache, number: int, frames: Iterator[Frame], engine: Engine, progress: Progress) -> None:
+    """Describe frames into the cache, decoding and resizing while the ViT works."""
+    extractor, batch = engine.extractor, engine.settings.run.batch
+
+    def store(batches: Iterator[list[Prepared]]) -> None:
+        for items in batches:
+            features = extractor.describe_for_votes([frame.rgb for frame, _ in items], [image for _, image in items])
+            for (frame, _), descriptors, saliency in zip(
+                items, normalise(features.descriptors), features.saliency, strict=True
+            ):
+                cache.put((number, frame.index), descriptors.cpu().numpy(), saliency.cpu().numpy())
+            progress.advance(len(items))
+
+    graph = Graph(engine.settings.run.queue_depth)
+    decoded = graph.source("decode", frames)
+    batches = graph.stage("resize", decoded, lambda items: prepare(items, extractor, batch))
+    graph.sink("describe", batches, store)
+    graph.run()
+
+
+def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:
+    return CodebookOrigin(
+        model=engine.extractor.identity.name,
+        fingerprint=engine.fingerprint,
+        features=engine.settings.features,
+        saliency=engine.settings.saliency,
+        cluster=engine.settings.cluster,
+        seed=engine.settings.run.seed,
+        frames=frames,
+        objectives=objectives,
+    )

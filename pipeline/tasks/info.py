@@ -1,0 +1,38 @@
+"""What this installation is and can do, for a person or a bug report."""
+
+from __future__ import annotations
+
+import os
+import platform
+
+from pipeline import __version__
+from pipeline.tasks.record import installed_packages
+
+
+def info() -> str:
+    """Versions, devices and models, one a line."""
+    packages = ", ".join(f"{name} {number}" for name, number in installed_packages().items())
+    lines = [
+        f"vidparts {__version__}, Python {platform.python_version()}, {platform.platform()}",
+        f"packages: {packages}",
+        f"devices: {', '.join(_devices())}",
+        "models (--model; a .safetensors or .pth file in DINO's or timm's naming works too):",
+        *_models(),
+    ]
+    return "\n".join(lines)
+
+
+def _devices() -> list[str]:
+    import torch
+
+    found = [f"cpu ({os.cpu_count()} cores, {torch.get_num_threads()} threads)"]
+    if torch.cuda.is_available():
+        found += [f"cuda ({torch.cuda.get_device_name(index)})" for index in range(torch.cuda.device_count())]
+    return found
+
+
+def _models() -> list[str]:
+    from pipeline.features.models import MODELS
+    from pipeline.features.weights import availability
+
+    return [f"  {name:<24} {availability(name)}" for name in MODELS]
