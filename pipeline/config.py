@@ -161,10 +161,17 @@ def load_settings(file: Path | None = None, overrides: Overrides | None = None) 
     >>> load_settings(overrides={"features.stride": 8}).features.stride
     8
     """
-    merged: dict[str, Any] = {}
-    if file is not None:
-        _merge(merged, read_yaml(file))
-    for dotted, value in (overrides or {}).items():
+    return with_values(_validated(read_yaml(file) if file is not None else {}), overrides or {})
+
+
+def with_values(settings: Settings, overrides: Overrides) -> Settings:
+    """The same settings with some values changed, by dotted name; those that are None are not given.
+
+    >>> with_values(Settings(), {"features.stride": 2, "run.seed": None}).features.stride
+    2
+    """
+    merged = settings.model_dump(exclude_unset=True)
+    for dotted, value in overrides.items():
         if value is not None:
             _merge(merged, _nest(dotted.split("."), value))
     return _validated(merged)

@@ -13,7 +13,7 @@ import typer
 from typer.main import get_command
 
 from pipeline import __version__
-from pipeline.cli import video
+from pipeline.cli import pictures, video
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError
 
 # Typer's base of all complaints about the command line; it has kept it in several places.
@@ -28,6 +28,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 video.register(app)
+pictures.register(app)
 
 
 def _show_version(wanted: bool) -> None:

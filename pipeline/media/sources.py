@@ -36,8 +36,8 @@ def resolve_inputs(arguments: Sequence[str], fps: float) -> list[Source]:
     sources: list[Source] = []
     taken: set[str] = set()
     for argument in arguments:
-        for path, pictures in _expand(argument, Path(), lists=True):
-            name = _unique(safe_name(_title(path)), taken)
+        for path, pictures in expand(argument, Path(), lists=True):
+            name = unique_name(safe_name(_title(path)), taken)
             if pictures is not None or path.is_dir():
                 sources.append(DirectorySource(path, name, fps, pictures))
             else:
@@ -64,7 +64,17 @@ _Found = tuple[Path, list[Path] | None]
 """A path, and its pictures where they are not simply those of a directory."""
 
 
-def _expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
+def expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
+    """The paths that one argument means, with their pictures where those aren't simply a directory's.
+
+    Args:
+        argument: a path, a glob or a list.
+        base: what relative paths are relative to.
+        lists: whether the argument may be a text file of paths.
+
+    Raises:
+        InputError: it doesn't exist or means nothing.
+    """
     if not argument or "\0" in argument:
         raise InputError(f"input {argument!r} is not a path")
     path = base / argument
@@ -115,7 +125,7 @@ def _read_list(path: Path) -> Iterator[_Found]:
     if not entries:
         raise InputError(f"list {str(path)!r} names no input; expected paths, one a line")
     for entry in entries:
-        yield from _expand(entry, path.parent, lists=False)
+        yield from expand(entry, path.parent, lists=False)
 
 
 def _title(path: Path) -> str:
@@ -124,7 +134,8 @@ def _title(path: Path) -> str:
     return absolute.resolve().name if absolute.is_dir() else absolute.stem
 
 
-def _unique(name: str, taken: set[str]) -> str:
+def unique_name(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it if it is taken; it is added to `taken`."""
     # Some file systems take names that differ in case for the same.
     candidate, number = name, 1
     while unicodedata.normalize("NFC", candidate).casefold() in taken:
