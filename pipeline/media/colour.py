@@ -66,7 +66,8 @@ class Colour:
             return Colour(BT709, LIMITED_RANGE, BT709, BT709)
         if self.matrix == _RGB_MATRIX:
             return replace(self, matrix=BT709, range=LIMITED_RANGE)
-        return self
+        known = _SWS_MATRIX.get(self.matrix, UNSPECIFIED)
+        return self if self.matrix in (known, BT601) else replace(self, matrix=known)
 
     def sws_matrix(self, size_hw: tuple[int, int]) -> int:
         """The matrix as libswscale numbers it; where the video doesn't say, what players assume for its size."""

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar, cast
 
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
     from av import Packet
+    from av.audio.stream import AudioStream
     from av.container import InputContainer
-    from av.stream import Stream
     from av.video.stream import VideoStream
+
+    _Stream = TypeVar("_Stream", VideoStream, AudioStream)
 
 # Demuxers that read other files than the one given, that draw text, or that make pictures out of nothing.
 _REFUSED_FORMATS = frozenset(
@@ -69,22 +71,22 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 
 
 def read_packets(
-    container: InputContainer, stream: Stream, on_failure: Callable[[Exception], None]
-) -> Iterator[Packet[Stream]]:
-    """The packets of a stream without the closing empty one; where the file is broken, those behind the break too.
+    container: InputContainer, streams: Sequence[_Stream], on_failure: Callable[[Exception], None]
+) -> Iterator[Packet[_Stream]]:
+    """The packets of streams without the closing empty ones; where the file is broken, those behind the break too.
 
     Args:
         container: the open file.
-        stream: the stream wanted.
+        streams: the streams wanted.
         on_failure: told of each place that couldn't be read.
     """
     failures = 0
     while failures < _MAX_FAILURES_IN_A_ROW:
         try:
-            for packet in container.demux(stream):
+            for packet in container.demux(list(streams)):
                 if packet.size:
                     failures = 0
-                    yield packet
+                    yield cast("Packet[_Stream]", packet)
         except Exception as error:
             if not _is_media_error(error):
                 raise

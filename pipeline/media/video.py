@@ -148,10 +148,10 @@ class VideoSource(Source):
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)
             stream.thread_type = threads
-            for packet in read_packets(container, stream, fail):
+            for packet in read_packets(container, [stream], fail):
                 tally.packets += not packet.is_discard
                 try:
-                    yield from self._counted(cast("list[VideoFrame]", packet.decode()), tally)
+                    yield from self._counted(packet.decode(), tally)
                 except (av.FFmpegError, OSError) as error:
                     fail(error)
             try:
@@ -189,7 +189,7 @@ class VideoSource(Source):
             times: list[int] = []
             missing = packets = 0
             end: int | None = None
-            for packet in read_packets(container, stream, lambda _: None):
+            for packet in read_packets(container, [stream], lambda _: None):
                 packets += 1
                 if packet.is_discard:
                     continue

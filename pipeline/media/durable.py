@@ -1,0 +1,107 @@
+"""Files that are either whole or not there: written beside their place, flushed to disk, then renamed."""
+
+from __future__ import annotations
+
+import errno
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from pipeline.errors import OutputError
+
+_REASONS = {
+    errno.ENOSPC: "there is no space left; free some or choose another --out",
+    errno.EDQUOT: "the quota is used up; free some space or choose another --out",
+    errno.EFBIG: "the file would be larger than allowed here; choose another --out",
+    errno.EACCES: "permission denied; choose another --out",
+    errno.EPERM: "permission denied; choose another --out",
+    errno.EROFS: "the file system is read-only; choose another --out",
+    errno.ENOENT: "its folder doesn't exist; create it or choose another --out",
+    errno.ENOTDIR: "its folder is a file; choose another --out",
+    errno.ENAMETOOLONG: "its name is too long; choose a shorter one",
+}
+
+
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says while `path` is written into an OutputError of one line."""
+    try:
+        yield
+    except OSError as error:
+        raise unwritable(path, error) from error
+
+
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """The error for a user whose file or directory can't be written."""
+    reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; check the disk")
+    return OutputError(f"{str(path)!r} can't be written: {reason}")
+
+
+def partial_path(path: Path) -> Path:
+    """Where a file or directory grows until it is whole; the same each time, so that leftovers are found.
+
+    >>> partial_path(Path("out/overlay.mp4")).as_posix()
+    'out/.overlay.mp4.part'
+    """
+    return path.with_name(f".{path.name}.part")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory with all it holds, whether or not it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+def sync(path: Path) -> None:
+    """Wait until a file, or the list of a directory, is on the disk.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a whole and synced file or directory its name; what had the name before is replaced.
+
+    Raises:
+        OSError: the disk is full or failed, or the name can't be taken.
+    """
+    if path.is_dir() and not path.is_symlink():
+        # A directory can't be replaced in one step; the old one steps aside first.
+        aside = path.with_name(f".{path.name}.old")
+        remove(aside)
+        path.rename(aside)
+        partial.rename(path)
+        remove(aside)
+    else:
+        partial.replace(path)
+    sync(path.parent)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """The place to write a file at; on success it is synced and gets its name, on failure it is removed.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    partial = partial_path(path)
+    try:
+        yield partial
+        with output_errors(path):
+            sync(partial)
+            publish(partial, path)
+    except OSError as error:
+        raise unwritable(path, error) from error
+    finally:
+        remove(partial)
