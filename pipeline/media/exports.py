@@ -1,0 +1,162 @@
+"""Labels in the forms that other programs read: DAVIS palette PNGs, COCO JSON, NumPy's npz."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.geometry import resize_labels
+from pipeline.media.durable import output_errors, partial_path, replaced_file, sync
+from pipeline.media.labels import LabelStore
+from pipeline.media.rle import encode_mask
+
+
+def davis_palette() -> NDArray[np.uint8]:
+    """The palette of DAVIS' annotations, uint8 [256, 3]: colour i spreads the bits of i over R, G and B.
+
+    >>> davis_palette()[:4].tolist()
+    [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
+    """
+    palette = np.zeros((256, 3), dtype=np.uint8)
+    index = np.arange(256)
+    for bit in range(8):
+        for channel in range(3):
+            palette[:, channel] |= ((index >> channel & 1) << (7 - bit)).astype(np.uint8)
+        index >>= 3
+    return palette
+
+
+def export_davis(store: LabelStore, folder: Path) -> list[Path]:
+    """Write one palette PNG a frame at the source's size, named as DAVIS names them (or as the input's frames are).
+
+    Args:
+        store: the labels.
+        folder: where the PNGs go; made if need be.
+
+    Returns:
+        The files written.
+
+    Raises:
+        OutputError: they can't be written.
+        InputError: the store is damaged.
+    """
+    from PIL import Image
+
+    palette = davis_palette().ravel().tolist()
+    files = []
+    with output_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+    for index, _, labels in store.frames():
+        image = Image.fromarray(resize_labels(labels, store.source_size_hw), mode="P")
+        image.putpalette(palette)
+        file = folder / f"{store.name(index)}.png"
+        with output_errors(file):
+            partial = partial_path(file)
+            image.save(partial, format="PNG")
+            partial.replace(file)
+        files.append(file)
+    with output_errors(folder):
+        sync(folder)
+    return files
+
+
+def export_coco(store: LabelStore, file: Path, title: str) -> None:
+    """Write COCO annotations: one image a frame, one RLE annotation for each part in it, at the source's size.
+
+    Args:
+        store: the labels.
+        file: the JSON file.
+        title: the input's name; frames are called `title/<frame>`.
+
+    Raises:
+        OutputError: it can't be written.
+        InputError: the store is damaged.
+    """
+    with replaced_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
+        # Annotations are written as they arise: a long video's don't fit in memory.
+        height, width = store.source_size_hw
+        categories = [
+            {"id": part, "name": f"part {part}", "supercategory": "part"} for part in range(1, store.parts + 1)
+        ]
+        images = [
+            {"id": index + 1, "file_name": f"{title}/{store.name(index)}", "height": height, "width": width}
+            for index in range(len(store))
+        ]
+        head = {
+            "info": {"description": f"parts of {title}"},
+            "licenses": [],
+            "categories": categories,
+            "images": images,
+        }
+        stream.write(json.dumps(head)[:-1] + ', "annotations": [')
+        for number, annotation in enumerate(_annotations(store), 1):
+            stream.write((",\n" if number > 1 else "\n") + json.dumps({"id": number, **annotation}))
+        stream.write("\n]}\n")
+
+
+def export_npz(store: LabelStore, file: Path) -> None:
+    """Write `labels` uint8 [frame, row, column] at the processed size, `pts`, `time_base` and `source_size_hw`.
+
+    Args:
+        store: the labels.
+        file: the npz file; `time_base` is its numerator and denominator.
+
+    Raises:
+        OutputError: it can't be written.
+        InputError: the store is damaged.
+    """
+    base = store.time_base
+    small = {
+        "pts": np.array(store.pts, dtype=np.int64),
+        "time_base": np.array([base.numerator, base.denominator], dtype=np.int64),
+        "source_size_hw": np.array(store.source_size_hw, dtype=np.int64),
+        "frame_names": np.array([store.name(index) for index in range(len(store))]),
+    }
+    with replaced_file(file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+        with _member(archive, "labels") as stream:
+            _write_header(stream, (len(store), *store.size_hw))
+            for _, _, labels in store.frames():
+                stream.write(np.ascontiguousarray(labels).tobytes())
+        for name, array in small.items():
+            with _member(archive, name) as stream:
+                np.lib.format.write_array(stream, array, allow_pickle=False)
+
+
+def _annotations(store: LabelStore) -> Iterator[dict[str, Any]]:
+    height, width = store.source_size_hw
+    for index, _, labels in store.frames():
+        full = resize_labels(labels, store.source_size_hw)
+        for part in np.unique(full[full > 0]):
+            mask = full == part
+            yield {
+                "image_id": index + 1,
+                "category_id": int(part),
+                "segmentation": {"size": [height, width], "counts": encode_mask(mask)},
+                "area": int(mask.sum()),
+                "bbox": _box(mask),
+                "iscrowd": 0,
+            }
+
+
+def _box(mask: NDArray[np.bool_]) -> list[int]:
+    """x, y, width and height of the smallest box around a mask that isn't empty."""
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    return [int(cols[0]), int(rows[0]), int(cols[-1] - cols[0] + 1), int(rows[-1] - rows[0] + 1)]
+
+
+def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
+    # A fixed date: same labels, same bytes.
+    entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
+    entry.compress_type = zipfile.ZIP_DEFLATED
+    return archive.open(entry, "w", force_zip64=True)
+
+
+def _write_header(stream: IO[bytes], shape: tuple[int, ...]) -> None:
+    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
+    np.lib.format.write_array_header_1_0(stream, header)

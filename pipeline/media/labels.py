@@ -1,0 +1,327 @@
+"""The label store: written chunk by chunk while a video streams through, read the same way.
+
+While it grows, a store lies beside its place as `.labels.zarr.part`, with a journal `frames.jsonl` of one line a
+frame. A chunk is flushed to disk before its frames enter the journal, so after a crash the journal's whole chunks
+are what is safe; `LabelWriter.resume` goes on behind them.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import OutputError
+from pipeline.media.durable import output_errors, partial_path, publish, remove, sync
+from pipeline.media.store import (
+    ARRAY_FILE,
+    LabelAttributes,
+    StoreLayout,
+    check_chunk,
+    chunk_path,
+    damaged,
+    read_layout,
+)
+
+if TYPE_CHECKING:
+    import zarr
+
+CHUNK_FRAMES = 16
+
+_JOURNAL = "frames.jsonl"
+_ZSTD_LEVEL = 5
+
+
+class LabelWriter:
+    """Appends label maps to a store; a context manager that leaves a whole store or none.
+
+    One chunk is held in memory. With `keep_partial` an error leaves the finished chunks for a later `resume`;
+    a crash always does.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        size_hw: tuple[int, int],
+        source_size_hw: tuple[int, int],
+        time_base: Fraction,
+        parts: int,
+        *,
+        chunk_frames: int = CHUNK_FRAMES,
+        keep_partial: bool = False,
+    ) -> None:
+        """Say what the store will be; nothing is written before it is entered.
+
+        Args:
+            path: the store's place; what is there is replaced when the new one is whole.
+            size_hw: height and width of the label maps.
+            source_size_hw: height and width of the source's upright frames.
+            time_base: seconds per unit of pts.
+            parts: the highest label.
+            chunk_frames: frames that are compressed together.
+            keep_partial: leave what is finished where it is when an error ends the writing.
+        """
+        self.path = path
+        self.size_hw = size_hw
+        self.frames = 0
+        self._source_size = source_size_hw
+        self._time_base = time_base
+        self._parts = parts
+        self._chunk_frames = chunk_frames
+        self._keep = keep_partial
+        self._partial = partial_path(path)
+        self._journal: list[tuple[int, str]] = []
+        self._pending: list[NDArray[np.uint8]] = []
+        self._resuming = False
+
+    def resume(self) -> int:
+        """Go on with what an interrupted writer left, instead of from the start; call before entering.
+
+        Returns:
+            How many frames are safe: the next one to `write` is that many from the start.
+
+        Raises:
+            InputError: what is left doesn't fit this writer.
+        """
+        if not (self._partial / _JOURNAL).is_file():
+            return 0
+        entries = _read_journal(self._partial / _JOURNAL)
+        safe = len(entries) // self._chunk_frames * self._chunk_frames
+        layout = StoreLayout(
+            shape=(safe, *self.size_hw), chunk_frames=self._chunk_frames, attributes=self._attributes(entries[:safe])
+        )
+        for number in range(safe // self._chunk_frames):
+            check_chunk(self._partial, layout, number)
+        self._journal, self.frames, self._resuming = entries[:safe], safe, True
+        return safe
+
+    def __enter__(self) -> Self:
+        """Create the store beside its place.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        with output_errors(self.path):
+            if not self._resuming:
+                remove(self._partial)
+                self._partial.mkdir()
+            self._array = self._create()
+            self._write_journal(self._journal, "w")
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Finish the store and give it its name; after an error remove it, unless it is to be kept.
+
+        Raises:
+            OutputError: it can't be written, or holds no frame.
+        """
+        try:
+            if kind is None:
+                self._finish()
+        finally:
+            if not self._keep:
+                remove(self._partial)
+
+    def write(self, pts: int, labels: NDArray[np.uint8], name: str = "") -> None:
+        """Append one frame's labels.
+
+        Args:
+            pts: the frame's time, later than the previous one's.
+            labels: uint8 [height, width], 0 background, 1..K parts.
+            name: the frame's name, for frames of a directory.
+
+        Raises:
+            OutputError: they can't be written.
+        """
+        if labels.shape != self.size_hw or labels.dtype != np.uint8:
+            raise ValueError(f"LabelWriter.write: got {labels.dtype} {labels.shape}, expected uint8 {self.size_hw}")
+        if int(labels.max()) > self._parts:
+            raise ValueError(f"LabelWriter.write: got label {labels.max()}, expected at most {self._parts}")
+        if self._journal and pts <= self._journal[-1][0]:
+            raise ValueError(f"LabelWriter.write: pts {pts} does not follow {self._journal[-1][0]}")
+        self._pending.append(labels.copy())
+        self._journal.append((pts, name))
+        if len(self._pending) == self._chunk_frames:
+            self._flush()
+
+    def _create(self) -> zarr.Array[Any]:
+        import zarr
+        from zarr.codecs import BytesCodec, ZstdCodec
+
+        return zarr.create_array(
+            store=zarr.storage.LocalStore(self._partial),
+            shape=(self.frames, *self.size_hw),
+            chunks=(self._chunk_frames, *self.size_hw),
+            dtype="uint8",
+            fill_value=0,
+            serializer=BytesCodec(),
+            compressors=ZstdCodec(level=_ZSTD_LEVEL, checksum=True),
+            dimension_names=("frame", "row", "column"),
+            # A chunk that isn't there is damage, never background.
+            config={"write_empty_chunks": True},
+            overwrite=False,
+        )
+
+    def _flush(self) -> None:
+        if not self._pending:
+            return
+        start = self.frames
+        with output_errors(self.path):
+            self._array.resize((start + len(self._pending), *self.size_hw))
+            self._array[start:] = np.stack(self._pending)
+            _sync_chunk(self._partial, start // self._chunk_frames)
+            self._write_journal(self._journal[start:], "a")
+        self.frames += len(self._pending)
+        self._pending.clear()
+
+    def _write_journal(self, entries: list[tuple[int, str]], mode: str) -> None:
+        with (self._partial / _JOURNAL).open(mode, encoding="utf-8") as file:
+            file.writelines(json.dumps(entry) + "\n" for entry in entries)
+            file.flush()
+            os.fsync(file.fileno())
+
+    def _attributes(self, entries: list[tuple[int, str]]) -> LabelAttributes:
+        names = tuple(name for _, name in entries)
+        return LabelAttributes(
+            time_base=f"{self._time_base.numerator}/{self._time_base.denominator}",
+            source_size=self._source_size,
+            parts=self._parts,
+            pts=tuple(pts for pts, _ in entries),
+            frame_names=names if all(names) else (),
+        )
+
+    def _finish(self) -> None:
+        self._flush()
+        if self.frames == 0:
+            raise OutputError(f"{str(self.path)!r} is not written: no frame was selected; widen --start and --end")
+        with output_errors(self.path):
+            self._array.attrs.put(self._attributes(self._journal).model_dump(mode="json"))
+            sync(self._partial / ARRAY_FILE)
+            (self._partial / _JOURNAL).unlink()
+            sync(self._partial)
+            publish(self._partial, self.path)
+
+
+class LabelStore:
+    """A finished store's labels, read chunk by chunk.
+
+    Attributes:
+        path: the store's directory.
+        attributes: pts, time base, source size, parts and frame names, checked.
+        size_hw: height and width of the label maps.
+    """
+
+    def __init__(self, path: Path, layout: StoreLayout) -> None:
+        """Use `open_labels`; `layout` is the store's description, checked."""
+        self.path = path
+        self.attributes = layout.attributes
+        self.size_hw = (layout.shape[1], layout.shape[2])
+        self._layout = layout
+        self._chunk: tuple[int, NDArray[np.uint8]] | None = None
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return self._layout.shape[0]
+
+    def __getitem__(self, index: int) -> NDArray[np.uint8]:
+        """One frame's labels, uint8 [height, width]; a negative index counts from the end.
+
+        Raises:
+            IndexError: there is no such frame.
+            InputError: its chunk is damaged.
+        """
+        position = index + len(self) if index < 0 else index
+        if not 0 <= position < len(self):
+            raise IndexError(f"frame {index} of {len(self)}")
+        number, offset = divmod(position, self._layout.chunk_frames)
+        if self._chunk is None or self._chunk[0] != number:
+            self._chunk = (number, self._read_chunk(number))
+        return self._chunk[1][offset]
+
+    @property
+    def pts(self) -> tuple[int, ...]:
+        """The frames' times in units of `time_base`."""
+        return self.attributes.pts
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per unit of pts."""
+        return self.attributes.seconds_per_unit
+
+    @property
+    def source_size_hw(self) -> tuple[int, int]:
+        """Height and width of the source's upright frames."""
+        return self.attributes.source_size
+
+    @property
+    def parts(self) -> int:
+        """The highest label that may occur."""
+        return self.attributes.parts
+
+    def name(self, index: int) -> str:
+        """A frame's name: that of a directory's frame, else its index in five digits."""
+        return self.attributes.frame_names[index] if self.attributes.frame_names else f"{index:05d}"
+
+    def frames(self) -> Iterator[tuple[int, int, NDArray[np.uint8]]]:
+        """Index, pts and labels of every frame in order; one chunk is held in memory.
+
+        Raises:
+            InputError: a chunk is damaged.
+        """
+        for index, pts in enumerate(self.pts):
+            yield index, pts, self[index]
+
+    def _read_chunk(self, number: int) -> NDArray[np.uint8]:
+        import zarr
+
+        check_chunk(self.path, self._layout, number)
+        start = number * self._layout.chunk_frames
+        try:
+            array = zarr.open_array(store=zarr.storage.LocalStore(self.path, read_only=True), mode="r", zarr_format=3)
+            labels = np.asarray(array[start : start + self._layout.chunk_frames], dtype=np.uint8)
+        except Exception as error:
+            # zarr and its codecs raise errors of many kinds over damaged data.
+            raise damaged(self.path, f"chunk {number} can't be unpacked") from error
+        expected = (min(self._layout.chunk_frames, len(self) - start), *self.size_hw)
+        if labels.shape != expected or int(labels.max(initial=0)) > self.parts:
+            raise damaged(self.path, f"chunk {number} holds labels that it can't hold")
+        labels.flags.writeable = False
+        return labels
+
+
+def open_labels(path: Path) -> LabelStore:
+    """Open a label store for reading; its description is checked now, each chunk when it is read.
+
+    Raises:
+        InputError: there is no store, or it is damaged or of another kind.
+    """
+    return LabelStore(path, read_layout(path))
+
+
+def _read_journal(file: Path) -> list[tuple[int, str]]:
+    """The whole lines of a journal; a crash may have cut the last one off."""
+    entries: list[tuple[int, str]] = []
+    for line in file.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True):
+        if not line.endswith("\n"):
+            break
+        try:
+            pts, name = json.loads(line)
+        except ValueError:
+            break
+        entries.append((int(pts), str(name)))
+    return entries
+
+
+def _sync_chunk(store: Path, number: int) -> None:
+    chunk = chunk_path(store, number)
+    for place in (chunk, chunk.parent, chunk.parent.parent, chunk.parent.parent.parent):
+        sync(place)

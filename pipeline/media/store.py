@@ -1,0 +1,191 @@
+"""What a label store is on disk, and the check that a directory is one before anything of it is believed.
+
+A store is one zarr v3 array, uint8 [frame, row, column]; 0 is the background, 1..K are the parts. A stranger's
+store is data to doubt: its description is checked field by field, and a chunk's size before it is unpacked.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from fractions import Fraction
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from pipeline.errors import InputError
+
+FORMAT = "vidparts-labels-1"
+ARRAY_FILE = "zarr.json"
+
+_MAX_DESCRIPTION_BYTES = 512 * 2**20
+_MAX_CHUNK_BYTES = 2**31
+_ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
+
+Side = Annotated[int, Field(ge=1, le=65536)]
+
+
+class LabelAttributes(BaseModel):
+    """What a store says about its labels.
+
+    `pts` and `time_base` are the source's; `source_size` is [height, width] of its upright frames; `frame_names`
+    are those of a directory's frames, empty for a video.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    format: Literal["vidparts-labels-1"] = FORMAT
+    time_base: Annotated[str, Field(max_length=64, pattern=r"^[0-9]+/[0-9]+$")]
+    source_size: tuple[Side, Side]
+    parts: Annotated[int, Field(ge=0, le=255)]
+    pts: tuple[Annotated[int, Field(ge=-(2**62), le=2**62)], ...]
+    frame_names: tuple[Annotated[str, Field(min_length=1, max_length=255)], ...] = ()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> LabelAttributes:
+        numerator, denominator = self.time_base.split("/")
+        if int(numerator) == 0 or int(denominator) == 0:
+            raise ValueError("time_base is zero")
+        if any(after <= before for before, after in zip(self.pts, self.pts[1:], strict=False)):
+            raise ValueError("pts don't grow")
+        if self.frame_names and len(self.frame_names) != len(self.pts):
+            raise ValueError("frame_names and pts differ in length")
+        if any(not _is_plain(name) for name in self.frame_names):
+            raise ValueError("a frame name is no plain file name")
+        return self
+
+    @property
+    def seconds_per_unit(self) -> Fraction:
+        """The time base as a number."""
+        return Fraction(self.time_base)
+
+
+class _Configured(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: str
+    configuration: dict[str, Any] = {}
+
+
+class _Array(BaseModel):
+    """The part of zarr v3 that a store uses; everything else is refused."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    zarr_format: Literal[3]
+    node_type: Literal["array"]
+    shape: tuple[Annotated[int, Field(ge=0, le=2**31)], Side, Side]
+    data_type: Literal["uint8"]
+    chunk_grid: _Configured
+    chunk_key_encoding: _Configured
+    fill_value: Literal[0]
+    codecs: list[_Configured]
+    attributes: LabelAttributes
+    dimension_names: list[str | None] | None = None
+    storage_transformers: list[Any] = Field(default=[], max_length=0)
+
+    @model_validator(mode="after")
+    def _expected_layout(self) -> _Array:
+        frames, height, width = self.shape
+        chunk = self.chunk_grid.configuration.get("chunk_shape")
+        if self.chunk_grid.name != "regular" or not isinstance(chunk, list) or len(chunk) != 3:
+            raise ValueError("chunks are not regular")
+        if type(chunk[0]) is not int or chunk[0] < 1 or chunk[1:] != [height, width]:
+            raise ValueError(f"a chunk is {chunk}, expected some frames of {height}x{width}")
+        if chunk[0] * height * width > _MAX_CHUNK_BYTES:
+            raise ValueError("a chunk is larger than 2 GiB")
+        if self.chunk_key_encoding.name != "default" or self.chunk_key_encoding.configuration != {"separator": "/"}:
+            raise ValueError("chunk names are of another kind")
+        if [codec.name for codec in self.codecs] != ["bytes", "zstd"]:
+            raise ValueError("codecs are not bytes, zstd")
+        if len(self.attributes.pts) != frames:
+            raise ValueError(f"{frames} frames have {len(self.attributes.pts)} pts")
+        return self
+
+    @property
+    def chunk_frames(self) -> int:
+        """Frames in a chunk."""
+        return int(self.chunk_grid.configuration["chunk_shape"][0])
+
+
+class StoreLayout(BaseModel):
+    """A checked store's description: frames, height and width, frames in a chunk, attributes."""
+
+    model_config = ConfigDict(frozen=True)
+
+    shape: tuple[int, int, int]
+    chunk_frames: int
+    attributes: LabelAttributes
+
+
+def read_layout(path: Path) -> StoreLayout:
+    """The description of a label store, checked.
+
+    Raises:
+        InputError: there is no store, or it is damaged or of another kind.
+    """
+    file = path / ARRAY_FILE
+    try:
+        if not file.is_file() or file.is_symlink():
+            raise InputError(
+                f"{str(path)!r} is no label store: it holds no {ARRAY_FILE}; give the labels.zarr of a run"
+            )
+        if file.stat().st_size > _MAX_DESCRIPTION_BYTES:
+            raise damaged(path, f"its {ARRAY_FILE} is too large")
+        array = _Array.model_validate(json.loads(file.read_bytes()))
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
+    except (OSError, ValueError, RecursionError) as error:
+        raise damaged(path, " ".join(str(error).split())) from error
+    return StoreLayout(shape=array.shape, chunk_frames=array.chunk_frames, attributes=array.attributes)
+
+
+def check_chunk(path: Path, layout: StoreLayout, number: int) -> None:
+    """Refuse a chunk that is missing, lies elsewhere, or would unpack to another size than it should.
+
+    Raises:
+        InputError: as said.
+    """
+    file = chunk_path(path, number)
+    try:
+        if not file.resolve(strict=True).is_relative_to(path.resolve()) or not file.is_file():
+            raise damaged(path, f"chunk {number} lies outside of it")
+        with file.open("rb") as stream:
+            head = stream.read(18)
+    except (OSError, RuntimeError) as error:
+        raise damaged(path, f"chunk {number} can't be read") from error
+    _, height, width = layout.shape
+    if zstd_content_size(head) != layout.chunk_frames * height * width:
+        raise damaged(path, f"chunk {number} has another size than it should")
+
+
+def chunk_path(path: Path, number: int) -> Path:
+    """Where a chunk of a store lies."""
+    return path / "c" / str(number) / "0" / "0"
+
+
+def zstd_content_size(head: bytes) -> int | None:
+    """The size that a zstd frame says it unpacks to, from its first 18 bytes; None where it doesn't (RFC 8878, 3.1.1)."""
+    if head[:4] != _ZSTD_MAGIC or len(head) < 6:
+        return None
+    descriptor = head[4]
+    size_flag, single_segment = descriptor >> 6, bool(descriptor & 0x20)
+    if size_flag == 0 and not single_segment:
+        return None
+    start = 5 + (not single_segment) + (0, 1, 2, 4)[descriptor & 3]
+    length = (1, 2, 4, 8)[size_flag]
+    if len(head) < start + length:
+        return None
+    return int.from_bytes(head[start : start + length], "little") + (256 if length == 2 else 0)
+
+
+def damaged(path: Path, reason: str) -> InputError:
+    """The error for a store that can't be used."""
+    return InputError(f"label store {str(path)!r} is damaged or of another kind ({reason}); make it again by segment")
+
+
+def _is_plain(name: str) -> bool:
+    return name not in (".", "..") and not re.search(r"[/\\\x00]", name)
