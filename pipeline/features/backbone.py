@@ -1,0 +1,326 @@
+"""A ViT for inference that computes what was asked for and nothing else.
+
+It reads keys, queries, values and tokens of any block on a grid of overlapping patches, and the saliency from
+the class token's row of the last block's attention. It knows nothing of names of models, of files, of pictures
+or of devices.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Literal, NamedTuple, get_args
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.errors import UsageError
+from pipeline.features.positions import Rotary, interpolate_positions, rotary_angles, rotate
+from pipeline.geometry import grid_size
+
+Facet = Literal["key", "query", "value", "token"]
+
+FACETS: tuple[Facet, ...] = get_args(Facet)
+
+_QKV_ROW: dict[str, int] = {"query": 0, "key": 1, "value": 2}
+
+
+class Tap(NamedTuple):
+    """What is read and where.
+
+    Attributes:
+        layer: block, counted from 0.
+        facet: `key`, `query`, `value` of the block's normalised input, or `token`, the block's output.
+    """
+
+    layer: int
+    facet: Facet
+
+
+@dataclass(frozen=True, slots=True)
+class ViTConfig:
+    """The shape of a ViT.
+
+    Attributes:
+        embed_dim: channels of a token.
+        depth: number of blocks.
+        heads: heads of each block's attention.
+        patch_px: side of a patch in pixels.
+        grid_hw: rows and columns of the position embedding; None for a model with rotary angles.
+        registers: tokens between the class token and the patches.
+        mlp_dim: hidden channels of a block's MLP.
+        qkv_bias: whether queries, keys and values have a bias.
+        layer_scale: whether each branch is scaled by channel.
+        norm_eps: epsilon of the layer norms.
+    """
+
+    embed_dim: int
+    depth: int
+    heads: int
+    patch_px: int
+    grid_hw: tuple[int, int] | None
+    registers: int
+    mlp_dim: int
+    qkv_bias: bool
+    layer_scale: bool
+    norm_eps: float
+
+    @property
+    def prefix(self) -> int:
+        """Tokens before the first patch."""
+        return 1 + self.registers
+
+    @property
+    def head_dim(self) -> int:
+        """Channels of one head."""
+        return self.embed_dim // self.heads
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class BackboneOutput:
+    """What one pass gave.
+
+    Attributes:
+        facets: by tap, float32 [batch, 1 + rows * cols, channels], the class token first, registers left out.
+            Channels within a head are the slow axis and heads the fast one, as the paper's code has them.
+        saliency: float32 [batch, rows, cols] in [0, 1], or None where it wasn't asked for.
+        grid_hw: rows and columns.
+    """
+
+    facets: dict[Tap, Tensor]
+    saliency: Tensor | None
+    grid_hw: tuple[int, int]
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention whose three projections can be had one by one."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        """Empty parameters of the shapes that `config` says."""
+        super().__init__()
+        self.heads, self.prefix = config.heads, config.prefix
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+
+    def project(self, x: Tensor, facet: str) -> Tensor:
+        """One of query, key, value of normalised tokens [b, n, c] as [b, heads, n, head channels]."""
+        rows = slice(_QKV_ROW[facet] * x.shape[-1], (_QKV_ROW[facet] + 1) * x.shape[-1])
+        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
+        projected = F.linear(x, self.qkv.weight[rows], bias)
+        return projected.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+
+    def project_all(self, x: Tensor) -> dict[str, Tensor]:
+        """Query, key and value of normalised tokens [b, n, c] in one product."""
+        query, key, value = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+        return {"query": query, "key": key, "value": value}
+
+    def attend(self, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
+        """The attention's output [b, n, c]; no matrix of n by n is ever stored."""
+        query = rotate(parts["query"], rotary, self.prefix)
+        key = rotate(parts["key"], rotary, self.prefix)
+        mixed = F.scaled_dot_product_attention(query, key, parts["value"])
+        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return projected
+
+    def class_row(self, class_query: Tensor, key: Tensor, rotary: Rotary | None, heads: Sequence[int] | None) -> Tensor:
+        """The class token's attention to every patch, mean over `heads` (None: all), float32 [b, patches]."""
+        if heads is not None:
+            class_query, key = class_query[:, list(heads)], key[:, list(heads)]
+        key = rotate(key, rotary, self.prefix).float()
+        logits = (class_query.float() * key.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+        weights: Tensor = logits.softmax(dim=-1)[:, :, 0, self.prefix :]
+        return weights.mean(dim=1)
+
+
+class LayerScale(nn.Module):
+    """A factor for each channel."""
+
+    def __init__(self, dim: int) -> None:
+        """Empty factors for `dim` channels."""
+        super().__init__()
+        self.gamma = nn.Parameter(torch.empty(dim))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Scale [..., dim]."""
+        return x * self.gamma
+
+
+class Mlp(nn.Module):
+    """Two linear layers with a GELU between."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        """Empty parameters of the shapes that `config` says."""
+        super().__init__()
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
+        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [b, n, c] to [b, n, c]."""
+        hidden: Tensor = self.fc2(F.gelu(self.fc1(x)))
+        return hidden
+
+
+class Block(nn.Module):
+    """One block of a ViT, in two halves, so that reading its keys doesn't need to run the rest."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        """Empty parameters of the shapes that `config` says."""
+        super().__init__()
+        self.norm1 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.attn = Attention(config)
+        self.ls1 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
+        self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
+        self.mlp = Mlp(config)
+        self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
+
+    def finish(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
+        """The block's output, given its input and what `attn.project_all` made of it."""
+        x = x + self.ls1(self.attn.attend(parts, rotary))
+        output: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        return output
+
+
+class Backbone(nn.Module):
+    """A plain ViT (DINO, DINOv2, supervised) or one with rotary angles (DINOv3)."""
+
+    def __init__(self, config: ViTConfig) -> None:
+        """Empty parameters of the shapes that `config` says; the names are DINO's."""
+        super().__init__()
+        self.config = config
+        self.cls_token = nn.Parameter(torch.empty(1, 1, config.embed_dim))
+        if config.registers:
+            self.reg_token = nn.Parameter(torch.empty(1, config.registers, config.embed_dim))
+        if config.grid_hw is not None:
+            rows, cols = config.grid_hw
+            self.pos_embed = nn.Parameter(torch.empty(1, rows * cols, config.embed_dim))
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, config.embed_dim, config.patch_px)})
+        self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
+
+    def check(self, taps: Iterable[Tap], stride_px: int, heads: Sequence[int] | None) -> None:
+        """Refuse a layer, stride or head that this ViT doesn't have.
+
+        Raises:
+            UsageError: with the values that are possible.
+        """
+        check_stride(self.config.patch_px, stride_px)
+        for tap in taps:
+            if not 0 <= tap.layer < self.config.depth:
+                raise UsageError(
+                    f"layer {tap.layer} is not in this model, whose layers are 0 to {self.config.depth - 1}; "
+                    "give one of them by --layer"
+                )
+        if heads is not None and (not heads or not set(heads) <= set(range(self.config.heads))):
+            raise UsageError(
+                f"saliency heads {list(heads)} are not in this model, whose heads are 0 to "
+                f"{self.config.heads - 1}; give some of them"
+            )
+
+    def forward(
+        self,
+        pixels: Tensor,
+        stride_px: int,
+        taps: Sequence[Tap] = (),
+        *,
+        saliency: bool = False,
+        saliency_heads: Sequence[int] | None = None,
+    ) -> BackboneOutput:
+        """Read `taps` and, where asked for, the saliency, in one pass that ends as early as it can.
+
+        Args:
+            pixels: float32 [batch, 3, height, width], normalised.
+            stride_px: distance of neighbouring patches in pixels.
+            taps: what to read.
+            saliency: whether to compute it.
+            saliency_heads: heads of the last block that are averaged; None: all.
+
+        Raises:
+            InputError: the picture is smaller than a patch.
+            UsageError: a layer, stride or head doesn't exist.
+        """
+        self.check(taps, stride_px, saliency_heads)
+        size_hw = (pixels.shape[2], pixels.shape[3])
+        grid_hw = grid_size(size_hw, self.config.patch_px, stride_px)
+        wanted = {layer: {tap.facet for tap in taps if tap.layer == layer} for layer, _ in taps}
+        salient_layer = self.config.depth - 1 if saliency else -1
+        rotary = self._rotary(grid_hw, stride_px, pixels.device)
+        x = self._embed(pixels, stride_px, grid_hw)
+        found: dict[Tap, Tensor] = {}
+        row: Tensor | None = None
+        stop = max([*wanted, salient_layer], default=-1)
+        for layer in range(stop + 1):
+            block, facets = self._block(layer), wanted.get(layer, set())
+            runs = layer < stop or "token" in facets
+            parts = _parts(block, x, facets, all_of_them=runs, salient=layer == salient_layer)
+            if layer == salient_layer:
+                row = block.attn.class_row(parts["query"][:, :, :1], parts["key"], rotary, saliency_heads)
+            found |= {Tap(layer, f): self._by_channel(parts[f]) for f in facets if f != "token"}
+            if runs:
+                x = block.finish(x, parts, rotary)
+            if "token" in facets:
+                found[Tap(layer, "token")] = self._by_channel(x[:, None])
+        map_hw = None if row is None else _stretch(row).reshape(-1, *grid_hw)
+        return BackboneOutput(found, map_hw, grid_hw)
+
+    def _block(self, layer: int) -> Block:
+        block = self.blocks[layer]
+        assert isinstance(block, Block)
+        return block
+
+    def _rotary(self, grid_hw: tuple[int, int], stride_px: int, device: torch.device) -> Rotary | None:
+        if self.config.grid_hw is not None:
+            return None
+        return rotary_angles(grid_hw, self.config.patch_px, stride_px, self.config.head_dim, device)
+
+    def _embed(self, pixels: Tensor, stride_px: int, grid_hw: tuple[int, int]) -> Tensor:
+        projection = self.patch_embed["proj"]
+        assert isinstance(projection, nn.Conv2d)
+        patches = F.conv2d(pixels, projection.weight, projection.bias, stride=stride_px)
+        patches = patches.flatten(2).transpose(1, 2)
+        if self.config.grid_hw is not None:
+            size_hw = (pixels.shape[2], pixels.shape[3])
+            patches = patches + interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
+        prefix = [self.cls_token, self.reg_token] if self.config.registers else [self.cls_token]
+        return torch.cat([*(token.expand(len(pixels), -1, -1) for token in prefix), patches], dim=1)
+
+    def _by_channel(self, heads: Tensor) -> Tensor:
+        """[b, heads, tokens, head channels] to float32 [b, 1 + patches, head channels * heads]."""
+        if self.config.registers:
+            heads = torch.cat((heads[:, :, :1], heads[:, :, self.config.prefix :]), dim=2)
+        return heads.permute(0, 2, 3, 1).flatten(2).float()
+
+
+def check_stride(patch_px: int, stride_px: int) -> None:
+    """Refuse a stride that doesn't divide the patch size.
+
+    Raises:
+        UsageError: with the strides that are possible.
+    """
+    possible = [stride for stride in range(1, patch_px + 1) if patch_px % stride == 0]
+    if stride_px not in possible:
+        raise UsageError(
+            f"stride {stride_px} does not divide the model's patch size of {patch_px} pixels; "
+            f"possible strides are {', '.join(map(str, possible))}"
+        )
+
+
+def _parts(block: Block, x: Tensor, facets: Iterable[str], *, all_of_them: bool, salient: bool) -> dict[str, Tensor]:
+    """Projections of a block's input: all three for a block that runs, else no more than is read.
+
+    For the saliency the query of the class token alone is computed, where no one reads the others.
+    """
+    normed = block.norm1(x)
+    if all_of_them:
+        return block.attn.project_all(normed)
+    needed = {facet for facet in facets if facet != "token"} | ({"key"} if salient else set())
+    parts = {facet: block.attn.project(normed, facet) for facet in needed}
+    if salient and "query" not in parts:
+        parts["query"] = block.attn.project(normed[:, :1], "query")
+    return parts
+
+
+def _stretch(row: Tensor) -> Tensor:
+    """Bring each row of [batch, n] to [0, 1]; a row that is the same everywhere becomes 0."""
+    low, high = row.amin(dim=1, keepdim=True), row.amax(dim=1, keepdim=True)
+    spread = high - low
+    return (row - low) / torch.where(spread > 0, spread, torch.ones_like(spread))

@@ -1,0 +1,217 @@
+"""From pictures to descriptors and saliency on the ViT's grid (paper section 3).
+
+A frame's result doesn't depend on the frames it is computed with: on the CPU each goes through the ViT alone,
+which costs nothing at thousands of tokens a frame, because matrix products round differently at other heights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from torch import Tensor
+
+from pipeline.config import FeatureSettings, SaliencySettings
+from pipeline.errors import InputError
+from pipeline.features.backbone import BackboneOutput, Tap
+from pipeline.features.logbin import bin_offsets, log_bin
+from pipeline.features.weights import Model
+from pipeline.geometry import grid_size, processed_size, resize_nearest
+from pipeline.records import FeatureMap, Frame
+
+Picture = NDArray[np.uint8]
+
+LARGEST_BATCH = 64
+"""Frames in a batch at most: beyond that a batch costs latency and gains nothing."""
+
+_DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Extraction:
+    """Descriptors of a batch of pictures.
+
+    Attributes:
+        descriptors: float32 [batch, rows, cols, channels].
+        cls: float32 [batch, channels], the class token's descriptor, never binned.
+        saliency: float32 [batch, rows, cols] in [0, 1], or None where it wasn't asked for.
+    """
+
+    descriptors: Tensor
+    cls: Tensor
+    saliency: Tensor | None
+
+
+class Extractor:
+    """Computes descriptors and saliency with one model, one set of settings, on one device."""
+
+    def __init__(
+        self,
+        model: Model,
+        features: FeatureSettings,
+        saliency: SaliencySettings,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        """Check the settings against the model and bring it to the device.
+
+        Raises:
+            UsageError: the model has no such layer, stride or head.
+        """
+        self.device = torch.device(device)
+        self.identity, self.settings = model.identity, features
+        self.half_size = saliency.half_size
+        self.heads = saliency.heads if saliency.heads is not None else model.identity.saliency_heads
+        self.tap = Tap(features.layer, features.facet)
+        model.backbone.check([self.tap], features.stride, self.heads)
+        self.backbone = model.backbone.to(self.device)
+        self._dtype = _DTYPES[features.precision] if self.device.type == "cuda" else torch.float32
+        self._mean = torch.tensor(model.identity.mean, device=self.device)[:, None, None]
+        self._std = torch.tensor(model.identity.std, device=self.device)[:, None, None]
+
+    @property
+    def channels(self) -> int:
+        """Channels of a descriptor."""
+        return self.identity.embed_dim * (len(bin_offsets(2)) if self.settings.log_bin else 1)
+
+    def grid_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Rows and columns of descriptors of a picture of that processed size."""
+        return grid_size(size_hw, self.identity.patch_px, self.settings.stride)
+
+    def preprocess(self, rgb: Picture) -> Picture:
+        """Bring uint8 [height, width, 3] to the processed size (Lanczos); the same object if it has it."""
+        return resize_lanczos(rgb, processed_size(rgb.shape[:2], self.settings.load_size))
+
+    def extract(self, images: Sequence[Picture], *, saliency: bool = False) -> Extraction:
+        """Descriptors, and the saliency of the same pass, of pictures of one size.
+
+        Args:
+            images: uint8 [h, w, 3] each, at the processed size.
+            saliency: whether to compute it, at the descriptors' stride.
+
+        Raises:
+            InputError: the pictures are smaller than a patch.
+        """
+        return self.extract_taps(images, [self.tap], saliency=saliency)[self.tap]
+
+    def extract_taps(
+        self, images: Sequence[Picture], taps: Sequence[Tap], *, saliency: bool = False
+    ) -> dict[Tap, Extraction]:
+        """Descriptors of several layers and facets from one pass; otherwise as `extract`."""
+        outputs = list(self._run(images, self.settings.stride, taps, saliency=saliency))
+        grid_hw = outputs[0].grid_hw
+        maps = None if not saliency else torch.cat([_present(output.saliency) for output in outputs])
+        return {
+            tap: self._extraction([output.facets.pop(tap) for output in outputs], maps, grid_hw)
+            for tap in dict.fromkeys(taps)
+        }
+
+    def saliency_half(self, rgb: Sequence[Picture]) -> Tensor:
+        """The saliency that the paper's code uses for co-segmentation and parts, of pictures of one size.
+
+        It is read at the native stride from the original brought to half the processed size, and brought to the
+        descriptors' grid by nearest neighbour.
+
+        Args:
+            rgb: uint8 [height, width, 3] each, at the source's size.
+
+        Returns:
+            float32 [batch, rows, cols].
+
+        Raises:
+            InputError: half the processed size is smaller than a patch.
+        """
+        size_hw = processed_size(rgb[0].shape[:2], self.settings.load_size)
+        halves = [resize_lanczos(picture, (size_hw[0] // 2, size_hw[1] // 2)) for picture in rgb]
+        outputs = self._run(halves, self.identity.patch_px, [], saliency=True)
+        low = torch.cat([_present(output.saliency) for output in outputs])
+        return resize_nearest(low.permute(1, 2, 0), self.grid_hw(size_hw)).permute(2, 0, 1).contiguous()
+
+    def features(self, frames: Sequence[Frame], *, saliency: bool = True) -> list[FeatureMap]:
+        """Descriptors and, where asked for, saliency of frames, in their order; sizes may differ.
+
+        Raises:
+            InputError: a frame is smaller than a patch.
+        """
+        found: list[FeatureMap] = []
+        for _, group in groupby(frames, key=lambda frame: frame.size_hw):
+            found += self._same_size(list(group), saliency=saliency)
+        return found
+
+    def batch_for(self, size_hw: tuple[int, int], budget_bytes: int) -> int:
+        """How many pictures of that processed size may go through together within a memory budget; at least 1.
+
+        Counted are the results, and the activations of the frames that are computed at once: on the CPU that is
+        one, on CUDA all.
+        """
+        rows, cols = self.grid_hw(size_hw)
+        tokens = rows * cols + self.backbone.config.prefix
+        result = 4 * tokens * self.channels + 3 * size_hw[0] * size_hw[1]
+        # Residual stream, its norm, qkv, the attention's output and the MLP's two hidden tensors.
+        live = 4 * tokens * (6 * self.identity.embed_dim + 2 * self.backbone.config.mlp_dim)
+        on_cpu = self.device.type == "cpu"
+        fitting = (budget_bytes - live) // result if on_cpu else budget_bytes // (result + live)
+        return int(min(LARGEST_BATCH, max(1, fitting)))
+
+    def _same_size(self, frames: Sequence[Frame], *, saliency: bool) -> list[FeatureMap]:
+        images = [self.preprocess(frame.rgb) for frame in frames]
+        extraction = self.extract(images, saliency=saliency and not self.half_size)
+        maps = extraction.saliency
+        if saliency and self.half_size:
+            maps = self.saliency_half([frame.rgb for frame in frames])
+        return [
+            FeatureMap(frame, image, extraction.descriptors[i], None if maps is None else maps[i])
+            for i, (frame, image) in enumerate(zip(frames, images, strict=True))
+        ]
+
+    def _extraction(self, facets: list[Tensor], maps: Tensor | None, grid_hw: tuple[int, int]) -> Extraction:
+        tokens = facets[0] if len(facets) == 1 else torch.cat(facets)
+        descriptors = tokens[:, 1:].reshape(len(tokens), *grid_hw, -1)
+        if self.settings.log_bin:
+            descriptors = log_bin(descriptors)
+        return Extraction(descriptors, tokens[:, 0], maps)
+
+    @torch.inference_mode()
+    def _run(
+        self, images: Sequence[Picture], stride_px: int, taps: Sequence[Tap], *, saliency: bool
+    ) -> Iterator[BackboneOutput]:
+        if len({image.shape for image in images}) != 1:
+            raise InputError(
+                f"pictures of one batch must have one size, got {sorted({image.shape[:2] for image in images})}"
+            )
+        step = 1 if self.device.type == "cpu" else len(images)
+        for start in range(0, len(images), step):
+            pixels = self._to_tensor(images[start : start + step])
+            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+                yield self.backbone(pixels, stride_px, taps, saliency=saliency, saliency_heads=self.heads)
+
+    def _to_tensor(self, images: Sequence[Picture]) -> Tensor:
+        stacked = torch.from_numpy(np.stack(images))
+        if self.device.type == "cuda":
+            stacked = stacked.pin_memory().to(self.device, non_blocking=True)
+        return (stacked.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+
+
+def resize_lanczos(rgb: Picture, size_hw: tuple[int, int]) -> Picture:
+    """Bring uint8 [height, width, 3] to another size by Lanczos, as Pillow does it.
+
+    Raises:
+        InputError: the size wanted has no pixels.
+    """
+    if rgb.shape[:2] == size_hw:
+        return rgb
+    if min(size_hw) < 1:
+        raise InputError(
+            f"a picture of {rgb.shape[1]}x{rgb.shape[0]} pixels becomes {size_hw[1]}x{size_hw[0]}; "
+            "give larger pictures or a larger --load-size"
+        )
+    return np.asarray(Image.fromarray(rgb).resize(size_hw[::-1], Image.Resampling.LANCZOS))
+
+
+def _present(saliency: Tensor | None) -> Tensor:
+    assert saliency is not None
+    return saliency
