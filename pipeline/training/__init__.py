@@ -1,0 +1,1 @@
+"""Made-up scenes, and the training of the backbone that ships with the package on them."""

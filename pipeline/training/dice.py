@@ -1,0 +1,31 @@
+"""Seeded random numbers on a given device; knows nothing of scenes."""
+
+import torch
+from torch import Tensor
+
+Number = float | Tensor
+
+
+class Dice:
+    """Draws tensors from one seeded generator, so that equal seeds give equal scenes."""
+
+    def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
+        """Seed a generator of its own; the global one is never touched."""
+        self.device = torch.device(device)
+        self.generator = torch.Generator(self.device).manual_seed(seed)
+
+    def uniform(self, low: float, high: float, *shape: int) -> Tensor:
+        """Draw float32 numbers from [low, high)."""
+        return low + (high - low) * torch.rand(shape, generator=self.generator, device=self.device)
+
+    def normal(self, deviation: float, *shape: int) -> Tensor:
+        """Draw float32 normal numbers around zero."""
+        return deviation * torch.randn(shape, generator=self.generator, device=self.device)
+
+    def integers(self, low: int, high: int, *shape: int) -> Tensor:
+        """Draw int64 numbers from [low, high)."""
+        return torch.randint(low, high, shape, generator=self.generator, device=self.device)
+
+    def chance(self, probability: float, *shape: int) -> Tensor:
+        """Draw booleans that are true with the given probability."""
+        return torch.rand(shape, generator=self.generator, device=self.device) < probability

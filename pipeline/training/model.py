@@ -1,0 +1,195 @@
+"""The small ViT that is trained here, with DINO's parameter names, and what training reads from its last block."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+MEAN = (0.485, 0.456, 0.406)
+DEVIATION = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Measures of the ViT; `img_size` is the square picture that the position grid is made for, pixels."""
+
+    dim: int = 192
+    depth: int = 9
+    heads: int = 3
+    patch: int = 8
+    img_size: int = 96
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What one pass gives: last-block keys [B, rows*columns, dim], mean CLS attention [B, rows*columns], CLS [B, dim]."""
+
+    keys: Tensor
+    attention: Tensor
+    cls: Tensor
+
+
+class Attention(nn.Module):
+    """Multi-head self-attention; the mixing itself is PyTorch's fused one."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        """Build the projections."""
+        super().__init__()
+        self.heads = heads
+        self.qkv = nn.Linear(dim, 3 * dim)
+        self.proj = nn.Linear(dim, dim)
+
+    def split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Give queries, keys and values [B, heads, T, dim/heads]."""
+        count, length, dim = tokens.shape
+        qkv = self.qkv(tokens).view(count, length, 3, self.heads, dim // self.heads)
+        query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
+        return query, key, value
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Mix tokens [B, T, dim]."""
+        mixed = F.scaled_dot_product_attention(*self.split(tokens))
+        out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        return out
+
+
+class Mlp(nn.Module):
+    """Two layers with GELU."""
+
+    def __init__(self, dim: int) -> None:
+        """Build the layers."""
+        super().__init__()
+        self.fc1 = nn.Linear(dim, 4 * dim)
+        self.fc2 = nn.Linear(4 * dim, dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Transform each token alone."""
+        out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
+        return out
+
+
+class Block(nn.Module):
+    """A pre-norm transformer block."""
+
+    def __init__(self, dim: int, heads: int) -> None:
+        """Build the halves."""
+        super().__init__()
+        self.norm1 = nn.LayerNorm(dim, eps=1e-6)
+        self.attn = Attention(dim, heads)
+        self.norm2 = nn.LayerNorm(dim, eps=1e-6)
+        self.mlp = Mlp(dim)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Transform tokens [B, T, dim]."""
+        tokens = tokens + self.attn(self.norm1(tokens))
+        out: Tensor = tokens + self.mlp(self.norm2(tokens))
+        return out
+
+
+class PatchEmbed(nn.Module):
+    """Patches to tokens."""
+
+    def __init__(self, patch: int, dim: int) -> None:
+        """Build the projection."""
+        super().__init__()
+        self.proj = nn.Conv2d(3, dim, patch, patch)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Give the tokens [B, dim, rows, columns]."""
+        out: Tensor = self.proj(pictures)
+        return out
+
+
+class SmallViT(nn.Module):
+    """A ViT whose last block is run for its CLS row only, since nothing else of it is ever read."""
+
+    def __init__(self, shape: Shape) -> None:
+        """Build and initialise it; draws from PyTorch's global generator."""
+        super().__init__()
+        self.shape = shape
+        side = shape.img_size // shape.patch
+        self.cls_token = nn.Parameter(torch.randn(1, 1, shape.dim) * 0.02)
+        self.pos_embed = nn.Parameter(torch.cat([torch.zeros(1, 1, shape.dim), sine_positions(side, shape.dim)], 1))
+        self.patch_embed = PatchEmbed(shape.patch, shape.dim)
+        self.blocks = nn.ModuleList([Block(shape.dim, shape.heads) for _ in range(shape.depth)])
+        self.norm = nn.LayerNorm(shape.dim, eps=1e-6)
+        for block in self.blocks:
+            _mimic_trained_attention(block.attn)  # type: ignore[arg-type]
+
+    def forward(self, pictures: Tensor) -> Reading:
+        """Read the last block of pictures [B, 3, H, W] in [0, 1]; H and W are multiples of the patch."""
+        mean, deviation = pictures.new_tensor(MEAN), pictures.new_tensor(DEVIATION)
+        tokens = self.patch_embed((pictures - mean[:, None, None]) / deviation[:, None, None])
+        rows, columns = tokens.shape[2:]
+        tokens = torch.cat([self.cls_token.expand(len(pictures), -1, -1), tokens.flatten(2).transpose(1, 2)], 1)
+        tokens = tokens + self._positions(rows, columns)
+        *body, last = self.blocks
+        for block in body:
+            tokens = block(tokens)
+        return self._read(last, tokens)
+
+    def _read(self, last: nn.Module, tokens: Tensor) -> Reading:
+        assert isinstance(last, Block)
+        query, key, value = last.attn.split(last.norm1(tokens))
+        scores = (query[:, :, :1].float() @ key.float().transpose(-1, -2)) / math.sqrt(query.shape[-1])
+        weights = scores.softmax(-1)
+        mixed = (weights @ value.float()).transpose(1, 2).flatten(2)
+        cls = tokens[:, :1] + last.attn.proj(mixed)
+        cls = self.norm(cls + last.mlp(last.norm2(cls)))[:, 0]
+        return Reading(key.transpose(1, 2).flatten(2)[:, 1:], weights[:, :, 0, 1:].mean(1), cls)
+
+    def _positions(self, rows: int, columns: int) -> Tensor:
+        side = self.shape.img_size // self.shape.patch
+        if rows == columns == side:
+            return self.pos_embed
+        grid = self.pos_embed[:, 1:].view(1, side, side, -1).permute(0, 3, 1, 2)
+        grid = F.interpolate(grid, (rows, columns), mode="bicubic", align_corners=False)
+        return torch.cat([self.pos_embed[:, :1], grid.flatten(2).transpose(1, 2)], 1)
+
+
+def sine_positions(side: int, dim: int) -> Tensor:
+    """Give sine and cosine position embeddings [1, side*side, dim], a start that attention learns from fast."""
+    frequency = 1 / 100 ** (torch.arange(dim // 4) / (dim // 4))
+    angle = torch.arange(side)[:, None] * frequency
+    waves = torch.cat([angle.sin(), angle.cos()], 1)
+    rows, columns = waves[:, None].expand(-1, side, -1), waves[None].expand(side, -1, -1)
+    return 0.3 * torch.cat([rows, columns], -1).reshape(1, side * side, dim)
+
+
+def _mimic_trained_attention(attention: Attention) -> None:
+    """Start from products of projections that trained ViTs have (Trockman and Kolter, mimetic initialisation)."""
+    dim = attention.proj.in_features
+    size = dim // attention.heads
+    weight = attention.qkv.weight.data
+    for head in range(attention.heads):
+        like = 0.7 * torch.randn(dim, dim) / math.sqrt(dim) + 0.7 * torch.eye(dim)
+        left, values, right = torch.linalg.svd(like)
+        scale = values[:size].sqrt()
+        weight[head * size : (head + 1) * size] = (left[:, :size] * scale).T
+        weight[dim + head * size : dim + (head + 1) * size] = scale[:, None] * right[:size]
+    unlike = 0.4 * torch.randn(dim, dim) / math.sqrt(dim) - 0.4 * torch.eye(dim)
+    left, values, right = torch.linalg.svd(unlike)
+    weight[2 * dim :] = values.sqrt()[:, None] * right
+    attention.proj.weight.data = left * values.sqrt()
+    attention.qkv.bias.data.zero_()
+    attention.proj.bias.data.zero_()
+
+
+def export_weights(model: SmallViT, path: Path) -> None:
+    """Write the weights as float16 safetensors with the metadata that the extractor reads."""
+    shape = model.shape
+    metadata = {
+        "num_heads": str(shape.heads),
+        "patch_size": str(shape.patch),
+        "img_size": str(shape.img_size),
+        "mean": ",".join(map(str, MEAN)),
+        "std": ",".join(map(str, DEVIATION)),
+        "saliency_heads": ",".join(map(str, range(shape.heads))),
+    }
+    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path, metadata)

@@ -1,0 +1,1 @@
+"""The demonstration clip and the script that draws it."""
