@@ -81,19 +81,13 @@ def export_coco(store: LabelStore, file: Path, title: str) -> None:
     with replaced_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
         # Annotations are written as they arise: a long video's don't fit in memory.
         height, width = store.source_size_hw
-        categories = [
-            {"id": part, "name": f"part {part}", "supercategory": "part"} for part in range(1, store.parts + 1)
-        ]
+        categories = [{"id": part, "name": f"part {part}"} for part in range(1, store.parts + 1)]
         images = [
             {"id": index + 1, "file_name": f"{title}/{store.name(index)}", "height": height, "width": width}
             for index in range(len(store))
         ]
-        head = {
-            "info": {"description": f"parts of {title}"},
-            "licenses": [],
-            "categories": categories,
-            "images": images,
-        }
+        info = {"description": f"parts of {title}"}
+        head = {"info": info, "licenses": [], "categories": categories, "images": images}
         stream.write(json.dumps(head)[:-1] + ', "annotations": [')
         for number, annotation in enumerate(_annotations(store), 1):
             stream.write((",\n" if number > 1 else "\n") + json.dumps({"id": number, **annotation}))

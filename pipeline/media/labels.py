@@ -7,8 +7,6 @@ are what is safe; `LabelWriter.resume` goes on behind them.
 
 from __future__ import annotations
 
-import json
-import os
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -20,6 +18,7 @@ from numpy.typing import NDArray
 
 from pipeline.errors import OutputError
 from pipeline.media.durable import output_errors, partial_path, publish, remove, sync
+from pipeline.media.journal import append_journal, read_journal, restart_journal
 from pipeline.media.store import (
     ARRAY_FILE,
     LabelAttributes,
@@ -92,7 +91,7 @@ class LabelWriter:
         """
         if not (self._partial / _JOURNAL).is_file():
             return 0
-        entries = _read_journal(self._partial / _JOURNAL)
+        entries = read_journal(self._partial / _JOURNAL)
         safe = len(entries) // self._chunk_frames * self._chunk_frames
         layout = StoreLayout(
             shape=(safe, *self.size_hw), chunk_frames=self._chunk_frames, attributes=self._attributes(entries[:safe])
@@ -109,11 +108,13 @@ class LabelWriter:
             OutputError: it can't be written.
         """
         with output_errors(self.path):
-            if not self._resuming:
+            if self._resuming:
+                (self._partial / ARRAY_FILE).unlink(missing_ok=True)
+            else:
                 remove(self._partial)
                 self._partial.mkdir()
             self._array = self._create()
-            self._write_journal(self._journal, "w")
+            restart_journal(self._partial / _JOURNAL, self._journal)
         return self
 
     def __exit__(
@@ -179,15 +180,9 @@ class LabelWriter:
             self._array.resize((start + len(self._pending), *self.size_hw))
             self._array[start:] = np.stack(self._pending)
             _sync_chunk(self._partial, start // self._chunk_frames)
-            self._write_journal(self._journal[start:], "a")
+            append_journal(self._partial / _JOURNAL, self._journal[start:])
         self.frames += len(self._pending)
         self._pending.clear()
-
-    def _write_journal(self, entries: list[tuple[int, str]], mode: str) -> None:
-        with (self._partial / _JOURNAL).open(mode, encoding="utf-8") as file:
-            file.writelines(json.dumps(entry) + "\n" for entry in entries)
-            file.flush()
-            os.fsync(file.fileno())
 
     def _attributes(self, entries: list[tuple[int, str]]) -> LabelAttributes:
         names = tuple(name for _, name in entries)
@@ -245,7 +240,8 @@ class LabelStore:
         number, offset = divmod(position, self._layout.chunk_frames)
         if self._chunk is None or self._chunk[0] != number:
             self._chunk = (number, self._read_chunk(number))
-        return self._chunk[1][offset]
+        labels: NDArray[np.uint8] = self._chunk[1][offset]
+        return labels
 
     @property
     def pts(self) -> tuple[int, ...]:
@@ -305,20 +301,6 @@ def open_labels(path: Path) -> LabelStore:
         InputError: there is no store, or it is damaged or of another kind.
     """
     return LabelStore(path, read_layout(path))
-
-
-def _read_journal(file: Path) -> list[tuple[int, str]]:
-    """The whole lines of a journal; a crash may have cut the last one off."""
-    entries: list[tuple[int, str]] = []
-    for line in file.read_bytes().decode("utf-8", errors="replace").splitlines(keepends=True):
-        if not line.endswith("\n"):
-            break
-        try:
-            pts, name = json.loads(line)
-        except ValueError:
-            break
-        entries.append((int(pts), str(name)))
-    return entries
 
 
 def _sync_chunk(store: Path, number: int) -> None:

@@ -16,7 +16,6 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from pipeline.errors import InputError
 
-FORMAT = "vidparts-labels-1"
 ARRAY_FILE = "zarr.json"
 
 _MAX_DESCRIPTION_BYTES = 512 * 2**20
@@ -35,7 +34,7 @@ class LabelAttributes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    format: Literal["vidparts-labels-1"] = FORMAT
+    format: Literal["vidparts-labels-1"] = "vidparts-labels-1"
     time_base: Annotated[str, Field(max_length=64, pattern=r"^[0-9]+/[0-9]+$")]
     source_size: tuple[Side, Side]
     parts: Annotated[int, Field(ge=0, le=255)]
@@ -168,7 +167,7 @@ def chunk_path(path: Path, number: int) -> Path:
 
 
 def zstd_content_size(head: bytes) -> int | None:
-    """The size that a zstd frame says it unpacks to, from its first 18 bytes; None where it doesn't (RFC 8878, 3.1.1)."""
+    """The size that a zstd frame says it unpacks to, None where it doesn't (RFC 8878, 3.1.1); of its first 18 bytes."""
     if head[:4] != _ZSTD_MAGIC or len(head) < 6:
         return None
     descriptor = head[4]
