@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import inspect
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
@@ -158,9 +158,8 @@ def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         wanted = inspect.signature(command, eval_str=True).parameters
         own = [parameter for name, parameter in wanted.items() if name not in {"settings", "progress"}]
-        shared: dict[Callable[..., Any], Mapping[str, inspect.Parameter]] = {
-            group: inspect.signature(group, eval_str=True).parameters for group in (*groups, _progress)
-        }
+        offered: tuple[Callable[..., Any], ...] = (*groups, _progress)
+        shared = {group: inspect.signature(group, eval_str=True).parameters for group in offered}
 
         @functools.wraps(command)
         def wrapper(**values: Any) -> None:

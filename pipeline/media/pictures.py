@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import InputError
+from pipeline.media.durable import output_errors
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"}
@@ -54,6 +55,17 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     except Exception as error:
         # Pillow's plugins raise whatever a broken file makes them stumble over.
         raise _unreadable(path, error) from error
+
+
+def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:
+    """Write uint8 [height, width, 3] in the format that the name's suffix says; the folder is made if need be.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    with output_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(rgb).save(path, quality=95)
 
 
 def picture_size(path: Path) -> tuple[int, int]:

@@ -28,7 +28,8 @@ def refine_labels(energies: NDArray[np.float32], image: NDArray[np.uint8], setti
     unary = energies[:, rows][:, :, cols]
     if settings.iterations == 0:
         return np.asarray(unary.argmin(axis=0), dtype=np.uint8)
-    return _infer(np.ascontiguousarray(unary), np.ascontiguousarray(image), settings)
+    # pydensecrf takes writable buffers only, and pictures may be read-only.
+    return _infer(np.ascontiguousarray(unary), np.array(image, order="C"), settings)
 
 
 def _infer(unary: NDArray[np.float32], image: NDArray[np.uint8], settings: CrfSettings) -> NDArray[np.uint8]:

@@ -33,6 +33,11 @@ def paint(rgb: Image, labels: Image, colors: Image, style: Style = "overlay", al
     return _STYLES[style](rgb, labels, colors, alpha)
 
 
+def painted_size(size_hw: tuple[int, int], style: Style) -> tuple[int, int]:
+    """Height and width of what `paint` makes of a picture of that size."""
+    return size_hw[0], size_hw[1] * (2 if style == "side-by-side" else 1)
+
+
 def _overlay(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
     painted = rgb.copy()
     inside = labels > 0

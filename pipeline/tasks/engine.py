@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.cluster.assign import normalise
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook, require_fit
-from pipeline.config import Settings, with_defaults
+from pipeline.config import Settings, preset_file, read_yaml, with_defaults
+from pipeline.features.device import choose_device
 from pipeline.features.extractor import Extractor
-from pipeline.features.weights import resolve_model
+from pipeline.features.models import MODELS
+from pipeline.features.weights import BUNDLED_FILE, resolve_model
 from pipeline.records import FeatureMap, Frame
 from pipeline.tasks.progress import Progress
 
 Prepared = tuple[Frame, NDArray[np.uint8]]
 """A frame and its picture at the processed size."""
+
+BATCH_BUDGET_BYTES = 2**30
+"""Memory on the GPU that the frames of one batch may take where no batch size is given."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,23 +60,30 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
         ModelError: the model can't be had.
         CodebookError: the codebook belongs to another model or to other settings.
     """
+    device = choose_device(settings.run.device)
     own = _codebook_defaults(codebook)
-    resolved = resolve_model(with_defaults(settings, own).model, heads=settings.model_heads)
-    if resolved.message:
-        progress.say(resolved.message)
-    settings = with_defaults(settings, resolved.preset, own)
-    extractor = Extractor(resolved.backbone, settings.features, settings.saliency, settings.run.device)
+    model = resolve_model(with_defaults(settings, own).model, heads=settings.model_heads)
+    if model.notice:
+        progress.say(model.notice)
+    settings = with_defaults(settings, _model_defaults(model.identity.name), own)
+    extractor = Extractor(model, settings.features, settings.saliency, device)
     if codebook is not None:
-        require_fit(codebook.origin, extractor.identity.fingerprint, settings.features, name)
+        require_fit(codebook.origin, model.identity.fingerprint, settings.features, name)
     return Engine(extractor, settings)
+
+
+def _model_defaults(name: str) -> dict[str, Any]:
+    """The bundled backbone has settings of its own; the paper's are for DINO."""
+    return read_yaml(preset_file("bundled")) if name == BUNDLED_FILE.stem else {}
 
 
 def _codebook_defaults(codebook: Codebook | None) -> dict[str, Any]:
     if codebook is None:
         return {}
     origin = codebook.origin
+    known = {"model": origin.model} if origin.model in MODELS else {}
     return {
-        "model": origin.model,
+        **known,
         "features": origin.features.model_dump(),
         "saliency": origin.saliency.model_dump(),
         "cluster": {**origin.cluster.model_dump(), "parts": codebook.parts},
@@ -77,7 +91,14 @@ def _codebook_defaults(codebook: Codebook | None) -> dict[str, Any]:
 
 
 def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) -> Iterator[list[Prepared]]:
-    """Bring frames to the processed size and gather them in batches of one size."""
+    """Bring frames to the processed size and gather them in batches of one size.
+
+    Args:
+        frames: upright frames.
+        extractor: knows the processed size, and how many frames fit its device.
+        batch: frames in a batch; None: as many as fit a memory budget on a GPU, one on the CPU, where more of
+            them gain nothing and would only be held in memory.
+    """
     held: list[Prepared] = []
     for frame in frames:
         image = extractor.preprocess(frame.rgb)
@@ -85,11 +106,34 @@ def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) ->
             yield held
             held = []
         held.append((frame, image))
-        if len(held) >= (batch or extractor.batch_for(image.shape[:2])):
+        if len(held) >= (batch or _batch_for(extractor, image)):
             yield held
             held = []
     if held:
         yield held
+
+
+def _batch_for(extractor: Extractor, image: NDArray[np.uint8]) -> int:
+    if extractor.device.type == "cpu":
+        return 1
+    return extractor.batch_for((image.shape[0], image.shape[1]), BATCH_BUDGET_BYTES)
+
+
+def describe_for_votes(batch: Sequence[Prepared], extractor: Extractor) -> tuple[Tensor, Tensor]:
+    """Descriptors of unit length and the saliency that votes, from one pass or from the half-size picture.
+
+    Args:
+        batch: frames and pictures of one size.
+        extractor: what computes both.
+
+    Returns:
+        float32 [batch, rows, cols, channels] and [batch, rows, cols].
+    """
+    found = extractor.extract([image for _, image in batch], saliency=not extractor.half_size)
+    saliency = found.saliency
+    if saliency is None:
+        saliency = extractor.saliency_half([frame.rgb for frame, _ in batch])
+    return normalise(found.descriptors), saliency
 
 
 def describe(
@@ -103,8 +147,6 @@ def describe(
         cache: the fit's, by (source, frame index); None where there was no fit.
         source: number of the input among all.
     """
-    import torch
-
     for batch in batches:
         known = {
             frame.index: cache.get((source, frame.index)).descriptors

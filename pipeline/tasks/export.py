@@ -6,14 +6,13 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import OutputError
+from pipeline.media.durable import output_errors
 from pipeline.media.exports import export_coco, export_davis, export_npz
 from pipeline.media.labels import open_labels
 from pipeline.tasks.record import load_record
 from pipeline.tasks.stream import LABELS
 
 Format = Literal["davis", "coco", "npz"]
-
-_EXPORTERS = {"davis": export_davis, "coco": export_coco, "npz": export_npz}
 
 
 def export(result: Path, output: Path, format: Format, *, overwrite: bool = False) -> Path:
@@ -32,8 +31,18 @@ def export(result: Path, output: Path, format: Format, *, overwrite: bool = Fals
         InputError: the result can't be read.
         OutputError: the directory isn't empty or can't be written.
     """
-    record = load_record(result)
+    title = Path(load_record(result).source.path).stem
     store = open_labels(result / LABELS)
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
-    return _EXPORTERS[format](store, output, Path(record.source.path).stem)
+    if format == "davis":
+        export_davis(store, output)
+        return output
+    file = output / ("annotations.json" if format == "coco" else "labels.npz")
+    with output_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+    if format == "coco":
+        export_coco(store, file, title)
+    else:
+        export_npz(store, file)
+    return file

@@ -66,6 +66,7 @@ def features(
         for picture in pictures:
             found = extractor.extract([extractor.preprocess(picture.read())], saliency=True)
             _write(archive, f"{picture.name}/descriptors", found.descriptors[0].cpu().numpy())
+            assert found.saliency is not None
             _write(archive, f"{picture.name}/saliency", found.saliency[0].cpu().numpy())
             progress.advance()
     progress.finish()

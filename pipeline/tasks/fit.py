@@ -8,7 +8,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cluster.assign import normalise
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
 from pipeline.cluster.fit import fit_parts
@@ -20,7 +19,7 @@ from pipeline.media.contract import Selection, Source
 from pipeline.media.sources import resolve_inputs
 from pipeline.records import Frame
 from pipeline.render.palettes import part_colors
-from pipeline.tasks.engine import Engine, Prepared, open_engine, prepare
+from pipeline.tasks.engine import Engine, Prepared, describe_for_votes, open_engine, prepare
 from pipeline.tasks.progress import Progress, Silent
 
 
@@ -148,11 +147,9 @@ def _fill(cache: FeatureCache, number: int, frames: Iterator[Frame], engine: Eng
 
     def store(batches: Iterator[list[Prepared]]) -> None:
         for items in batches:
-            features = extractor.describe_for_votes([frame.rgb for frame, _ in items], [image for _, image in items])
-            for (frame, _), descriptors, saliency in zip(
-                items, normalise(features.descriptors), features.saliency, strict=True
-            ):
-                cache.put((number, frame.index), descriptors.cpu().numpy(), saliency.cpu().numpy())
+            descriptors, saliency = describe_for_votes(items, extractor)
+            for (frame, _), grid, salient in zip(items, descriptors, saliency, strict=True):
+                cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
             progress.advance(len(items))
 
     graph = Graph(engine.settings.run.queue_depth)

@@ -33,6 +33,7 @@ def _devices() -> list[str]:
 
 def _models() -> list[str]:
     from pipeline.features.models import MODELS
-    from pipeline.features.weights import availability
+    from pipeline.features.weights import BUNDLED_FILE, cached_weights
 
-    return [f"  {name:<24} {availability(name)}" for name in MODELS]
+    lines = [f"  {name:<24} {'cached' if cached_weights(name) else 'from the hub'}" for name in MODELS]
+    return [*lines, f"  {'bundled':<24} {'in the package' if BUNDLED_FILE.is_file() else 'missing'}"]

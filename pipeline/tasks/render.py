@@ -15,7 +15,7 @@ from pipeline.media.contract import Source
 from pipeline.media.labels import open_labels
 from pipeline.media.sources import resolve_inputs
 from pipeline.render.palettes import PaletteName, part_colors
-from pipeline.render.styles import Style, paint
+from pipeline.render.styles import Style, paint, painted_size
 from pipeline.tasks.fit import selection_of
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.record import RunRecord, load_record
@@ -66,12 +66,21 @@ def render(
     alpha = record.settings.render.alpha if alpha is None else alpha
     progress.start("render", len(store))
     selection = selection_of(record.settings)
-    with ClipWriter(output, origin, selection, record.settings.render.crf) as clip:
+    info = origin.probe()
+    writer = ClipWriter(
+        output,
+        painted_size(info.size_hw, style),
+        info,
+        crf=record.settings.render.crf,
+        audio=origin.path if info.audio else None,
+        selection=selection,
+    )
+    with writer as clip:
         frames = origin.frames(selection)
         for (_, pts, labels), frame in zip(store.frames(), frames, strict=False):
             if frame.pts != pts:
                 raise InputError(f"'{origin.path}' is not what '{result}' was made of: pts {frame.pts}, expected {pts}")
-            clip.write(paint(frame.rgb, resize_labels(labels, frame.size_hw), colors, style, alpha), pts)
+            clip.write(pts, paint(frame.rgb, resize_labels(labels, frame.size_hw), colors, style, alpha))
             progress.advance()
     progress.finish()
     return RenderedClip(output, len(store))

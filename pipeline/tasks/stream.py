@@ -20,7 +20,7 @@ from pipeline.cluster.cache import FeatureCache
 from pipeline.config import CrfSettings, Settings
 from pipeline.errors import InputError
 from pipeline.files import replace_directory
-from pipeline.geometry import resize_labels
+from pipeline.geometry import processed_size, resize_labels
 from pipeline.graph import Graph, StageReport
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Source
@@ -28,7 +28,7 @@ from pipeline.media.labels import LabelWriter
 from pipeline.media.pictures import write_picture
 from pipeline.records import FeatureMap, Frame, PartMap
 from pipeline.refine.crf import refine_labels
-from pipeline.render.styles import paint
+from pipeline.render.styles import paint, painted_size
 from pipeline.tasks.engine import Engine, describe, prepare
 from pipeline.tasks.fit import Fitted, selection_of
 from pipeline.tasks.progress import Progress
@@ -147,21 +147,32 @@ class Streaming:
         graph.sink("overlay", parts, lambda items: self._paint(items, source, folder))
         return graph
 
-    def _store(self, parts: Iterator[PartMap], source: Source, file: Path, span: _Span) -> None:
-        with LabelWriter(file, source.probe(), parts=self.fitted.codebook.parts) as writer:
-            for part in parts:
-                writer.append(part.labels, part.frame.pts, part.frame.name)
+    def _store(self, items: Iterator[PartMap], source: Source, file: Path, span: _Span) -> None:
+        info = source.probe()
+        load_size, parts = self.engine.settings.features.load_size, self.fitted.codebook.parts
+        size_hw = processed_size(info.size_hw, load_size)
+        with LabelWriter(file, size_hw, info.size_hw, info.time_base, parts) as writer:
+            for part in items:
+                writer.write(part.frame.pts, part.labels, _file_name(source, part.frame))
                 span.add(part.frame)
                 self.progress.advance()
 
-    def _paint(self, parts: Iterator[PartMap], source: Source, folder: Path) -> None:
-        settings = self.engine.settings
-        with ClipWriter(folder / OVERLAY, source, selection_of(settings), settings.render.crf) as clip:
-            for part in parts:
+    def _paint(self, items: Iterator[PartMap], source: Source, folder: Path) -> None:
+        settings, info = self.engine.settings, source.probe()
+        clip = ClipWriter(
+            folder / OVERLAY,
+            painted_size(info.size_hw, settings.render.style),
+            info,
+            crf=settings.render.crf,
+            audio=source.path if info.audio else None,
+            selection=selection_of(settings),
+        )
+        with clip:
+            for part in items:
                 painted = self._painted(part, settings)
-                clip.write(painted, part.frame.pts)
+                clip.write(part.frame.pts, painted)
                 if self.save_frames:
-                    name = source.file_names.get(part.frame.name, f"{part.frame.index:06d}.png")
+                    name = _file_name(source, part.frame) or f"{part.frame.index:06d}.png"
                     write_picture(folder / FRAMES / name, painted)
 
     def _painted(self, part: PartMap, settings: Settings) -> NDArray[np.uint8]:
@@ -194,3 +205,8 @@ class Streaming:
             stages=stage_records(reports),
             warnings=(*self.fitted.warnings, *source.problems),
         )
+
+
+def _file_name(source: Source, frame: Frame) -> str:
+    """The name of a directory's picture; empty for a video's frame."""
+    return source.file_names.get(frame.name, "")

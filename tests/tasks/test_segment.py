@@ -12,6 +12,7 @@ from pipeline.cluster.kmeans import fit_kmeans
 from pipeline.config import Settings, with_defaults
 from pipeline.errors import CodebookError, InputError, OutputError
 from pipeline.media.labels import open_labels
+from pipeline.media.sources import resolve_inputs
 from pipeline.refine.crf import refine_labels
 from pipeline.tasks.engine import open_engine
 from pipeline.tasks.progress import Silent
@@ -33,8 +34,7 @@ def times_of(clip: Path) -> list[int]:
 
 
 def decoded(clip: Path) -> list[np.ndarray]:
-    with av.open(str(clip)) as container:
-        return [frame.to_ndarray(format="rgb24") for frame in container.decode(video=0)]
+    return [frame.rgb for frame in resolve_inputs([str(clip)], fps=25)[0].frames()]
 
 
 def test_a_clip_end_to_end(tmp_path: Path, make_clip: ClipMaker, small_settings: Settings) -> None:
@@ -65,10 +65,9 @@ def whole_clip(pictures: list[np.ndarray], settings: Settings) -> np.ndarray:
     engine = open_engine(settings, Silent())
     extractor, cluster, rule = engine.extractor, engine.settings.cluster, engine.settings.saliency
     images = [extractor.preprocess(picture) for picture in pictures]
-    found = [extractor.describe_for_votes([rgb], [image]) for rgb, image in zip(pictures, images, strict=True)]
-    grids = [normalise(each.descriptors[0]).numpy() for each in found]
+    grids = [normalise(extractor.extract([image]).descriptors[0]).numpy() for image in images]
     flat = [grid.reshape(-1, grid.shape[-1]) for grid in grids]
-    saliency = [each.saliency[0].numpy().ravel() for each in found]
+    saliency = [extractor.saliency_half([picture])[0].numpy().ravel() for picture in pictures]
     every = cluster.sample_interval
     sample = np.concatenate([each[::every] for each in flat])
     previous = np.inf
@@ -113,14 +112,13 @@ def test_no_frame_is_described_twice(
     from pipeline.features.extractor import Extractor
 
     described: list[int] = []
-    for name in ("extract", "describe_for_votes"):
-        real = getattr(Extractor, name)
+    real = Extractor.extract
 
-        def counted(self: Extractor, images: list, *rest: object, real: Callable = real, **named: object) -> object:
-            described.append(len(images))
-            return real(self, images, *rest, **named)
+    def counted(self: Extractor, images: list, *, saliency: bool = False) -> object:
+        described.append(len(images))
+        return real(self, images, saliency=saliency)
 
-        monkeypatch.setattr(Extractor, name, counted)
+    monkeypatch.setattr(Extractor, "extract", counted)
     clip = make_clip(tmp_path / "a.mp4", frames=12)
     settings = with_defaults(small_settings, {"cluster": {"frames": 5}})
     segment([clip], tmp_path / "out", settings).raise_failures()
@@ -226,4 +224,6 @@ def test_a_span_and_a_step_pick_frames(tmp_path: Path, make_clip: ClipMaker, sma
     clip = make_clip(tmp_path / "a.mp4", frames=12)
     settings = with_defaults(small_settings, {"input": {"every": 2, "start": 0.08, "end": 0.4}})
     (finished,) = segment([clip], tmp_path / "out", settings).finished
-    assert times_of(finished.directory / "overlay.mp4") == [80, 160, 240, 320]
+    # The labels keep the source's times; the clip begins where the source does.
+    assert open_labels(finished.directory / "labels.zarr").pts == (80, 160, 240, 320)
+    assert times_of(finished.directory / "overlay.mp4") == [0, 80, 160, 240]

@@ -1,0 +1,241 @@
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from pipeline.cli import main
+
+ClipMaker = Callable[..., Path]
+Runner = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(capsys: pytest.CaptureFixture[str]) -> Runner:
+    """Run a command in this process: exit code, stdout, stderr."""
+
+    def call(*arguments: object) -> tuple[int, str, str]:
+        handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+        with pytest.raises(SystemExit) as left:
+            main([str(argument) for argument in arguments])
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+        captured = capsys.readouterr()
+        return int(left.value.code or 0), captured.out, captured.err
+
+    return call
+
+
+@pytest.fixture
+def small(tiny_model: Path, tmp_path: Path) -> list[object]:
+    """Options under which a tiny clip takes a second."""
+    file = tmp_path / "small.yaml"
+    file.write_text("cluster: {sample_interval: 3, restarts: 2}\nsaliency: {threshold: 0.35}\n")
+    return ["--model", tiny_model, "--load-size", 48, "--stride", 8, "--parts", 3, "--device", "cpu", "--config", file]
+
+
+def assert_one_line(code: int, err: str, expected: int, *words: str) -> None:
+    lines = [line for line in err.splitlines() if "error:" in line]
+    assert code == expected, err
+    assert len(lines) == 1, err
+    assert "Traceback" not in err
+    for word in words:
+        assert word in lines[0], lines[0]
+
+
+def test_segment_render_and_export(run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object]) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=6)
+    out = tmp_path / "out"
+    code, stdout, stderr = run("segment", clip, "-o", out, *small)
+    assert code == 0, stderr
+    assert "crf" in stdout
+    assert str(out / "walk") in stdout
+    for style in ("overlay", "parts", "outline", "cutout", "side-by-side"):
+        assert run("render", out / "walk", "--style", style, "-o", tmp_path / f"{style}.mp4")[0] == 0
+        assert (tmp_path / f"{style}.mp4").stat().st_size > 0
+    for name in ("davis", "coco", "npz"):
+        assert run("export", out / "walk", "--format", name, "-o", tmp_path / name)[0] == 0
+        assert any((tmp_path / name).iterdir())
+    code, _, stderr = run("render", out / "walk", "-o", tmp_path / "parts.mp4")
+    assert_one_line(code, stderr, 4, "parts.mp4", "--overwrite")
+
+
+def test_fit_then_segment_with_the_codebook(
+    run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=6)
+    codebook = tmp_path / "codebook.safetensors"
+    assert run("fit", clip, "-o", codebook, *small)[0] == 0
+    assert run("segment", clip, "-o", tmp_path / "out", "--codebook", codebook, *small)[0] == 0
+    code, _, stderr = run("segment", clip, "-o", tmp_path / "b", "--codebook", codebook, *small, "--stride", 4)
+    assert_one_line(code, stderr, 5, "stride 8 (now 4)")
+    code, _, stderr = run("fit", clip, "-o", codebook, *small)
+    assert_one_line(code, stderr, 4, "exists")
+
+
+def test_features_writes_arrays_by_stem(run: Runner, tmp_path: Path, parity_dir: Path, tiny_model: Path) -> None:
+    found = tmp_path / "out.npz"
+    options = ["--model", tiny_model, "--layer", 9, "--facet", "query", "--stride", 4, "--load-size", 96]
+    assert run("features", parity_dir / "cat.png", parity_dir / "cup.png", *options, "-o", found)[0] == 0
+    with np.load(found) as arrays:
+        assert sorted(arrays) == ["cat/descriptors", "cat/saliency", "cup/descriptors", "cup/saliency"]
+        assert arrays["cat/descriptors"].shape == (23, 31, 48)
+        assert arrays["cup/saliency"].shape == (23, 27)
+    binned = tmp_path / "binned.npz"
+    assert run("features", parity_dir / "cat.png", *options, "--log-bin", "-o", binned)[0] == 0
+    with np.load(binned) as arrays:
+        assert arrays["cat/descriptors"].shape == (23, 31, 48 * 17)
+
+
+def test_bad_inputs_are_one_line_and_code_3(run: Runner, tmp_path: Path, small: list[object]) -> None:
+    text = tmp_path / "text.mp4"
+    text.write_text("not a video")
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    broken = tmp_path / "broken"
+    broken.mkdir()
+    Image.new("RGB", (64, 48)).save(broken / "a.png")
+    (broken / "b.png").write_bytes((broken / "a.png").read_bytes()[:60])
+    sizes = tmp_path / "sizes"
+    sizes.mkdir()
+    Image.new("RGB", (64, 48)).save(sizes / "a.png")
+    Image.new("RGB", (48, 64)).save(sizes / "b.png")
+    for bad, word in (
+        (text, "text.mp4"),
+        (empty, "empty"),
+        (broken, "b.png"),
+        (sizes, "b.png"),
+        ("none.mp4", "none.mp4"),
+    ):
+        code, _, stderr = run("segment", bad, "-o", tmp_path / "out", *small)
+        assert_one_line(code, stderr, 3, word)
+    assert not list((tmp_path / "out").glob("*")) if (tmp_path / "out").exists() else True
+
+
+@pytest.mark.parametrize(("options", "words"), [
+    (["--facet", "keys"], ["--facet", "keys"]),
+    (["--stride", "3"], ["stride", "3"]),
+    (["--parts", "0"], ["parts", "0"]),
+    (["--parts", "250"], ["250 parts"]),
+    (["--layer", "12"], ["layer", "12"]),
+    (["--strid", "3"], ["--strid"]),
+    (["--start", "5", "--end", "2"], ["start"]),
+    (["--load-size", "1"], ["load_size"]),
+    (["--model", "dino_vits9"], ["dino_vits9", "dino_vits8"]),
+])  # fmt: skip
+def test_wrong_settings_are_one_line_and_code_2(
+    run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object], options: list[str], words: list[str]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=2)
+    code, _, stderr = run("segment", clip, "-o", tmp_path / "out", *small, *options)
+    assert_one_line(code, stderr, 2, *words)
+
+
+@pytest.mark.parametrize("options", [["--model", "none.safetensors"], ["--codebook", "none"]])
+def test_missing_models_are_one_line_and_code_5(
+    run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object], options: list[str]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=2)
+    code, _, stderr = run("segment", clip, "-o", tmp_path / "out", *small, *options)
+    assert_one_line(code, stderr, 5, options[1])
+
+
+def test_an_existing_result_is_refused_and_untouched(
+    run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=3)
+    assert run("segment", clip, "-o", tmp_path / "out", *small)[0] == 0
+    before = {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()}
+    code, _, stderr = run("segment", clip, "-o", tmp_path / "out", *small)
+    assert_one_line(code, stderr, 4, "exists", "--overwrite")
+    assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+def test_nothing_salient_falls_back_and_warns(
+    run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object]
+) -> None:
+    config = tmp_path / "high.yaml"
+    config.write_text("saliency: {threshold: 1.0}\ncluster: {sample_interval: 3}\n")
+    clip = make_clip(tmp_path / "walk.mp4", frames=3)
+    code, _, stderr = run("segment", clip, "-o", tmp_path / "out", *small[:-2], "--config", config)
+    assert code == 0
+    assert "warning: nothing is salient" in stderr
+    record = json.loads((tmp_path / "out" / "walk" / "run.json").read_text())
+    assert "nothing is salient" in record["warnings"][0]
+
+
+def test_everything_salient_is_a_result(run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object]) -> None:
+    config = tmp_path / "low.yaml"
+    config.write_text("saliency: {threshold: 0.0, votes: 0.0}\ncluster: {sample_interval: 3}\n")
+    clip = make_clip(tmp_path / "walk.mp4", frames=3)
+    assert run("segment", clip, "-o", tmp_path / "out", *small[:-2], "--config", config)[0] == 0
+
+
+def test_json_progress_is_lines_of_json(run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object]) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=3)
+    _, _, stderr = run("segment", clip, "-o", tmp_path / "out", "--json-progress", *small)
+    events = [json.loads(line) for line in stderr.splitlines()]
+    assert [event["pass"] for event in events if event["event"] == "start"] == ["fit", "walk"]
+    assert [event["done"] for event in events if event["event"] == "end"] == [3, 3]
+
+
+def test_info_names_models_and_versions(run: Runner) -> None:
+    code, stdout, _ = run("info")
+    assert code == 0
+    assert "dino_vits8" in stdout
+    assert "torch" in stdout
+
+
+def test_no_arguments_shows_the_help_and_version_works(run: Runner) -> None:
+    assert "segment" in run()[1]
+    assert run("--version")[1].startswith("vidparts ")
+
+
+def test_the_command_line_starts_without_heavy_imports() -> None:
+    code = (
+        "import sys; import pipeline, pipeline.cli; "
+        "heavy = {'torch', 'timm', 'faiss', 'sklearn', 'av', 'zarr', 'cv2', 'scipy'} & set(sys.modules); "
+        "sys.exit(str(heavy) if heavy else 0)"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_an_interrupt_ends_with_130_and_leaves_nothing_half_done(
+    tmp_path: Path, make_clip: ClipMaker, small: list[object]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=400, size_hw=(96, 128))
+    out = tmp_path / "out"
+    command = [
+        sys.executable,
+        "-m",
+        "pipeline",
+        "segment",
+        clip,
+        "-o",
+        out,
+        *small,
+        "--load-size",
+        96,
+        "--json-progress",
+    ]
+    process = subprocess.Popen(
+        [str(word) for word in command], stderr=subprocess.PIPE, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"}
+    )
+    assert process.stderr is not None
+    for line in process.stderr:
+        if '"pass": "walk"' in line and '"progress"' in line:
+            break
+    process.send_signal(signal.SIGINT)
+    started = time.monotonic()
+    rest = process.stderr.read()
+    assert process.wait(timeout=60) == 130, rest
+    assert time.monotonic() - started < 30
+    assert "Traceback" not in rest
+    assert sorted(path.name for path in out.iterdir()) == ["codebook.safetensors"]
