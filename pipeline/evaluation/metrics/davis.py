@@ -1,0 +1,129 @@
+"""DAVIS' boundary measure F, the statistics of a sequence, and the matching of proposals to objects.
+
+Defined by Perazzi et al. (CVPR 2016), Pont-Tuset et al. (2017) and Caelles et al. (2019). The region measure J is
+`masks.jaccard`.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.metrics.masks import Mask
+
+BOUNDARY_SHARE = 0.008
+"""How far two boundaries may be apart and still match, as a share of the picture's diagonal."""
+
+RECALL_THRESHOLD = 0.5
+"""A frame counts for recall when its value is above this."""
+
+DECAY_BINS = 4
+"""Decay is the mean of the first bin of frames minus the mean of the last."""
+
+
+@dataclass(frozen=True, slots=True)
+class SequenceStatistics:
+    """Mean, recall and decay of a measure over the frames of a sequence."""
+
+    mean: float
+    recall: float
+    decay: float
+
+
+def boundary_similarity(predicted: Mask, truth: Mask, ignored: Mask | None = None) -> float:
+    """DAVIS' F: harmonic mean of precision and recall of boundary pixels; 1 where neither mask has a boundary.
+
+    A boundary pixel counts as found where the other mask has one within `BOUNDARY_SHARE` of the diagonal.
+
+    Args:
+        predicted: bool [h, w].
+        truth: bool [h, w].
+        ignored: bool [h, w], pixels that are background in both.
+    """
+    if predicted.shape != truth.shape:
+        raise ValueError(f"masks of different size: predicted {predicted.shape}, truth {truth.shape}")
+    if ignored is not None:
+        predicted, truth = predicted & ~ignored, truth & ~ignored
+    found, wanted = boundary_map(predicted), boundary_map(truth)
+    if not found.any() or not wanted.any():
+        return float(found.any() == wanted.any())
+    radius = boundary_radius((truth.shape[0], truth.shape[1]))
+    precision = float((found & _dilate(wanted, radius)).sum() / found.sum())
+    recall = float((wanted & _dilate(found, radius)).sum() / wanted.sum())
+    return 2 * precision * recall / (precision + recall) if precision + recall else 0.0
+
+
+def boundary_map(mask: Mask) -> Mask:
+    """One pixel wide boundary of a mask: pixels that differ from the one right, below, or right below.
+
+    In the last row and column only the neighbour within the picture is looked at; its corner is no boundary
+    (the Berkeley segmentation benchmark's `seg2bmap`).
+    """
+    boundary = np.zeros_like(mask)
+    boundary[:, :-1] |= mask[:, :-1] != mask[:, 1:]
+    boundary[:-1] |= mask[:-1] != mask[1:]
+    boundary[:-1, :-1] |= mask[:-1, :-1] != mask[1:, 1:]
+    return boundary
+
+
+def boundary_radius(size_hw: tuple[int, int]) -> int:
+    """Pixels that two boundaries may be apart in a picture of this size.
+
+    >>> boundary_radius((480, 854))
+    8
+    """
+    return math.ceil(BOUNDARY_SHARE * math.hypot(*size_hw))
+
+
+def sequence_statistics(values: NDArray[np.float64]) -> SequenceStatistics:
+    """Mean, recall and decay of a sequence's per-frame values.
+
+    The four bins of the decay share their border frames, as in the official toolkit; its indices wrap around
+    above 256 frames, which these don't.
+
+    Args:
+        values: [frames], the frames that count; which ones do is the protocol's matter.
+
+    Raises:
+        ValueError: there is no frame.
+    """
+    if len(values) == 0:
+        raise ValueError("statistics of a sequence need one frame at least")
+    borders = np.round(np.linspace(1, len(values), DECAY_BINS + 1) + 1e-10).astype(np.int64) - 1
+    first, last = values[: borders[1] + 1], values[borders[-2] :]
+    recall = np.mean(values > RECALL_THRESHOLD)
+    return SequenceStatistics(float(np.mean(values)), float(recall), float(np.mean(first) - np.mean(last)))
+
+
+def match_proposals(
+    region: NDArray[np.float64], boundary: NDArray[np.float64]
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Give each object the proposal that makes the mean of J and F over all objects largest (DAVIS 2019).
+
+    Args:
+        region: J, [proposals, objects, frames].
+        boundary: F, [proposals, objects, frames].
+
+    Returns:
+        Proposals and their objects, in the order of the objects; as many as there are objects.
+
+    Raises:
+        ValueError: there are fewer proposals than objects; add empty ones.
+    """
+    from scipy.optimize import linear_sum_assignment
+
+    if region.shape[0] < region.shape[1]:
+        raise ValueError(f"{region.shape[0]} proposals for {region.shape[1]} objects")
+    objects, proposals = linear_sum_assignment((region.mean(2) + boundary.mean(2)).T / 2, maximize=True)
+    return proposals, objects
+
+
+def _dilate(boundary: Mask, radius: int) -> Mask:
+    import cv2
+
+    offsets = np.arange(-radius, radius + 1)
+    disk = (offsets[:, None] ** 2 + offsets[None] ** 2 <= radius**2).astype(np.uint8)
+    return np.asarray(cv2.dilate(boundary.astype(np.uint8), disk), dtype=np.bool_)
