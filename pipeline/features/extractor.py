@@ -21,7 +21,7 @@ from pipeline.errors import InputError
 from pipeline.features.backbone import BackboneOutput, Tap
 from pipeline.features.logbin import bin_offsets, log_bin
 from pipeline.features.weights import Model
-from pipeline.geometry import grid_size, processed_size, resize_nearest
+from pipeline.geometry import grid_size, processed_size
 from pipeline.records import FeatureMap, Frame
 
 Picture = NDArray[np.uint8]
@@ -129,7 +129,9 @@ class Extractor:
         halves = [resize_lanczos(picture, (size_hw[0] // 2, size_hw[1] // 2)) for picture in rgb]
         outputs = self._run(halves, self.identity.patch_px, [], saliency=True)
         low = torch.cat([_present(output.saliency) for output in outputs])
-        return resize_nearest(low.permute(1, 2, 0), self.grid_hw(size_hw)).permute(2, 0, 1).contiguous()
+        rows, cols = self.grid_hw(size_hw)
+        from_rows, from_cols = centre_index(low.shape[1], rows), centre_index(low.shape[2], cols)
+        return low[:, from_rows.to(low.device)][:, :, from_cols.to(low.device)]
 
     def features(self, frames: Sequence[Frame], *, saliency: bool = True) -> list[FeatureMap]:
         """Descriptors and, where asked for, saliency of frames, in their order; sizes may differ.
@@ -210,6 +212,19 @@ def resize_lanczos(rgb: Picture, size_hw: tuple[int, int]) -> Picture:
             "give larger pictures or a larger --load-size"
         )
     return np.asarray(Image.fromarray(rgb).resize(size_hw[::-1], Image.Resampling.LANCZOS))
+
+
+def centre_index(length: int, target_length: int) -> Tensor:
+    """For each of `target_length` cells the source cell at its centre: Pillow's `nearest`, not torch's.
+
+    The paper's code resizes the saliency by Pillow and everything else by torch. Where a centre falls between
+    two cells Pillow's own rounding decides, so Pillow is asked.
+
+    >>> centre_index(2, 5).tolist()
+    [0, 0, 1, 1, 1]
+    """
+    cells = Image.fromarray(np.arange(length, dtype=np.int32)[None])
+    return torch.from_numpy(np.array(cells.resize((target_length, 1), Image.Resampling.NEAREST))[0]).long()
 
 
 def _present(saliency: Tensor | None) -> Tensor:
