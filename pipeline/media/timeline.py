@@ -20,12 +20,22 @@ class Timeline:
         repaired: how many times were changed.
     """
 
-    def __init__(self, time_base: Fraction, average_rate: Fraction | None) -> None:
-        """Say the seconds of a unit and the frames per second (25 is taken where that isn't known)."""
+    def __init__(
+        self, time_base: Fraction, average_rate: Fraction | None, known_pts: int = 0, frames_before: int = 0
+    ) -> None:
+        """Say what is known beforehand.
+
+        Args:
+            time_base: seconds of a unit.
+            average_rate: frames per second; 25 is taken where that isn't known.
+            known_pts: the earliest time that any frame has.
+            frames_before: frames before that one, none of which has a time.
+        """
         self.repaired = 0
         self._step = max(1, round(1 / ((average_rate or Fraction(25)) * time_base)))
         self._longest_gap = max(1, round(_LONGEST_GAP_S / time_base))
         self._longest_step_back = round(_LONGEST_STEP_BACK_S / time_base)
+        self._first = known_pts - frames_before * self._step
         self._last: int | None = None
         self._shift = 0
 
@@ -49,7 +59,7 @@ class Timeline:
         if pts is not None:
             return pts + self._shift
         if self._last is None:
-            return 0 if dts is None else dts
+            return self._first if dts is None else dts
         if dts is not None and dts + self._shift > self._last:
             return dts + self._shift
         return self._last + self._step

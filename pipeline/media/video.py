@@ -55,6 +55,7 @@ class _Scan:
 
     pts: NDArray[np.int64]
     missing_times: int
+    missing_before: int
     packets: int
     claimed: int
     end_pts: int | None
@@ -79,9 +80,10 @@ class VideoSource(Source):
     def count(self, selection: Selection = ALL_FRAMES) -> int:
         """How many frames are selected, by the packets' times."""
         info, scan = self.probe(), self._scan
-        timeline = Timeline(info.time_base, info.average_rate)
-        known = [timeline.place(int(pts)) for pts in scan.pts]
-        known += [timeline.place(None) for _ in range(scan.missing_times)]
+        timeline = self._timeline(info.time_base, info.average_rate)
+        known = [timeline.place(None) for _ in range(scan.missing_before)]
+        known += [timeline.place(int(pts)) for pts in scan.pts]
+        known += [timeline.place(None) for _ in range(scan.missing_times - scan.missing_before)]
         inside = sum(1 for pts in known if _within((pts - known[0]) * info.time_base, selection))
         return -(-inside // selection.every)
 
@@ -96,7 +98,7 @@ class VideoSource(Source):
         from av.video.reformatter import VideoReformatter
 
         info = self.probe()
-        tally, timeline, reformatter = _Tally(), Timeline(info.time_base, info.average_rate), VideoReformatter()
+        tally, timeline, reformatter = _Tally(), self._timeline(info.time_base, info.average_rate), VideoReformatter()
         finished = False
         try:
             chosen = islice(self._in_span(info, selection, tally, timeline), 0, None, selection.every)
@@ -187,7 +189,7 @@ class VideoSource(Source):
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)
             times: list[int] = []
-            missing = packets = 0
+            missing = before = packets = 0
             end: int | None = None
             for packet in read_packets(container, [stream], lambda _: None):
                 packets += 1
@@ -195,10 +197,11 @@ class VideoSource(Source):
                     continue
                 if packet.pts is None:
                     missing += 1
+                    before += not times
                     continue
                 times.append(packet.pts)
                 end = max(end if end is not None else packet.pts, packet.pts + (packet.duration or 0))
-            return _Scan(np.sort(np.array(times, dtype=np.int64)), missing, packets, stream.frames, end)
+            return _Scan(np.sort(np.array(times, dtype=np.int64)), missing, before, packets, stream.frames, end)
 
     @cached_property
     def _info(self) -> SourceInfo:
@@ -217,23 +220,27 @@ class VideoSource(Source):
         time_base = first.time_base or stream.time_base or Fraction(1, 25)
         rate = stream.average_rate or None
         context = stream.codec_context
-        start_pts = Timeline(time_base, rate).place(first.pts, first.dts)
+        timeline = self._timeline(time_base, rate)
+        start_pts = timeline.place(first.pts, first.dts)
         aspect = stream.sample_aspect_ratio or Fraction(1)
         frames = self._scan.packets - self._scan_discarded()
-        step = Timeline(time_base, rate).step
-        end = self._scan.end_pts if self._scan.end_pts is not None else start_pts + frames * step
+        end = self._scan.end_pts if self._scan.end_pts is not None else start_pts + frames * timeline.step
         return SourceInfo(
             size_hw=orientation.size((first.height, first.width)),
             time_base=time_base,
             average_rate=rate,
             frames=frames,
             start_pts=start_pts,
-            duration_seconds=float(max(end - start_pts, step) * time_base),
+            duration_seconds=float(max(end - start_pts, timeline.step) * time_base),
             audio=bool(container.streams.audio),
             colour=_stream_colour(first, context.color_primaries, context.color_trc),
             sample_aspect_ratio=1 / aspect if orientation.transpose else aspect,
             rotation_degrees=degrees,
         )
+
+    def _timeline(self, time_base: Fraction, rate: Fraction | None) -> Timeline:
+        known = int(self._scan.pts[0]) if len(self._scan.pts) else 0
+        return Timeline(time_base, rate, known, self._scan.missing_before if len(self._scan.pts) else 0)
 
     def _scan_discarded(self) -> int:
         return self._scan.packets - len(self._scan.pts) - self._scan.missing_times
