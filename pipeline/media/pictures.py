@@ -23,8 +23,9 @@ MAX_PICTURE_PIXELS = 178_956_970
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 
-# The size is judged here, with an error of one line; Pillow's warning would only be printed beside it.
+# A broken or huge picture is judged here, with an error of one line; Pillow's warnings would only be printed beside it.
 warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
 def is_picture(path: Path) -> bool:
