@@ -1,0 +1,144 @@
+"""DAVIS 2016 and 2017: videos with the masks of their objects (Perazzi et al., 2016; Pont-Tuset et al., 2017).
+
+    JPEGImages/480p/<sequence>/00000.jpg
+    Annotations/480p/<sequence>/00000.png    or Annotations_unsupervised/480p (2017, all salient objects)
+    ImageSets/480p/val.txt                   2016: a line of two paths a frame
+    ImageSets/2016/val.txt, 2017/val.txt     2017: a sequence a line
+
+The level `480p` may be `Full-Resolution` or missing. Without ImageSets every sequence is taken.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.evaluation.datasets.layout import (
+    first_existing,
+    folders_in,
+    pictures_in,
+    read_indices,
+    read_lines,
+    require_root,
+)
+
+Year = Literal[2016, 2017]
+
+LAYOUT = (
+    "JPEGImages/480p/<sequence>/*.jpg and Annotations/480p/<sequence>/*.png (the level 480p may be missing), "
+    "with ImageSets/480p/val.txt, ImageSets/2016/val.txt or ImageSets/2017/val.txt"
+)
+
+LEVELS = ("480p", "Full-Resolution", "")
+VOID = 255
+
+
+@dataclass(frozen=True, slots=True)
+class DavisSequence:
+    """One video.
+
+    Attributes:
+        name: the sequence's name.
+        frames: its pictures in order.
+        masks: a mask for each frame.
+        year: whose annotation it is: one foreground, or numbered objects.
+    """
+
+    name: str
+    frames: tuple[Path, ...]
+    masks: tuple[Path, ...]
+    year: Year
+
+    def __post_init__(self) -> None:
+        """Check that frames and masks fit together."""
+        if len(self.frames) != len(self.masks) or not self.frames:
+            raise ValueError(f"DavisSequence '{self.name}': {len(self.frames)} frames, {len(self.masks)} masks")
+
+    def count_objects(self) -> int:
+        """Number of objects: 1 for 2016, else the highest number in the first frame.
+
+        Raises:
+            InputError: the first mask shows no object.
+        """
+        if self.year == 2016:
+            return 1
+        objects = int(self._numbers(self.masks[0]).max())
+        if objects == 0:
+            raise InputError(f"'{self.masks[0]}' shows no object; expected numbered objects in the first frame")
+        return objects
+
+    def read_objects(self, index: int, objects: int) -> NDArray[np.bool_]:
+        """The masks of a frame's objects, bool [objects, h, w].
+
+        Raises:
+            InputError: the mask is missing, or no picture.
+        """
+        if self.year == 2016:
+            return (read_indices(self.masks[index]) > 0)[None]
+        numbers = self._numbers(self.masks[index])
+        return np.stack([numbers == number for number in range(1, objects + 1)])
+
+    def _numbers(self, mask: Path) -> NDArray[np.uint8]:
+        numbers = read_indices(mask)
+        return np.where(numbers == VOID, 0, numbers).astype(np.uint8)
+
+
+def load_davis(root: Path, year: Year, subset: str = "val") -> tuple[DavisSequence, ...]:
+    """The sequences of a subset, in the order of its list.
+
+    Args:
+        root: the folder DAVIS, or the one that it lies in.
+        year: 2016: one foreground a frame; 2017: numbered objects.
+        subset: `train`, `val` or another list of ImageSets.
+
+    Raises:
+        InputError: a folder or file is missing.
+    """
+    folder = require_root(root, ["DAVIS"], "JPEGImages", LAYOUT)
+    unsupervised = folder / "Annotations_unsupervised"
+    truth = unsupervised if year == 2017 and unsupervised.is_dir() else folder / "Annotations"
+    if not truth.is_dir():
+        raise InputError(f"'{truth}' is missing; expected {LAYOUT}; unpack the archive of annotations too")
+    images, masks = find_level(folder / "JPEGImages", truth)
+    return tuple(_load_sequence(name, images, masks, year) for name in _sequence_names(folder, images, year, subset))
+
+
+def find_level(images: Path, masks: Path) -> tuple[Path, Path]:
+    """The folders of the resolution that both pictures and masks have: the smaller one where there are two."""
+    found = (level for level in LEVELS if (images / level).is_dir() and (masks / level).is_dir())
+    level = next(found, "")
+    return images / level, masks / level
+
+
+def _load_sequence(name: str, images: Path, masks: Path, year: Year) -> DavisSequence:
+    if not (images / name).is_dir():
+        raise InputError(f"'{images / name}' is missing; expected {LAYOUT}; unpack the archive again")
+    frames = pictures_in(images / name)
+    truth = [masks / name / f"{frame.stem}.png" for frame in frames]
+    for mask in truth:
+        if not mask.is_file():
+            raise InputError(f"'{mask}' is missing; expected {LAYOUT}; unpack the archive again")
+    if not frames:
+        raise InputError(f"'{images / name}' holds no frame; expected {LAYOUT}; unpack the archive again")
+    return DavisSequence(name, tuple(frames), tuple(truth), year)
+
+
+def _sequence_names(folder: Path, images: Path, year: Year, subset: str) -> list[str]:
+    sets = folder / "ImageSets"
+    if not sets.is_dir():
+        return [found.name for found in folders_in(images)]
+    by_frame = [sets / level / f"{subset}.txt" for level in ("480p", "1080p")]
+    by_name = sets / str(year) / f"{subset}.txt"
+    listed = first_existing([by_name, *by_frame] if year == 2016 else [by_name])
+    if listed is None:
+        raise InputError(f"'{by_name}' is missing; expected {LAYOUT}; unpack the archive of that year")
+    lines = read_lines(listed, LAYOUT)
+    if listed == by_name:
+        return lines
+    # A line of 2016 holds the paths of a frame and its mask; the folder's name is the sequence's.
+    return list(dict.fromkeys(Path(line.split()[0]).parent.name for line in lines))
