@@ -87,6 +87,30 @@ class CrfSettings(_Section):
     bilateral_weight: Annotated[float, Field(ge=0)] = 15.0
 
 
+class PictureSettings(_Section):
+    """Sets of pictures: co-segmentation and part co-segmentation (constants of the paper's code)."""
+
+    fit: Count | None = None
+    """Pictures that the clusters are fitted on, evenly spread; none: all of them, as in the paper."""
+    refine: Literal["grabcut", "crf", "none"] = "grabcut"
+    """What makes a co-segmentation's mask follow the picture's edges."""
+    grabcut_iterations: Count = 5
+    grabcut_erosion: Annotated[int, Field(ge=1, le=99)] = 7
+    """Side of the square that a mask is eroded by on either side of its edge, processed pixels."""
+    remove_outliers: bool = False
+    """Leave pictures out of a co-segmentation that are unlike the others."""
+    outlier_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.7
+    """Cosine similarity to the mean class token below which a picture is an outlier."""
+    crop_augmentations: Annotated[int, Field(ge=0)] = 0
+    """Random crops of each picture, each with its mirror image, that join the fit of the parts."""
+    crop_size: Annotated[float, Field(gt=0.0, le=1.0)] = 0.95
+    """Sides of a crop as a share of the picture's."""
+    three_stages: bool = False
+    """Find parts by the elbow first, and keep what those cover that occur in every picture."""
+    stage_elbow: Share = 0.94
+    """The elbow of those first parts."""
+
+
 class InputSettings(_Section):
     """Which frames of an input are processed."""
 
@@ -139,6 +163,7 @@ class Settings(_Section):
     saliency: SaliencySettings = SaliencySettings()
     cluster: ClusterSettings = ClusterSettings()
     crf: CrfSettings = CrfSettings()
+    pictures: PictureSettings = PictureSettings()
     input: InputSettings = InputSettings()
     render: RenderSettings = RenderSettings()
     run: RunSettings = RunSettings()

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cluster.cache import FeatureCache
-from pipeline.cluster.kmeans import Clustering, fit_elbow, fit_kmeans, nearest_centroids, thin
+from pipeline.cluster.kmeans import Clustering, assign_blocks, fit_elbow, fit_kmeans, nearest_centroids, thin
 from pipeline.cluster.votes import Votes, count_votes
 from pipeline.config import ClusterSettings, SaliencySettings
 from pipeline.errors import InputError, UsageError
@@ -32,15 +32,36 @@ class PartFit:
     part_centroids: Floats
 
 
-class _Flat:
-    """The cache's descriptors as matrices, one frame in memory at a time; can be gone through again."""
+@dataclass(frozen=True, slots=True, eq=False)
+class Foreground:
+    """The clusters of all descriptors, and which of them are foreground.
 
-    def __init__(self, cache: FeatureCache) -> None:
-        self._cache = cache
+    Attributes:
+        clustering: the clusters; its labels are those of the voting frames, then those of the others.
+        votes: which of them are foreground.
+    """
+
+    clustering: Clustering
+    votes: Votes
+
+    @property
+    def masks(self) -> list[NDArray[np.bool_]]:
+        """For each frame which of its descriptors are foreground, bool [n]."""
+        return [self.votes.salient[labels] for labels in self.clustering.labels]
+
+
+class Descriptors:
+    """The descriptors of caches as matrices [n, channels], one frame in memory at a time; can be gone through again."""
+
+    def __init__(self, *caches: FeatureCache) -> None:
+        """Go through the caches one after the other."""
+        self._caches = caches
 
     def __iter__(self) -> Iterator[Floats]:
-        for entry in self._cache:
-            yield entry.descriptors.reshape(-1, entry.descriptors.shape[-1])
+        """Each frame's matrix."""
+        for cache in self._caches:
+            for entry in cache:
+                yield entry.descriptors.reshape(-1, entry.descriptors.shape[-1])
 
 
 def fit_parts(cache: FeatureCache, seed: int, cluster: ClusterSettings, saliency: SaliencySettings) -> PartFit:
@@ -56,40 +77,121 @@ def fit_parts(cache: FeatureCache, seed: int, cluster: ClusterSettings, saliency
         InputError: the cache is empty.
         UsageError: more parts are asked for than there are foreground descriptors.
     """
-    if not len(cache):
-        raise InputError("there are no frames to fit a codebook on; give an input that holds some")
-    clustering = fit_elbow(_sample(_Flat(cache), cluster), _Flat(cache), seed, cluster)
-    saliency_maps = [entry.saliency.ravel() for entry in cache]
-    votes = count_votes(clustering.labels, saliency_maps, len(clustering.centroids), saliency)
-    foreground = [votes.salient[labels] for labels in clustering.labels]
-    return PartFit(clustering, votes, _fit_foreground(_Flat(cache), foreground, seed, cluster))
+    found = fit_foreground(cache, Descriptors(cache), seed, cluster, saliency)
+    parts = fit_within(Descriptors(cache), found.masks, seed, cluster)
+    return PartFit(found.clustering, found.votes, parts)
 
 
-def _fit_foreground(blocks: _Flat, foreground: list[NDArray[np.bool_]], seed: int, cluster: ClusterSettings) -> Floats:
-    total = sum(int(mask.sum()) for mask in foreground)
+def fit_foreground(
+    voting: FeatureCache, descriptors: Descriptors, seed: int, cluster: ClusterSettings, saliency: SaliencySettings
+) -> Foreground:
+    """Cluster all descriptors, and have frames vote which clusters are foreground.
+
+    Args:
+        voting: descriptors and saliency of the frames that vote.
+        descriptors: theirs, and behind them those of pictures that join the fit without a vote.
+        seed: of k-means.
+        cluster: constants of k-means and the elbow.
+        saliency: constants of the votes.
+
+    Raises:
+        InputError: no frame votes.
+    """
+    _require_frames(voting)
+    clustering = fit_elbow(_sample(descriptors, cluster), descriptors, seed, cluster)
+    return Foreground(clustering, _vote(voting, clustering, saliency))
+
+
+def foreground_of(voting: FeatureCache, centroids: Floats, saliency: SaliencySettings) -> Foreground:
+    """Have frames vote which of given clusters, float32 [k, channels], are foreground.
+
+    Raises:
+        InputError: no frame votes.
+        UsageError: the clusters have another number of channels than the descriptors.
+    """
+    _require_frames(voting)
+    channels = next(iter(voting)).descriptors.shape[-1]
+    if centroids.ndim != 2 or not len(centroids) or centroids.shape[1] != channels:
+        raise UsageError(f"the clusters have shape {centroids.shape}, expected (k, {channels}), as the descriptors")
+    labels, objective = assign_blocks(Descriptors(voting), np.ascontiguousarray(centroids, dtype=np.float32))
+    clustering = Clustering(centroids, labels, (objective,))
+    return Foreground(clustering, _vote(voting, clustering, saliency))
+
+
+def fit_within(
+    blocks: Iterable[Floats], masks: Sequence[NDArray[np.bool_]], seed: int, cluster: ClusterSettings
+) -> Floats:
+    """K-means with `parts` clusters over some of the descriptors.
+
+    Args:
+        blocks: descriptors [n, channels] of each frame; can be gone through again.
+        masks: for each frame which of them count, bool [n].
+        seed: of k-means.
+        cluster: number of parts and constants of k-means.
+
+    Returns:
+        float32 [parts, channels], the part with most descriptors first.
+
+    Raises:
+        UsageError: there are fewer such descriptors than parts.
+    """
+    total = sum(int(mask.sum()) for mask in masks)
     if total < cluster.parts:
         raise UsageError(
             f"{cluster.parts} parts were asked for, but the foreground has only {total} descriptors; "
             "ask for fewer with --parts, or give more or larger frames"
         )
-    masked = (block[mask] for block, mask in zip(blocks, foreground, strict=True))
-    sample = _thin_all(masked, cluster.sample_interval)
+    chosen = Masked(blocks, masks)
+    sample = _thin_all(chosen, cluster.sample_interval)
     if len(sample) < cluster.parts:
-        masked = (block[mask] for block, mask in zip(blocks, foreground, strict=True))
-        sample = _thin_all(masked, 1)
-    centroids = fit_kmeans(sample, cluster.parts, seed, cluster)
+        sample = _thin_all(chosen, 1)
+    return _by_size(fit_kmeans(sample, cluster.parts, seed, cluster), chosen)
+
+
+def fit_within_by_elbow(
+    blocks: Iterable[Floats], masks: Sequence[NDArray[np.bool_]], seed: int, cluster: ClusterSettings
+) -> Floats:
+    """As `fit_within`, with as many clusters as the elbow says; float32 [k, channels], the largest first."""
+    chosen = Masked(blocks, masks)
+    return _by_size(fit_elbow(_sample(chosen, cluster), chosen, seed, cluster).centroids, chosen)
+
+
+class Masked:
+    """Those descriptors of each frame that a mask picks; can be gone through again."""
+
+    def __init__(self, blocks: Iterable[Floats], masks: Sequence[NDArray[np.bool_]]) -> None:
+        """Pair the frames with their masks."""
+        self._blocks, self._masks = blocks, masks
+
+    def __iter__(self) -> Iterator[Floats]:
+        """Each frame's matrix [m, channels]."""
+        for block, mask in zip(self._blocks, self._masks, strict=True):
+            yield block[mask]
+
+
+def _require_frames(voting: FeatureCache) -> None:
+    if not len(voting):
+        raise InputError("there are no frames to fit a codebook on; give an input that holds some")
+
+
+def _vote(voting: FeatureCache, clustering: Clustering, saliency: SaliencySettings) -> Votes:
+    maps = [entry.saliency.ravel() for entry in voting]
+    return count_votes(clustering.labels[: len(maps)], maps, len(clustering.centroids), saliency)
+
+
+def _by_size(centroids: Floats, blocks: Iterable[Floats]) -> Floats:
+    """K-means numbers its clusters by chance: by size they keep their colours when a fit is done again."""
     sizes = np.zeros(len(centroids), dtype=np.int64)
-    for block, mask in zip(blocks, foreground, strict=True):
-        sizes += np.bincount(nearest_centroids(block[mask], centroids)[0], minlength=len(centroids))
-    # K-means numbers its clusters by chance: by size they keep their colours when a fit is done again.
+    for block in blocks:
+        sizes += np.bincount(nearest_centroids(block, centroids)[0], minlength=len(centroids))
     return np.ascontiguousarray(centroids[np.argsort(-sizes, kind="stable")])
 
 
-def _sample(blocks: _Flat, cluster: ClusterSettings) -> Floats:
+def _sample(blocks: Iterable[Floats], cluster: ClusterSettings) -> Floats:
     sample = _thin_all(blocks, cluster.sample_interval)
     # A handful of small pictures leaves next to nothing of every hundredth descriptor.
     return sample if len(sample) >= cluster.max_clusters else _thin_all(blocks, 1)
 
 
-def _thin_all(blocks: _Flat | Iterator[Floats], interval: int) -> Floats:
+def _thin_all(blocks: Iterable[Floats], interval: int) -> Floats:
     return np.concatenate([thin(block, interval) for block in blocks])

@@ -108,14 +108,23 @@ def fit_elbow(sample: Floats, blocks: Iterable[Floats], seed: int, settings: Clu
     centroids, labels = sample[:0], list[Labels]()
     for k in range(1, min(settings.max_clusters, len(sample)) + 1):
         centroids = fit_kmeans(sample, k, seed, settings)
-        labels, objective = _assign_blocks(blocks, centroids)
+        labels, objective = assign_blocks(blocks, centroids)
         objectives.append(objective)
         if k > 1 and objective > settings.elbow * objectives[-2]:
             break
     return Clustering(centroids, labels, tuple(objectives))
 
 
-def _assign_blocks(blocks: Iterable[Floats], centroids: Floats) -> tuple[list[Labels], float]:
+def assign_blocks(blocks: Iterable[Floats], centroids: Floats) -> tuple[list[Labels], float]:
+    """The nearest of centroids [k, channels] for all descriptors, and the mean squared distance to them.
+
+    Args:
+        blocks: descriptors, [n, channels] each.
+        centroids: [k, channels].
+
+    Returns:
+        For each block int64 [n], and the mean over all.
+    """
     labels, total, count = [], 0.0, 0
     for block in blocks:
         nearest, squared = nearest_centroids(block, centroids)

@@ -129,11 +129,17 @@ def describe_for_votes(batch: Sequence[Prepared], extractor: Extractor) -> tuple
     Returns:
         float32 [batch, rows, cols, channels] and [batch, rows, cols].
     """
+    descriptors, saliency, _ = describe_with_cls(batch, extractor)
+    return descriptors, saliency
+
+
+def describe_with_cls(batch: Sequence[Prepared], extractor: Extractor) -> tuple[Tensor, Tensor, Tensor]:
+    """As `describe_for_votes`, and the class tokens' descriptors, float32 [batch, channels], of any length."""
     found = extractor.extract([image for _, image in batch], saliency=not extractor.half_size)
     saliency = found.saliency
     if saliency is None:
         saliency = extractor.saliency_half([frame.rgb for frame, _ in batch])
-    return normalise(found.descriptors), saliency
+    return normalise(found.descriptors), saliency, found.cls
 
 
 def describe(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
-from pipeline.cluster.fit import fit_parts
+from pipeline.cluster.fit import PartFit, fit_parts
 from pipeline.cluster.sampling import spread_frames
 from pipeline.config import Settings
 from pipeline.errors import InputError, OutputError, VidpartsError
@@ -106,16 +106,20 @@ def fit_codebook(
     if not len(cache) and failures:
         raise failures[0].error
     found = fit_parts(cache, engine.settings.run.seed, engine.settings.cluster, engine.settings.saliency)
-    codebook = Codebook(
+    warnings = (found.votes.warning,) if found.votes.warning else ()
+    return Fitted(codebook_of(found, engine, len(cache)), warnings, time.perf_counter() - started)
+
+
+def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
+    """What a fit on so many frames has found, as a codebook."""
+    return Codebook(
         centroids=found.clustering.centroids,
         part_centroids=found.part_centroids,
         votes=found.votes.counts,
         salient=found.votes.salient,
         part_colors=part_colors(len(found.part_centroids), engine.settings.render.palette),
-        origin=_origin(engine, len(cache), found.clustering.objectives),
+        origin=_origin(engine, frames, found.clustering.objectives),
     )
-    warnings = (found.votes.warning,) if found.votes.warning else ()
-    return Fitted(codebook, warnings, time.perf_counter() - started)
 
 
 def selection_of(settings: Settings) -> Selection:
