@@ -84,7 +84,7 @@ class ClipWriter:
         self._crf = crf
         self._audio_path = audio
         self._selection = selection
-        self._tick = _clip_time_base(info.time_base)
+        self._tick = _clip_time_base(info.time_base, info.average_rate)
         self._colour = info.colour.displayed()
         self._partial = partial_path(path)
         self._shift = Fraction(0)
@@ -232,11 +232,11 @@ class ClipWriter:
             remove(self._partial)
 
 
-def _clip_time_base(time_base: Fraction) -> Fraction:
+def _clip_time_base(time_base: Fraction, rate: Fraction | None) -> Fraction:
     """The unit of the clip's times: one in which the source's are whole numbers, unless it is too fine for MP4."""
-    if time_base.denominator <= _MAX_TIMESCALE:
-        return Fraction(1, time_base.denominator)
-    return Fraction(1, _COARSE_TIMESCALE)
+    # A frame's length must be a unit at least, or the last one would get none and be cut off.
+    units = time_base.denominator * math.ceil((rate or Fraction(25)) / time_base.denominator)
+    return Fraction(1, units if units <= _MAX_TIMESCALE else _COARSE_TIMESCALE)
 
 
 def _even_sides(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

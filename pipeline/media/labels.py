@@ -15,17 +15,17 @@ from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
+from pydantic import ValidationError
 
-from pipeline.errors import OutputError
+from pipeline.errors import InputError, OutputError
 from pipeline.media.durable import output_errors, partial_path, publish, remove, sync
 from pipeline.media.journal import append_journal, read_journal, restart_journal
 from pipeline.media.store import (
     ARRAY_FILE,
     LabelAttributes,
     StoreLayout,
-    check_chunk,
     chunk_path,
-    damaged,
+    read_chunk,
     read_layout,
 )
 
@@ -85,19 +85,11 @@ class LabelWriter:
 
         Returns:
             How many frames are safe: the next one to `write` is that many from the start.
-
-        Raises:
-            InputError: what is left doesn't fit this writer.
         """
         if not (self._partial / _JOURNAL).is_file():
             return 0
         entries = read_journal(self._partial / _JOURNAL)
-        safe = len(entries) // self._chunk_frames * self._chunk_frames
-        layout = StoreLayout(
-            shape=(safe, *self.size_hw), chunk_frames=self._chunk_frames, attributes=self._attributes(entries[:safe])
-        )
-        for number in range(safe // self._chunk_frames):
-            check_chunk(self._partial, layout, number)
+        safe = self._readable_chunks(entries) * self._chunk_frames
         self._journal, self.frames, self._resuming = entries[:safe], safe, True
         return safe
 
@@ -153,6 +145,21 @@ class LabelWriter:
         self._journal.append((pts, name))
         if len(self._pending) == self._chunk_frames:
             self._flush()
+
+    def _readable_chunks(self, entries: list[tuple[int, str]]) -> int:
+        whole = len(entries) // self._chunk_frames
+        try:
+            attributes = self._attributes(entries[: whole * self._chunk_frames])
+        except ValidationError:
+            return 0
+        shape = (len(attributes.pts), *self.size_hw)
+        layout = StoreLayout(shape=shape, chunk_frames=self._chunk_frames, attributes=attributes)
+        for number in range(whole):
+            try:
+                read_chunk(self._partial, layout, number)
+            except InputError:
+                return number
+        return whole
 
     def _create(self) -> zarr.Array[Any]:
         import zarr
@@ -239,7 +246,7 @@ class LabelStore:
             raise IndexError(f"frame {index} of {len(self)}")
         number, offset = divmod(position, self._layout.chunk_frames)
         if self._chunk is None or self._chunk[0] != number:
-            self._chunk = (number, self._read_chunk(number))
+            self._chunk = (number, read_chunk(self.path, self._layout, number))
         labels: NDArray[np.uint8] = self._chunk[1][offset]
         return labels
 
@@ -275,23 +282,6 @@ class LabelStore:
         """
         for index, pts in enumerate(self.pts):
             yield index, pts, self[index]
-
-    def _read_chunk(self, number: int) -> NDArray[np.uint8]:
-        import zarr
-
-        check_chunk(self.path, self._layout, number)
-        start = number * self._layout.chunk_frames
-        try:
-            array = zarr.open_array(store=zarr.storage.LocalStore(self.path, read_only=True), mode="r", zarr_format=3)
-            labels = np.asarray(array[start : start + self._layout.chunk_frames], dtype=np.uint8)
-        except Exception as error:
-            # zarr and its codecs raise errors of many kinds over damaged data.
-            raise damaged(self.path, f"chunk {number} can't be unpacked") from error
-        expected = (min(self._layout.chunk_frames, len(self) - start), *self.size_hw)
-        if labels.shape != expected or int(labels.max(initial=0)) > self.parts:
-            raise damaged(self.path, f"chunk {number} holds labels that it can't hold")
-        labels.flags.writeable = False
-        return labels
 
 
 def open_labels(path: Path) -> LabelStore:

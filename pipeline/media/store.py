@@ -12,6 +12,8 @@ from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import numpy as np
+from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import InputError
@@ -142,23 +144,42 @@ def read_layout(path: Path) -> StoreLayout:
     return StoreLayout(shape=array.shape, chunk_frames=array.chunk_frames, attributes=array.attributes)
 
 
-def check_chunk(path: Path, layout: StoreLayout, number: int) -> None:
-    """Refuse a chunk that is missing, lies elsewhere, or would unpack to another size than it should.
+def read_chunk(path: Path, layout: StoreLayout, number: int) -> NDArray[np.uint8]:
+    """One chunk's labels, uint8 [frames, height, width], those behind the store's last frame cut off.
+
+    Its size is checked before it is unpacked: a few bytes can claim to hold any amount.
 
     Raises:
-        InputError: as said.
+        InputError: it is missing, lies outside the store, or is damaged.
     """
+    _, height, width = layout.shape
+    size = layout.chunk_frames * height * width
+    packed = _read_packed(path, number, limit=size + size // 128 + 4096)
+    if zstd_content_size(packed[:18]) != size:
+        raise damaged(path, f"chunk {number} has another size than it should")
+    from numcodecs import Zstd  # type: ignore[import-untyped]
+
+    try:
+        unpacked = np.frombuffer(Zstd().decode(packed), dtype=np.uint8)
+    except (RuntimeError, ValueError, MemoryError) as error:
+        raise damaged(path, f"chunk {number} can't be unpacked") from error
+    labels = unpacked.reshape(layout.chunk_frames, height, width)[: layout.shape[0] - number * layout.chunk_frames]
+    if int(labels.max(initial=0)) > layout.attributes.parts:
+        raise damaged(path, f"chunk {number} holds a part that there is not")
+    labels.flags.writeable = False
+    return labels
+
+
+def _read_packed(path: Path, number: int, limit: int) -> bytes:
     file = chunk_path(path, number)
     try:
         if not file.resolve(strict=True).is_relative_to(path.resolve()) or not file.is_file():
             raise damaged(path, f"chunk {number} lies outside of it")
-        with file.open("rb") as stream:
-            head = stream.read(18)
+        if file.stat().st_size > limit:
+            raise damaged(path, f"chunk {number} has another size than it should")
+        return file.read_bytes()
     except (OSError, RuntimeError) as error:
         raise damaged(path, f"chunk {number} can't be read") from error
-    _, height, width = layout.shape
-    if zstd_content_size(head) != layout.chunk_frames * height * width:
-        raise damaged(path, f"chunk {number} has another size than it should")
 
 
 def chunk_path(path: Path, number: int) -> Path:
