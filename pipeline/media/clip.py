@@ -187,11 +187,11 @@ class ClipWriter:
     def _place_first(self, time: Fraction) -> None:
         begin = self.info.start_pts * self.info.time_base
         start, end = None, None
-        if not self._selection.whole:
+        if self._selection.start_s:
             start = time
             self._shift = begin - time
-            if self._selection.end_s is not None:
-                end = begin + exact_seconds(self._selection.end_s)
+        if self._selection.end_s is not None:
+            end = begin + exact_seconds(self._selection.end_s)
         if time + self._shift < 0:
             self._shift = -time
         if self._audio is not None:

@@ -23,6 +23,9 @@ _REFUSED_FORMATS = frozenset(
 )
 _MAX_FAILURES_IN_A_ROW = 64
 
+MAX_FRAME_PIXELS = 16384 * 8192
+"""Larger frames are refused before they are decoded: a small file can claim any size."""
+
 
 @contextmanager
 def open_container(path: Path) -> Iterator[InputContainer]:
@@ -67,6 +70,10 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
         raise InputError(
             f"{str(path)!r} is in a video codec that can't be decoded here; convert it, for example to H.264"
         )
+    if stream.codec_context.width * stream.codec_context.height > MAX_FRAME_PIXELS:
+        raise InputError(f"{str(path)!r} claims frames of more than {MAX_FRAME_PIXELS:,} pixels; scale it down first")
+    # The size can change behind the header, too.
+    stream.codec_context.options = {"max_pixels": str(MAX_FRAME_PIXELS)}
     return stream
 
 

@@ -148,6 +148,14 @@ def test_a_span_takes_its_sound_along(make_film: Film, tmp_path: Path, read_time
     assert read_audio(tmp_path / "o.mp4")[0][0][0] == pytest.approx(float(spans[0] - Fraction(2, 5)), abs=1e-4)
 
 
+def test_an_end_alone_keeps_the_sound_before_the_first_frame(make_film: Film, tmp_path: Path, read_audio) -> None:
+    path = make_film(frames=25, pts=[2560 + 512 * n for n in range(25)], audio="aac", audio_seconds=1.0)
+    copy(path, tmp_path / "o.mp4", Selection(end_s=0.4))
+    kept, all_of_it = read_audio(tmp_path / "o.mp4")[0], read_audio(path)[0]
+    assert kept == all_of_it[: len(kept)]
+    assert kept[-1][0] < Fraction(1, 5) + Fraction(2, 5) <= all_of_it[len(kept)][0]
+
+
 def test_every_nth_frame_keeps_its_time_and_all_sound(make_film: Film, tmp_path: Path, read_times, read_audio) -> None:
     path = make_film(frames=25, audio="aac", audio_seconds=1.0)
     copy(path, tmp_path / "o.mp4", Selection(5))

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.media import container
 from pipeline.media.contract import Selection
 from pipeline.media.video import VideoSource
 
@@ -68,8 +69,8 @@ def test_applies_every_display_matrix(make_film: Film, rotation: int, hflip: boo
 
 
 def _stored(path: Path) -> np.ndarray:
-    with av.open(str(path)) as container:
-        return next(container.decode(video=0)).to_ndarray(format="rgb24")
+    with av.open(str(path)) as opened:
+        return next(opened.decode(video=0)).to_ndarray(format="rgb24")
 
 
 def test_selects_by_time_and_interval(make_film: Film) -> None:
@@ -279,8 +280,8 @@ def test_goes_on_behind_damage_and_counts_what_is_lost(make_film: Film) -> None:
 def _packets(path: Path) -> list[int]:
     """Where the packets' payloads begin in the file."""
     data = path.read_bytes()
-    with av.open(str(path)) as container:
-        return [data.index(bytes(packet)) for packet in container.demux(video=0) if packet.size]
+    with av.open(str(path)) as opened:
+        return [data.index(bytes(packet)) for packet in opened.demux(video=0) if packet.size]
 
 
 def test_h264_damaged_in_the_middle_gives_the_same_frames_each_time(make_film: Film) -> None:
@@ -338,6 +339,28 @@ def test_what_is_no_video_is_refused_in_one_line(
             use(source(path))
         assert "\n" not in str(caught.value)
         assert name in str(caught.value)
+
+
+def test_frames_too_large_to_be_true_are_refused(make_film: Film, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = make_film()
+    monkeypatch.setattr(container, "MAX_FRAME_PIXELS", 48 * 64 - 1)
+    with pytest.raises(InputError, match="claims frames of more than"):
+        source(path).probe()
+
+
+def test_size_that_grows_behind_the_header_is_refused(
+    make_film: Film, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    options = {"codec": "mpeg2video", "container": "mpegts", "time_base": Fraction(1, 25), "options": {"bf": "0"}}
+    parts = [make_film("a.ts", **options), make_film("b.ts", size_hw=(960, 1280), **options)]
+    joined = tmp_path / "joined.ts"
+    joined.write_bytes(b"".join(part.read_bytes() for part in parts))
+    monkeypatch.setattr(container, "MAX_FRAME_PIXELS", 100_000)
+    film = source(joined)
+    frames = list(film.frames())
+    # The decoder holds one frame back, which may go down with the first one refused.
+    assert len(frames) in (7, 8)
+    assert len(frames) + film.report.lost_frames == 16
 
 
 def test_audio_only_is_refused(tmp_path: Path) -> None:
