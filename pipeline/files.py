@@ -1,69 +1,120 @@
-"""Files and directories that appear whole or not at all, also when the power fails."""
+"""Files and directories that are whole or not there: written beside their place, flushed to disk, then renamed."""
 
 from __future__ import annotations
 
-import contextlib
+import errno
 import os
 import shutil
 from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from pipeline.errors import OutputError
 
+_REASONS = {
+    errno.ENOSPC: "there is no space left; free some or choose another --output",
+    errno.EDQUOT: "the quota is used up; free some space or choose another --output",
+    errno.EFBIG: "the file would be larger than allowed here; choose another --output",
+    errno.EACCES: "permission denied; choose another --output",
+    errno.EPERM: "permission denied; choose another --output",
+    errno.EROFS: "the file system is read-only; choose another --output",
+    errno.ENOENT: "its folder doesn't exist; create it or choose another --output",
+    errno.ENOTDIR: "its folder is a file; choose another --output",
+    errno.ENAMETOOLONG: "its name is too long; choose a shorter one",
+}
 
-@contextlib.contextmanager
-def replacing(file: Path) -> Iterator[Path]:
-    """A temporary path beside `file`, which takes its place at the end of the block, or vanishes on an error.
 
-    Raises:
-        OutputError: the file can't be written: no permission, no space.
-    """
-    partial = file.with_name(f".{file.name}.partial")
+@contextmanager
+def output_errors(path: Path) -> Iterator[None]:
+    """Turn what the system says while `path` is written into an OutputError of one line."""
     try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        sync(partial)
-        partial.replace(file)
-        sync(file.parent)
+        yield
     except OSError as error:
-        raise OutputError(f"'{file}' can't be written: {error.strerror or error}") from error
-    finally:
-        with contextlib.suppress(OSError):
-            partial.unlink(missing_ok=True)
+        raise unwritable(path, error) from error
 
 
-def write_file(file: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+def unwritable(path: Path, error: OSError) -> OutputError:
+    """The error for a user whose file or directory can't be written."""
+    reason = _REASONS.get(error.errno or 0, f"{error.strerror or error}; check the disk")
+    return OutputError(f"{str(path)!r} can't be written: {reason}")
 
-    Raises:
-        OutputError: the file can't be written.
+
+def partial_path(path: Path) -> Path:
+    """Where a file or directory grows until it is whole; the same each time, so that leftovers are found.
+
+    >>> partial_path(Path("out/overlay.mp4")).as_posix()
+    'out/.overlay.mp4.part'
     """
-    with replacing(file) as partial:
-        partial.write_bytes(content)
+    return path.with_name(f".{path.name}.part")
+
+
+def remove(path: Path) -> None:
+    """Remove a file or a directory with all it holds, whether or not it is there."""
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
 
 
 def sync(path: Path) -> None:
-    """Have the system write a file, or a directory's entries, to its disk."""
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
-
-
-def replace_directory(partial: Path, target: Path) -> None:
-    """Put a finished directory where its result belongs; what stood there is removed only then.
+    """Wait until a file, or the list of a directory, is on the disk.
 
     Raises:
-        OutputError: it can't be moved.
+        OSError: the disk is full or failed.
     """
-    retired = target.with_name(f".{target.name}.retired")
+    descriptor = os.open(path, os.O_RDONLY)
     try:
-        shutil.rmtree(retired, ignore_errors=True)
-        if target.exists():
-            target.rename(retired)
-        partial.rename(target)
-        sync(target.parent)
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def publish(partial: Path, path: Path) -> None:
+    """Give a whole and synced file or directory its name; what had the name before is replaced.
+
+    Raises:
+        OSError: the disk is full or failed, or the name can't be taken.
+    """
+    aside = path.with_name(f".{path.name}.old")
+    if path.is_dir() and not path.is_symlink():
+        # A directory can't be replaced in one step; the old one steps aside first.
+        remove(aside)
+        path.rename(aside)
+    partial.replace(path)
+    for folder in {path.parent, partial.parent}:
+        sync(folder)
+    if path.is_dir():
+        # Also what a crash between the two steps left of an earlier one.
+        remove(aside)
+
+
+@contextmanager
+def replaced_file(path: Path) -> Iterator[Path]:
+    """The place to write a file at; on success it is synced and gets its name, on failure it is removed.
+
+    Its folder is made if need be.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    partial = partial_path(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        sync(partial)
+        publish(partial, path)
     except OSError as error:
-        raise OutputError(f"'{target}' can't be written: {error.strerror or error}") from error
-    shutil.rmtree(retired, ignore_errors=True)
+        raise unwritable(path, error) from error
+    finally:
+        remove(partial)
+
+
+def write_file(path: Path, content: bytes) -> None:
+    """Write a file whole or not at all.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    with replaced_file(path) as partial:
+        partial.write_bytes(content)

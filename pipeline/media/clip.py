@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import OutputError
+from pipeline.files import output_errors, partial_path, publish, remove, sync
 from pipeline.geometry import even
 from pipeline.media.audio import AudioCopier
 from pipeline.media.colour import from_rgb
 from pipeline.media.contract import ALL_FRAMES, Selection, SourceInfo, exact_seconds
-from pipeline.media.durable import output_errors, partial_path, publish, remove, sync
 
 if TYPE_CHECKING:
     from av.container import OutputContainer

@@ -11,8 +11,8 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.files import output_errors, partial_path, replaced_file, sync
 from pipeline.geometry import resize_labels
-from pipeline.media.durable import output_errors, partial_path, replaced_file, sync
 from pipeline.media.labels import LabelStore
 from pipeline.media.rle import encode_mask
 

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.media.durable import publish
+from pipeline.files import publish
 
 Entry = tuple[int, str]
 """A frame's pts and name."""

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline.errors import InputError, OutputError
-from pipeline.media.durable import output_errors, partial_path, publish, remove, sync
+from pipeline.files import output_errors, partial_path, publish, remove, sync
 from pipeline.media.journal import append_journal, read_journal, restart_journal
 from pipeline.media.store import (
     ARRAY_FILE,

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Literal
 
 from pipeline.errors import OutputError
-from pipeline.media.durable import output_errors
+from pipeline.files import output_errors
 from pipeline.media.exports import export_coco, export_davis, export_npz
 from pipeline.media.labels import open_labels
 from pipeline.tasks.record import load_record

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from pipeline.config import Settings
 from pipeline.errors import OutputError
 from pipeline.features.extractor import Extractor
-from pipeline.files import replacing
+from pipeline.files import replaced_file
 from pipeline.media.albums import resolve_pictures
 from pipeline.tasks.engine import open_engine
 from pipeline.tasks.progress import Progress, Silent
@@ -62,7 +62,7 @@ def features(
     pictures = resolve_pictures([str(image) for image in images])
     extractor = open_extractor(settings, progress)
     progress.start("features", len(pictures))
-    with replacing(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+    with replaced_file(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
         for picture in pictures:
             found = extractor.extract([extractor.preprocess(picture.read())], saliency=True)
             _write(archive, f"{picture.name}/descriptors", found.descriptors[0].cpu().numpy())

@@ -19,7 +19,7 @@ from pipeline.cluster.assign import PartAssigner
 from pipeline.cluster.cache import FeatureCache
 from pipeline.config import CrfSettings, Settings
 from pipeline.errors import InputError
-from pipeline.files import replace_directory
+from pipeline.files import publish
 from pipeline.geometry import processed_size, resize_labels
 from pipeline.graph import Graph, StageReport
 from pipeline.media.clip import ClipWriter
@@ -126,7 +126,7 @@ class Streaming:
                 raise InputError(f"no frame of '{source.path}' can be decoded; give another file")
             record = self._record(source, reports, span)
             save_record(record, partial)
-            replace_directory(partial, target)
+            publish(partial, target)
         finally:
             self.progress.finish()
             shutil.rmtree(partial, ignore_errors=True)
