@@ -1,13 +1,16 @@
 """The label store: written chunk by chunk while a video streams through, read the same way.
 
 While it grows, a store lies beside its place as `.labels.zarr.part`, with a journal `frames.jsonl` of one line a
-frame. A chunk is flushed to disk before its frames enter the journal, so after a crash the journal's whole chunks
-are what is safe; `LabelWriter.resume` goes on behind them.
+frame. A chunk is flushed to disk before its frames enter the journal, so after a crash the journal's frames are
+what is safe; `LabelWriter.resume` goes on behind them. The last chunk may be short: it is written again when
+more frames have come, in one step, so that those it held stay safe.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Iterator
+from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -33,6 +36,8 @@ if TYPE_CHECKING:
     import zarr
 
 CHUNK_FRAMES = 16
+CHECKPOINT_S = 30.0
+"""Seconds after which a chunk that isn't full is brought to the disk: at some seconds a frame, 16 are minutes."""
 
 _JOURNAL = "frames.jsonl"
 _ZSTD_LEVEL = 5
@@ -41,8 +46,8 @@ _ZSTD_LEVEL = 5
 class LabelWriter:
     """Appends label maps to a store; a context manager that leaves a whole store or none.
 
-    One chunk is held in memory. With `keep_partial` an error leaves the finished chunks for a later `resume`;
-    a crash always does.
+    One chunk is held in memory. With `keep_partial` an error leaves all frames written for a later `resume`; a
+    crash leaves what was on the disk: whole chunks, and of a chunk that takes long what `CHECKPOINT_S` allows.
     """
 
     def __init__(
@@ -69,7 +74,6 @@ class LabelWriter:
         """
         self.path = path
         self.size_hw = size_hw
-        self.frames = 0
         self._source_size = source_size_hw
         self._time_base = time_base
         self._parts = parts
@@ -78,7 +82,13 @@ class LabelWriter:
         self._partial = partial_path(path)
         self._journal: list[tuple[int, str]] = []
         self._pending: list[NDArray[np.uint8]] = []
-        self._resuming = False
+        self._in_chunks = self._on_disk = self._resumed = 0
+        self._saved_at = time.monotonic()
+
+    @property
+    def frames(self) -> int:
+        """Frames written so far, those of an interrupted writer included."""
+        return len(self._journal)
 
     def resume(self) -> int:
         """Go on with what an interrupted writer left, instead of from the start; call before entering.
@@ -89,9 +99,21 @@ class LabelWriter:
         if not (self._partial / _JOURNAL).is_file():
             return 0
         entries = read_journal(self._partial / _JOURNAL)
-        safe = self._readable_chunks(entries) * self._chunk_frames
-        self._journal, self.frames, self._resuming = entries[:safe], safe, True
+        safe = self._readable_frames(entries)
+        self._journal = entries[:safe]
+        self._in_chunks = safe // self._chunk_frames * self._chunk_frames
+        self._on_disk = self._resumed = safe
+        self._pending = [labels for index, (_, labels) in enumerate(self.stored()) if index >= self._in_chunks]
         return safe
+
+    def stored(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Pts and labels of the frames that an interrupted writer left, in order; one chunk is held in memory."""
+        entries = self._journal[: self._resumed]
+        layout = self._layout(entries)
+        for start in range(0, len(entries), self._chunk_frames):
+            chunk = read_chunk(self._partial, layout, start // self._chunk_frames)
+            for (pts, _), labels in zip(entries[start:], chunk, strict=False):
+                yield pts, labels
 
     def __enter__(self) -> Self:
         """Create the store beside its place.
@@ -100,13 +122,14 @@ class LabelWriter:
             OutputError: it can't be written.
         """
         with output_errors(self.path):
-            if self._resuming:
-                (self._partial / ARRAY_FILE).unlink(missing_ok=True)
+            if self._resumed:
+                self._remove_unsafe()
             else:
                 remove(self._partial)
                 self._partial.mkdir()
             self._array = self._create()
             restart_journal(self._partial / _JOURNAL, self._journal)
+            sync(self._partial.parent)
         return self
 
     def __exit__(
@@ -120,6 +143,9 @@ class LabelWriter:
         try:
             if kind is None:
                 self._finish()
+            elif self._keep:
+                with suppress(OutputError):
+                    self.checkpoint()
         finally:
             if not self._keep:
                 remove(self._partial)
@@ -143,23 +169,49 @@ class LabelWriter:
             raise ValueError(f"LabelWriter.write: pts {pts} does not follow {self._journal[-1][0]}")
         self._pending.append(labels.copy())
         self._journal.append((pts, name))
-        if len(self._pending) == self._chunk_frames:
-            self._flush()
+        if len(self._pending) == self._chunk_frames or time.monotonic() - self._saved_at > CHECKPOINT_S:
+            self.checkpoint()
 
-    def _readable_chunks(self, entries: list[tuple[int, str]]) -> int:
-        whole = len(entries) // self._chunk_frames
+    def checkpoint(self) -> None:
+        """Bring all frames written so far to the disk, the last ones as a short chunk.
+
+        Raises:
+            OutputError: they can't be written.
+        """
+        self._saved_at = time.monotonic()
+        if self._on_disk == self.frames:
+            return
+        with output_errors(self.path):
+            self._array.resize((self.frames, *self.size_hw))
+            self._array[self._in_chunks :] = np.stack(self._pending)
+            _sync_chunk(self._partial, self._in_chunks // self._chunk_frames)
+            append_journal(self._partial / _JOURNAL, self._journal[self._on_disk :])
+        self._on_disk = self.frames
+        if len(self._pending) == self._chunk_frames:
+            self._in_chunks = self.frames
+            self._pending.clear()
+
+    def _readable_frames(self, entries: list[tuple[int, str]]) -> int:
         try:
-            attributes = self._attributes(entries[: whole * self._chunk_frames])
+            layout = self._layout(entries)
         except ValidationError:
             return 0
-        shape = (len(attributes.pts), *self.size_hw)
-        layout = StoreLayout(shape=shape, chunk_frames=self._chunk_frames, attributes=attributes)
-        for number in range(whole):
+        for start in range(0, len(entries), self._chunk_frames):
             try:
-                read_chunk(self._partial, layout, number)
+                read_chunk(self._partial, layout, start // self._chunk_frames)
             except InputError:
-                return number
-        return whole
+                return start
+        return len(entries)
+
+    def _remove_unsafe(self) -> None:
+        """What was under way when the writer was interrupted; it will be written again."""
+        (self._partial / ARRAY_FILE).unlink(missing_ok=True)
+        for left in self._partial.rglob("*.partial"):
+            remove(left)
+        chunks = -(-self.frames // self._chunk_frames)
+        for folder in (self._partial / "c").iterdir():
+            if not folder.name.isdecimal() or int(folder.name) >= chunks:
+                remove(folder)
 
     def _create(self) -> zarr.Array[Any]:
         import zarr
@@ -179,17 +231,10 @@ class LabelWriter:
             overwrite=False,
         )
 
-    def _flush(self) -> None:
-        if not self._pending:
-            return
-        start = self.frames
-        with output_errors(self.path):
-            self._array.resize((start + len(self._pending), *self.size_hw))
-            self._array[start:] = np.stack(self._pending)
-            _sync_chunk(self._partial, start // self._chunk_frames)
-            append_journal(self._partial / _JOURNAL, self._journal[start:])
-        self.frames += len(self._pending)
-        self._pending.clear()
+    def _layout(self, entries: list[tuple[int, str]]) -> StoreLayout:
+        attributes = self._attributes(entries)
+        shape = (len(entries), *self.size_hw)
+        return StoreLayout(shape=shape, chunk_frames=self._chunk_frames, attributes=attributes)
 
     def _attributes(self, entries: list[tuple[int, str]]) -> LabelAttributes:
         names = tuple(name for _, name in entries)
@@ -202,7 +247,7 @@ class LabelWriter:
         )
 
     def _finish(self) -> None:
-        self._flush()
+        self.checkpoint()
         if self.frames == 0:
             raise OutputError(f"{str(self.path)!r} is not written: no frame was selected; widen --start and --end")
         with output_errors(self.path):
@@ -295,5 +340,5 @@ def open_labels(path: Path) -> LabelStore:
 
 def _sync_chunk(store: Path, number: int) -> None:
     chunk = chunk_path(store, number)
-    for place in (chunk, chunk.parent, chunk.parent.parent, chunk.parent.parent.parent):
+    for place in (chunk, *chunk.parents[:3], store):
         sync(place)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError, OutputError
-from pipeline.media.durable import partial_path
+from pipeline.files import partial_path
 from pipeline.media.labels import LabelWriter, open_labels
 from pipeline.media.store import zstd_content_size
 
@@ -106,7 +106,7 @@ def test_an_error_leaves_nothing_and_the_old_store_untouched(tmp_path: Path) -> 
     before = tree(path)
     with pytest.raises(KeyboardInterrupt), writer(path) as store:
         for label in maps(9):
-            store.write(store.frames + len(store._pending), label)
+            store.write(store.frames, label)
         raise KeyboardInterrupt
     assert tree(path) == before
     assert list(tmp_path.iterdir()) == [path]
@@ -139,21 +139,49 @@ def test_refuses_what_does_not_fit(tmp_path: Path, pts: int, label: NDArray[np.u
         store.write(pts, label)
 
 
-@pytest.mark.parametrize("crash_after", [1, 3, 4, 5, 7, 8, 10])
-def test_resumes_behind_the_last_whole_chunk_with_the_same_bytes(tmp_path: Path, crash_after: int) -> None:
+@pytest.mark.parametrize("stopped_after", [1, 3, 4, 5, 7, 8, 10])
+@pytest.mark.parametrize("killed", [True, False])
+def test_resumes_with_the_same_bytes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stopped_after: int, killed: bool
+) -> None:
     labels = maps(11)
+    if killed:
+        monkeypatch.setattr(LabelWriter, "checkpoint", whole_chunks_only)
     with pytest.raises(KeyboardInterrupt), writer(tmp_path / "labels.zarr", keep_partial=True) as store:
-        for number, label in enumerate(labels[:crash_after]):
+        for number, label in enumerate(labels[:stopped_after]):
             store.write(3 * number - 5, label)
         raise KeyboardInterrupt
+    monkeypatch.undo()
+    # What a writer leaves that dies while it writes a chunk.
+    (partial_path(tmp_path / "labels.zarr") / "c" / "2" / "0").mkdir(parents=True, exist_ok=True)
+    (partial_path(tmp_path / "labels.zarr") / "c" / "2" / "0" / "0.1234.partial").write_bytes(b"half")
     again = writer(tmp_path / "labels.zarr")
     safe = again.resume()
-    assert safe == crash_after // 4 * 4
+    assert safe == again.frames == (stopped_after // 4 * 4 if killed else stopped_after)
     with again:
+        found = list(again.stored())
         for number, label in list(enumerate(labels))[safe:]:
             again.write(3 * number - 5, label)
+    assert [pts for pts, _ in found] == [3 * number - 5 for number in range(safe)]
+    assert all(np.array_equal(*pair) for pair in zip(labels[:safe], (each for _, each in found), strict=True))
     assert tree(tmp_path / "labels.zarr") == tree(stored(tmp_path / "whole.zarr", labels))
     assert not partial_path(tmp_path / "labels.zarr").exists()
+
+
+def whole_chunks_only(self: LabelWriter, real: Callable[[LabelWriter], None] = LabelWriter.checkpoint) -> None:
+    if self.frames % 4 == 0:
+        real(self)
+
+
+def test_a_slow_chunk_is_on_the_disk_before_it_is_full(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.media.labels.CHECKPOINT_S", -1.0)
+    path, labels = tmp_path / "labels.zarr", maps(6)
+    with writer(path) as store:
+        for number, label in enumerate(labels):
+            store.write(3 * number - 5, label)
+            assert writer(path).resume() == number + 1
+    monkeypatch.undo()
+    assert tree(path) == tree(stored(tmp_path / "whole.zarr", labels))
 
 
 def test_resumes_when_the_journal_or_a_chunk_was_cut(tmp_path: Path) -> None:
@@ -164,7 +192,7 @@ def test_resumes_when_the_journal_or_a_chunk_was_cut(tmp_path: Path) -> None:
         raise KeyboardInterrupt
     journal = partial_path(path) / "frames.jsonl"
     journal.write_bytes(journal.read_bytes()[:-3])
-    assert writer(path).resume() == 4
+    assert writer(path).resume() == 8
     chunk = partial_path(path) / "c" / "0" / "0" / "0"
     chunk.write_bytes(chunk.read_bytes()[:8])
     assert writer(path).resume() == 0
