@@ -68,6 +68,7 @@ class VideoSource(Source):
         """Say which file; it isn't opened yet."""
         super().__init__(path, name)
         self._reported: set[str] = set()
+        self._first_orientation = 0, UPRIGHT
 
     def probe(self) -> SourceInfo:
         """Facts about the video, from its packets and its first frame.
@@ -172,7 +173,11 @@ class VideoSource(Source):
     def _upright_rgb(
         self, frame: VideoFrame, info: SourceInfo, tally: _Tally, reformatter: VideoReformatter
     ) -> NDArray[np.uint8]:
-        orientation, _ = _orientation(frame)
+        # Reading a matrix ties its frame into a cycle that only the garbage collector frees, hundreds of frames
+        # later; so it is read again only where it is another one.
+        rotation, orientation = self._first_orientation
+        if frame.rotation != rotation:
+            orientation, _ = _orientation(frame)
         stored_hw = orientation.size(info.size_hw)
         tally.resized += (frame.height, frame.width) != stored_hw
         colour = frame_colour(frame, info.colour.primaries, info.colour.trc)
@@ -217,6 +222,7 @@ class VideoSource(Source):
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> SourceInfo:
         orientation, degrees = _orientation(first)
+        self._first_orientation = first.rotation, orientation
         time_base = first.time_base or stream.time_base or Fraction(1, 25)
         rate = stream.average_rate or None
         context = stream.codec_context

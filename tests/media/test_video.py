@@ -1,3 +1,4 @@
+import gc
 import io
 import struct
 from collections.abc import Callable
@@ -143,6 +144,19 @@ def test_brings_every_kind_of_pixel_to_the_same_rgb(make_film: Film, make_pictur
         flat = [(5, 40), (5, 5), (44, 40)]
         got = np.array([frame.rgb[spot] for spot in flat], dtype=float)
         assert np.abs(got - [expected[spot] for spot in flat]).max() <= 8
+
+
+def test_leaves_no_frame_to_the_garbage_collector(make_film: Film) -> None:
+    film = source(make_film(frames=60))
+    film.probe()
+    gc.collect()
+    gc.disable()
+    try:
+        for _ in film.frames():
+            pass
+        assert gc.collect() < 60
+    finally:
+        gc.enable()
 
 
 def test_reads_gif(tmp_path: Path) -> None:
