@@ -147,14 +147,14 @@ def test_brings_every_kind_of_pixel_to_the_same_rgb(make_film: Film, make_pictur
 
 
 def test_leaves_no_frame_to_the_garbage_collector(make_film: Film) -> None:
-    film = source(make_film(frames=60))
+    film = source(make_film(frames=40))
     film.probe()
     gc.collect()
     gc.disable()
     try:
         for _ in film.frames():
             pass
-        assert gc.collect() < 60
+        assert gc.collect() < 40
     finally:
         gc.enable()
 
