@@ -1,0 +1,55 @@
+"""Where a picture's key-points are in another picture: the nearest descriptor under cosine similarity."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.evaluation.protocols.predictors import Described, Variant
+from pipeline.geometry import grid_to_pixels, pixels_to_grid
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+
+def transfer_points(
+    source: Described, target: Described, variant: Variant, points_xy: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Find key-points of a source in a target (paper section 5.3).
+
+    The descriptor of the patch that a point is nearest to is compared with every descriptor of the target; the
+    centre of the best one's patch is the answer, as the authors describe it.
+
+    Args:
+        source: the picture with the key-points.
+        target: the picture that they are looked for in.
+        variant: which descriptors are compared.
+        points_xy: [n, 2] points (x, y) in the source.
+
+    Returns:
+        [n, 2] points (x, y) in the target.
+    """
+    positions = pixels_to_grid(points_xy, source.patch_px, source.stride_px, source.processed_hw, source.picture_hw)
+    found = nearest_positions(source.at(variant, positions), target.grid(variant))
+    return grid_to_pixels(
+        found.astype(np.float64), target.patch_px, target.stride_px, target.processed_hw, target.picture_hw
+    )
+
+
+def nearest_positions(descriptors: Tensor, grid: Tensor) -> NDArray[np.int64]:
+    """The grid position with the largest cosine similarity to each descriptor.
+
+    Args:
+        descriptors: float [n, channels].
+        grid: float [rows, cols, channels].
+
+    Returns:
+        [n, 2] rows and columns; the first in row-major order on a tie.
+    """
+    flat = grid.flatten(0, 1)
+    # The length of `descriptors` doesn't change which is the largest.
+    similarity = descriptors.to(flat.dtype) @ flat.T / flat.norm(dim=1).clamp_min(1e-12)
+    best = similarity.argmax(dim=1).cpu().numpy()
+    return np.stack(np.divmod(best, grid.shape[1]), axis=1).astype(np.int64)
