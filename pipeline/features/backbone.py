@@ -243,26 +243,32 @@ class Backbone(nn.Module):
         self.check(taps, stride_px, saliency_heads)
         size_hw = (pixels.shape[2], pixels.shape[3])
         grid_hw = grid_size(size_hw, self.config.patch_px, stride_px)
-        wanted = {layer: {tap.facet for tap in taps if tap.layer == layer} for layer, _ in taps}
-        salient_layer = self.config.depth - 1 if saliency else -1
-        rotary = self._rotary(grid_hw, stride_px, pixels.device)
         x = self._embed(pixels, stride_px, grid_hw)
+        rotary = self._rotary(grid_hw, stride_px, pixels.device)
+        facets, class_row = self._walk(x, rotary, taps, saliency, saliency_heads)
+        map_hw = None if class_row is None else _stretch(class_row).reshape(-1, *grid_hw)
+        return BackboneOutput(facets, map_hw, grid_hw)
+
+    def _walk(
+        self, x: Tensor, rotary: Rotary | None, taps: Sequence[Tap], saliency: bool, heads: Sequence[int] | None
+    ) -> tuple[dict[Tap, Tensor], Tensor | None]:
+        """Go through the blocks, read on the way, stop where nothing more is needed."""
+        salient_layer = self.config.depth - 1 if saliency else -1
+        stop = max([tap.layer for tap in taps] + [salient_layer], default=-1)
         found: dict[Tap, Tensor] = {}
-        row: Tensor | None = None
-        stop = max([*wanted, salient_layer], default=-1)
+        class_row: Tensor | None = None
         for layer in range(stop + 1):
-            block, facets = self._block(layer), wanted.get(layer, set())
+            block, facets = self._block(layer), {tap.facet for tap in taps if tap.layer == layer}
             runs = layer < stop or "token" in facets
             parts = _parts(block, x, facets, all_of_them=runs, salient=layer == salient_layer)
             if layer == salient_layer:
-                row = block.attn.class_row(parts["query"][:, :, :1], parts["key"], rotary, saliency_heads)
-            found |= {Tap(layer, f): self._by_channel(parts[f]) for f in facets if f != "token"}
+                class_row = block.attn.class_row(parts["query"][:, :, :1], parts["key"], rotary, heads)
+            found |= {Tap(layer, facet): self._by_channel(parts[facet]) for facet in facets if facet != "token"}
             if runs:
                 x = block.finish(x, parts, rotary)
             if "token" in facets:
                 found[Tap(layer, "token")] = self._by_channel(x[:, None])
-        map_hw = None if row is None else _stretch(row).reshape(-1, *grid_hw)
-        return BackboneOutput(found, map_hw, grid_hw)
+        return found, class_row
 
     def _block(self, layer: int) -> Block:
         block = self.blocks[layer]

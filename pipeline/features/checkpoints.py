@@ -35,6 +35,7 @@ _UNUSED = re.compile(
     r"(norm|fc_norm|head|head_drop|mask_token|rope_embed|rope|local_cls_norm|dino_head|ibot_head)(\.|$)"
     r"|.*\.bias_mask$"
 )
+_NEEDED_DIMS = {"cls_token": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2}
 _ROTARY_EPS, _PLAIN_EPS = 1e-5, 1e-6
 
 
@@ -129,11 +130,14 @@ def normalise(checkpoint: Checkpoint, heads: int | None = None) -> tuple[dict[st
     """
     state = {_rename(name): tensor for name, tensor in checkpoint.state.items() if not _UNUSED.match(name)}
     _join_biases(state)
-    for name, dims in (("cls_token", 3), ("patch_embed.proj.weight", 4), ("blocks.0.attn.qkv.weight", 2)):
-        if name not in state or state[name].ndim != dims:
+    for name, dims in _NEEDED_DIMS.items():
+        if name not in state or state[name].ndim != dims or not state[name].numel():
             raise ModelError(
                 f"{checkpoint.source} has no usable '{name}', so it isn't a ViT in DINO's or timm's naming"
             )
+    if "reg_token" in state and state["reg_token"].ndim != 3:
+        shape = tuple(state["reg_token"].shape)
+        raise ModelError(f"{checkpoint.source}: 'reg_token' has shape {shape}, which no ViT has")
     for name, tensor in state.items():
         if not bool(torch.isfinite(tensor).all()):
             raise ModelError(f"{checkpoint.source}: '{name}' has values that aren't finite; fetch it again")
@@ -213,7 +217,7 @@ def _trained_grid(length: int, registers: int, state: Mapping[str, Tensor], chec
     possible_extra = dict.fromkeys((1, 0, 1 + registers))
     size = checkpoint.whole("img_size")
     if size is not None:
-        patch_px = max(1, state["patch_embed.proj.weight"].shape[-1])
+        patch_px = state["patch_embed.proj.weight"].shape[-1]
         rows, cols = size[0] // patch_px, size[-1] // patch_px
         if rows * cols and length - rows * cols in possible_extra:
             return rows, cols

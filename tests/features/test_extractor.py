@@ -1,6 +1,7 @@
 """Descriptors and saliency against the paper's goldens, and what must not change a result."""
 
 import json
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +10,11 @@ import torch
 from PIL import Image
 
 from pipeline.config import FeatureSettings, SaliencySettings
+from pipeline.errors import InputError, UsageError
 from pipeline.features.backbone import Tap
-from pipeline.features.extractor import Extractor
+from pipeline.features.extractor import LARGEST_BATCH, Extractor
 from pipeline.features.weights import load_file
+from pipeline.records import Frame
 
 PARITY = Path(__file__).resolve().parents[1] / "data" / "parity"
 META = json.loads((PARITY / "meta.json").read_text())
@@ -35,6 +38,16 @@ def extractor(model):
     def build(half_size=True, heads=None, **features):
         settings = FeatureSettings(**{"load_size": META["load_size"], **features})
         return Extractor(model, settings, SaliencySettings(half_size=half_size, heads=heads))
+
+    return build
+
+
+@pytest.fixture
+def make_frame():
+    def build(index, size_hw):
+        generator = np.random.default_rng(index)
+        rgb = generator.integers(0, 256, (*size_hw, 3), dtype=np.uint8)
+        return Frame(index, index, Fraction(1, 25), rgb)
 
     return build
 
@@ -85,3 +98,119 @@ def test_saliency_of_the_descriptors_pass(golden, goldens, extractor):
     chosen = extractor(stride=int(stride[6:]))
     found = chosen.extract([chosen.preprocess(picture(name))], saliency=True).saliency
     assert np.abs(found[0].flatten().numpy() - goldens[golden]).max() <= TOLERANCE
+
+
+def test_half_size_saliency_votes_for_the_goldens_foreground(goldens, extractor):
+    # With these clusters as foreground, and with no others, the goldens' label maps come out.
+    expected = {0, 2, 4, 7, 8}
+    centroids = torch.from_numpy(goldens["parts/centroids"])
+    chosen = extractor()
+    voted = set()
+    for name in META["images"]:
+        descriptors = chosen.extract([chosen.preprocess(picture(name))]).descriptors[0]
+        nearest = torch.cdist(torch.nn.functional.normalize(descriptors, dim=-1), centroids).argmin(-1)
+        saliency = chosen.saliency_half([picture(name)])[0]
+        means = {k: float(saliency[nearest == k].mean()) for k in nearest.unique().tolist()}
+        voted |= {k for k, mean in means.items() if mean > META["thresh"]}
+    assert voted == expected
+
+
+def test_one_pass_gives_every_layer_and_facet_as_single_passes_do(extractor):
+    chosen = extractor()
+    images = [chosen.preprocess(picture("cat"))]
+    taps = [Tap(layer, facet) for layer in (0, 9, 11) for facet in ("key", "query", "value", "token")]
+    together = chosen.extract_taps(images, taps, saliency=True)
+    assert set(together) == set(taps)
+    for tap in taps:
+        alone = extractor(layer=tap.layer, facet=tap.facet).extract(images)
+        assert torch.allclose(together[tap].descriptors, alone.descriptors, atol=1e-5)
+        assert torch.allclose(together[tap].cls, alone.cls, atol=1e-5)
+    assert torch.allclose(together[taps[0]].saliency, chosen.extract(images, saliency=True).saliency, atol=1e-5)
+
+
+@pytest.mark.parametrize("half_size", [True, False])
+def test_a_frame_does_not_depend_on_its_batch(half_size, extractor, make_frame):
+    chosen = extractor(half_size=half_size)
+    shapes = [(100, 120)] * 3 + [(96, 140)]
+    frames = [make_frame(index, shape) for index, shape in enumerate(shapes)]
+    together = chosen.features(frames)
+    for frame, found in zip(frames, together, strict=True):
+        alone = chosen.features([frame])[0]
+        assert found.frame is frame
+        assert torch.equal(found.descriptors, alone.descriptors)
+        assert torch.equal(found.saliency, alone.saliency)
+
+
+def test_a_frame_does_not_depend_on_the_number_of_threads(extractor, make_frame):
+    chosen, frame = extractor(), make_frame(0, (100, 120))
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(1)
+        one = chosen.features([frame])[0]
+        torch.set_num_threads(2)
+        two = chosen.features([frame])[0]
+    finally:
+        torch.set_num_threads(before)
+    assert torch.equal(one.descriptors, two.descriptors)
+    assert torch.equal(one.saliency, two.saliency)
+
+
+def test_features_without_saliency_hold_none(extractor, make_frame):
+    found = extractor().features([make_frame(0, (100, 120))], saliency=False)[0]
+    assert found.saliency is None
+    assert found.image.shape == (96, 115, 3)
+    assert found.grid_hw == (23, 27)
+
+
+def test_a_picture_of_the_processed_size_is_not_resized(extractor, make_frame):
+    frame = make_frame(0, (96, 115))
+    assert extractor().preprocess(frame.rgb) is frame.rgb
+    assert extractor(load_size=None).preprocess(picture("cat")).shape == picture("cat").shape
+
+
+def test_saliency_heads_of_the_settings_beat_the_models(extractor):
+    images = [extractor().preprocess(picture("cat"))]
+    by_default = extractor().extract(images, saliency=True).saliency
+    assert torch.equal(extractor(heads=(0, 2, 4, 5)).extract(images, saliency=True).saliency, by_default)
+    assert not torch.allclose(extractor(heads=(1,)).extract(images, saliency=True).saliency, by_default)
+
+
+def test_a_cpu_computes_in_float32_whatever_the_precision(extractor):
+    images = [extractor().preprocess(picture("cat"))]
+    exact = extractor().extract(images).descriptors
+    assert torch.equal(extractor(precision="bfloat16").extract(images).descriptors, exact)
+
+
+def test_the_batch_grows_with_the_budget_and_never_vanishes(extractor):
+    chosen = extractor()
+    batches = [chosen.batch_for((96, 128), budget) for budget in (0, 4_000_000, 8_000_000, 10**12)]
+    assert batches[0] == 1
+    assert batches == sorted(batches)
+    assert 1 < batches[2] < batches[3] == LARGEST_BATCH
+
+
+@pytest.mark.parametrize(
+    ("wrong", "named"),
+    [
+        ({"stride": 3}, "possible strides are 1, 2, 4, 8"),
+        ({"stride": 16}, "possible strides are 1, 2, 4, 8"),
+        ({"layer": 12}, "0 to 11"),
+        ({"heads": (6,)}, "0 to 5"),
+        ({"heads": ()}, "0 to 5"),
+    ],
+)
+def test_settings_that_the_model_lacks_are_refused(wrong, named, extractor):
+    with pytest.raises(UsageError, match=named):
+        extractor(**wrong)
+
+
+def test_pictures_below_one_patch_are_refused(extractor, make_frame):
+    with pytest.raises(InputError, match="smaller than one patch"):
+        extractor(load_size=None).extract([make_frame(0, (7, 40)).rgb])
+    with pytest.raises(InputError, match="smaller than one patch"):
+        extractor(load_size=8).saliency_half([make_frame(0, (40, 40)).rgb])
+
+
+def test_pictures_of_two_sizes_are_no_batch(extractor, make_frame):
+    with pytest.raises(InputError, match="one size"):
+        extractor().extract([make_frame(0, (96, 100)).rgb, make_frame(1, (96, 104)).rgb])
