@@ -1,10 +1,13 @@
 """A file-backed store of descriptors and saliency, so that neither pass computes a frame twice.
 
+One kind goes with the run; the other stays, so that a run that was interrupted needn't compute its frames again.
 Plain reads and writes instead of a memory map: mapped pages would count as this process's memory.
 """
 
 from __future__ import annotations
 
+import json
+import zlib
 from collections.abc import Hashable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,6 +35,12 @@ class _Place:
     offset: int
     shape: tuple[int, int, int]
 
+    @property
+    def size(self) -> int:
+        """Bytes of descriptors and saliency."""
+        rows, cols, channels = self.shape
+        return 4 * rows * cols * (channels + 1)
+
 
 class FeatureCache:
     """Descriptors and saliency by key, in one temporary file that goes with the cache.
@@ -48,7 +57,7 @@ class FeatureCache:
         self._path = directory / "features.cache"
         self._places: dict[Hashable, _Place] = {}
         try:
-            self._file: BinaryIO = self._path.open("w+b")
+            self._file: BinaryIO = self._open()
         except OSError as error:
             raise OutputError(f"the fit's cache '{self._path}' can't be made: {error.strerror}") from error
 
@@ -74,14 +83,16 @@ class FeatureCache:
     def put(self, key: Hashable, descriptors: Floats, saliency: Floats) -> None:
         """Append a frame: descriptors [rows, cols, channels], saliency [rows, cols]."""
         rows, cols, channels = descriptors.shape
+        parts = [np.ascontiguousarray(part, dtype=np.float32).data.cast("B") for part in (descriptors, saliency)]
         try:
-            offset = self._file.seek(0, 2)
-            self._file.write(np.ascontiguousarray(descriptors, dtype=np.float32).data)
-            self._file.write(np.ascontiguousarray(saliency, dtype=np.float32).data)
+            place = _Place(self._file.seek(0, 2), (rows, cols, channels))
+            for part in parts:
+                self._file.write(part)
             self._file.flush()
+            self._note(key, place, zlib.crc32(parts[1], zlib.crc32(parts[0])))
         except OSError as error:
-            raise OutputError(f"the fit's cache '{self._path}' can't be written: {error.strerror}") from error
-        self._places[key] = _Place(offset, (rows, cols, channels))
+            raise OutputError(f"the fit's cache '{self._path}' can't be written: {error.strerror or error}") from error
+        self._places[key] = place
 
     def get(self, key: Hashable) -> CachedFeatures:
         """Read a frame back, bit by bit what was put."""
@@ -92,6 +103,72 @@ class FeatureCache:
         saliency = np.fromfile(self._file, np.float32, rows * cols).reshape(rows, cols)
         return CachedFeatures(descriptors, saliency)
 
+    def drop(self, key: Hashable) -> None:
+        """Forget a frame; its room in the file isn't used again."""
+        del self._places[key]
+
     def __iter__(self) -> Iterator[CachedFeatures]:
         """All frames in the order they were put, one in memory at a time."""
         return (self.get(key) for key in self._places)
+
+    def _open(self) -> BinaryIO:
+        return self._path.open("w+b")
+
+    def _note(self, key: Hashable, place: _Place, checksum: int) -> None:
+        """Nothing: what a temporary file holds needn't be found again."""
+
+
+class KeptCache(FeatureCache):
+    """A cache that stays in its directory and is found again; keys are (input, frame) numbers.
+
+    An index beside the file has a line for each frame, with a checksum. What doesn't fit its checksum, and all behind
+    it, is dropped: a crash can have torn it.
+    """
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the file; it stays."""
+        self._file.close()
+
+    def _open(self) -> BinaryIO:
+        self._index = self._path.with_suffix(".index")
+        self._path.touch()
+        self._index.touch()
+        file = self._path.open("r+b")
+        kept, end = [], 0
+        for line in self._index.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+            found = _parse(line, end)
+            if found is None or not _is_intact(file, found[1], found[2]):
+                break
+            key, place, _ = found
+            self._places[key] = place
+            end = place.offset + place.size
+            kept.append(line)
+        file.truncate(end)
+        self._index.write_text("".join(kept), encoding="utf-8")
+        return file
+
+    def _note(self, key: Hashable, place: _Place, checksum: int) -> None:
+        with self._index.open("a", encoding="utf-8") as stream:
+            stream.write(json.dumps([key, place.offset, place.shape, checksum]) + "\n")
+
+
+def _parse(line: str, offset: int) -> tuple[tuple[int, int], _Place, int] | None:
+    try:
+        entry = json.loads(line) if line.endswith("\n") else None
+    except ValueError:
+        return None
+    match entry:
+        case [[int(source), int(frame)], int(start), [int(rows), int(cols), int(channels)], int(checksum)]:
+            shape = (rows, cols, channels)
+            return ((source, frame), _Place(start, shape), checksum) if start == offset and min(shape) > 0 else None
+        case _:
+            return None
+
+
+def _is_intact(file: BinaryIO, place: _Place, checksum: int) -> bool:
+    if file.seek(0, 2) < place.offset + place.size:
+        return False
+    file.seek(place.offset)
+    return zlib.crc32(file.read(place.size)) == checksum

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.cache import FeatureCache, KeptCache
 from pipeline.errors import OutputError
 
 
@@ -28,3 +28,51 @@ def test_frames_come_back_bit_by_bit_in_any_order(tmp_path: Path) -> None:
 def test_no_directory_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't be made"):
         FeatureCache(tmp_path / "missing")
+
+
+def test_a_kept_cache_is_found_again(tmp_path: Path) -> None:
+    frames = [np.random.default_rng(number).normal(size=(2, 3, 4)).astype(np.float32) for number in range(3)]
+    for number, frame in enumerate(frames):
+        with KeptCache(tmp_path) as cache:
+            assert len(cache) == number
+            cache.put((0, 10 * number), frame, frame[..., 0])
+    with KeptCache(tmp_path) as cache:
+        assert all(np.array_equal(entry.descriptors, frame) for entry, frame in zip(cache, frames, strict=True))
+        assert np.array_equal(cache.get((0, 20)).saliency, frames[2][..., 0])
+
+
+@pytest.mark.parametrize(
+    ("file", "keep", "left"),
+    [
+        ("features.cache", 250, 2),
+        ("features.cache", 0, 0),
+        ("features.index", -1, 2),
+        ("features.index", 40, 1),
+        ("features.index", 0, 0),
+    ],
+)
+def test_what_a_crash_tore_is_dropped(tmp_path: Path, file: str, keep: int, left: int) -> None:
+    frame = np.ones((2, 3, 4), np.float32)
+    with KeptCache(tmp_path) as cache:
+        for number in range(3):
+            cache.put((0, number), frame * number, frame[..., 0])
+    content = (tmp_path / file).read_bytes()
+    (tmp_path / file).write_bytes(content[:keep])
+    with KeptCache(tmp_path) as cache:
+        assert len(cache) == left
+        cache.put((1, 7), 5 * frame, frame[..., 0])
+    with KeptCache(tmp_path) as cache:
+        assert len(cache) == left + 1
+        assert np.array_equal(cache.get((1, 7)).descriptors, 5 * frame)
+
+
+def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
+    frame = np.ones((2, 3, 4), np.float32)
+    with KeptCache(tmp_path) as cache:
+        for number in range(3):
+            cache.put((0, number), frame, frame[..., 0])
+    content = bytearray((tmp_path / "features.cache").read_bytes())
+    content[150] ^= 1
+    (tmp_path / "features.cache").write_bytes(content)
+    with KeptCache(tmp_path) as cache:
+        assert len(cache) == 1
