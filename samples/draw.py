@@ -22,7 +22,7 @@ from pipeline.training.dice import Dice
 from pipeline.training.grounds import Layers, blur, layer_cover, paint_layer
 from pipeline.training.shading import Coat, Light, cast_shadow, paint_bodies
 from pipeline.training.skeletons import ELLIPSE, PART, PARTS, Body, Skeleton
-from pipeline.training.textures import dead_leaves, spectral_noise, spots
+from pipeline.training.textures import dead_leaves, pack_tiles, spectral_noise, spots
 
 FRAMES, RATE, SIZE_HW, SUPERSAMPLING = 125, 25, (270, 480), 2
 STRIDES = 4.5
@@ -100,7 +100,7 @@ def scene_bank() -> Tensor:
     ]
     tiles = torch.cat(makers)
     tiles = (tiles - tiles.mean((1, 2), keepdim=True)) / tiles.std((1, 2), keepdim=True)
-    return (tiles * 0.25 + 0.5).clamp(0, 1)[:, None]
+    return pack_tiles((tiles * 0.25 + 0.5).clamp(0, 1))
 
 
 def scene_layers(dice: Dice) -> Layers:
@@ -195,10 +195,11 @@ def draw_frames(times: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     picture = F.avg_pool2d(picture, SUPERSAMPLING)
     grain = Dice(17 + int(1000 * float(times[0]))).normal(0.012, *picture.shape)
     colours = ((picture + grain).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-    return colours, _group_labels(draw_surface(times, SIZE_HW)[0])
+    return colours, group_labels(draw_surface(times, SIZE_HW)[0])
 
 
-def _group_labels(surface: Surface) -> NDArray[np.uint8]:
+def group_labels(surface: Surface) -> NDArray[np.uint8]:
+    """Give the clip's own labels, uint8 [N, H, W], of drawn bodies."""
     table = torch.zeros(len(PARTS), dtype=torch.uint8)
     for name, group in GROUPS.items():
         table[PART[name]] = group
@@ -222,7 +223,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     out = parser.parse_args().out
     times = torch.arange(FRAMES) / FRAMES
-    several = [draw_frames(some) for some in times.split(5)]
+    several = [draw_frames(some) for some in torch.split(times, 5)]
     write_clip(out / "walk.mp4", np.concatenate([frames for frames, _ in several]))
     np.savez_compressed(
         out / "walk_parts.npz", labels=np.concatenate([labels for _, labels in several]), names=np.array(NAMES)

@@ -101,7 +101,7 @@ def residual(flow: NDArray[np.float32]) -> Map:
 
 
 def normalise(strength: Map) -> Map:
-    """Bring own motion in pixels [h, w] to [0, 1]: its high percentile, or `_STILL_PX` where all is still, becomes 1."""
+    """Bring own motion in pixels [h, w] to [0, 1]: a high percentile becomes 1, or `_STILL_PX` in still clips."""
     peak = max(float(np.percentile(strength, _PEAK_PERCENTILE)), _STILL_PX)
     return np.asarray(np.clip(strength / peak, 0, 1), dtype=np.float32)
 

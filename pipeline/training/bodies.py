@@ -56,7 +56,9 @@ def pixel_places(size_hw: tuple[int, int], device: torch.device) -> Tensor:
 def pose(skeleton: Skeleton, bend: Tensor) -> Limbs:
     """Bend each bone by angles [N, MAX_BONES] against its parent and chain them up from the root."""
     count = len(skeleton)
-    starts, ends, turns = [], [], []
+    starts: list[Tensor] = []
+    ends: list[Tensor] = []
+    turns: list[Tensor] = []
     zero = bend.new_zeros(count, 1, 2)
     body = torch.arange(count, device=bend.device)
     for rank in range(MAX_BONES):

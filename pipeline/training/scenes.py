@@ -82,7 +82,7 @@ def _vary(dice: Dice, skeleton: Skeleton) -> Skeleton:
 
 def _place(dice: Dice, limbs: Limbs, aspect: float) -> Limbs:
     count = len(limbs.radius)
-    fill = torch.where(dice.chance(0.15, count), dice.uniform(0.9, 1.4, count), dice.uniform(0.3, 0.95, count))
+    fill = torch.where(dice.chance(0.15, count), dice.uniform(0.9, 1.4, count), dice.uniform(0.42, 0.95, count))
     centre = dice.normal(0.22, count, 2) * torch.tensor([aspect, 1.0], device=dice.device)
     squeeze = dice.uniform(0.55, 1.15, count).clamp_max(1)
     return fit_into_picture(limbs, fill, centre.clamp(-0.6, 0.6), dice.chance(0.5, count), squeeze, aspect)
@@ -109,7 +109,7 @@ def _expose(dice: Dice, picture: Tensor, ease: float) -> Tensor:
     )
     middle = picture.mean((1, 2, 3), keepdim=True)
     picture = torch.lerp(middle, picture, u(0.7, 1.2, count, 1, 1, 1))
-    noise = dice.normal(1.0, *picture.shape) * u(0, 0.05, count, 1, 1, 1) * (1 - 0.5 * ease)
+    noise = dice.normal(1.0, *picture.shape) * u(0, 0.035, count, 1, 1, 1) * (1 - 0.5 * ease)
     return (picture + noise).clamp(0, 1)
 
 

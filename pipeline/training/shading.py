@@ -61,7 +61,7 @@ def draw_light(dice: Dice, count: int) -> Light:
     aim = torch.stack([dice.uniform(-1, 1, count), -dice.uniform(0.1, 1.2, count), dice.uniform(0.3, 1.3, count)], -1)
     return Light(
         F.normalize(aim, dim=-1),
-        dice.uniform(0.25, 0.8, count),
+        dice.uniform(0.25, 1.15, count).clamp_max(1),
         dice.uniform(0, 0.4, count) ** 2,
         dice.uniform(0, 0.7, count),
     )

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -123,6 +124,10 @@ class Body:
         return torch.as_tensor(value, dtype=dtype, device=self.device).expand(self.count)
 
 
+def _uniform(dice: Dice, count: int, low: float, high: float) -> Tensor:
+    return dice.uniform(low, high, count)
+
+
 def _leg(body: Body, parent: int, where: str, at: Number, depth: float, phase: Number, plan: dict[str, Tensor]) -> None:
     """Hang a two-bone leg with a foot under a torso bone."""
     upper = body.bone(
@@ -153,7 +158,7 @@ def _leg_plan(dice: Dice, count: int, height: Tensor) -> dict[str, Tensor]:
 
 def quadruped(dice: Dice, count: int) -> Skeleton:
     """Make four-legged animals from rat to giraffe."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     girth, height = u(0.13, 0.26), u(0.25, 0.85)
     waist = girth * u(0.65, 1.0)
     slope = u(-0.15, 0.15)
@@ -185,7 +190,7 @@ def quadruped(dice: Dice, count: int) -> Skeleton:
 
 def bird(dice: Dice, count: int) -> Skeleton:
     """Make birds that walk, swim, perch or fly."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     tilt, girth = -u(-0.1, 0.8), u(0.15, 0.28)
     rear = body.bone(-1, "rear torso", 0.4, girth * u(0.5, 0.8), girth, tilt)
     front = body.bone(rear, "front torso", u(0.15, 0.3), girth, girth * 0.85, tilt)
@@ -229,7 +234,7 @@ def bird(dice: Dice, count: int) -> Skeleton:
 
 def biped(dice: Dice, count: int) -> Skeleton:
     """Make people-like bodies that stand, walk or reach."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     wide = u(0.09, 0.17)
     rear = body.bone(-1, "rear torso", u(0.12, 0.2), wide, wide * 0.9, -1.57, swing=0.08)
     front = body.bone(rear, "front torso", u(0.2, 0.3), wide * 0.9, wide * u(0.9, 1.2), -1.57, swing=0.08)
@@ -267,7 +272,7 @@ def biped(dice: Dice, count: int) -> Skeleton:
 
 def fish(dice: Dice, count: int) -> Skeleton:
     """Make fish, seen from the side."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     girth = u(0.1, 0.3)
     rear = body.bone(-1, "rear torso", u(0.3, 0.5), girth * u(0.2, 0.4), girth, 0.0, swing=0.2)
     front = body.bone(rear, "front torso", u(0.2, 0.35), girth, girth * 0.85, 0.0, swing=0.15, phase=1.0)
@@ -283,7 +288,7 @@ def fish(dice: Dice, count: int) -> Skeleton:
 
 def insect(dice: Dice, count: int) -> Skeleton:
     """Make six-legged bodies with feelers."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     belly, waist = u(0.1, 0.24), u(0.07, 0.16)
     rear = body.bone(-1, "rear torso", u(0.35, 0.6), belly, None, u(-0.2, 0.2), 1.0, ELLIPSE)
     front = body.bone(rear, "front torso", u(0.15, 0.3), waist, waist * 0.9, u(-0.2, 0.2), 0.95)
@@ -326,7 +331,7 @@ def insect(dice: Dice, count: int) -> Skeleton:
 
 def vehicle(dice: Dice, count: int) -> Skeleton:
     """Make cars, carts and lorries, seen from the side."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     long, tall, wheel = u(0.8, 1.2), u(0.09, 0.2), u(0.08, 0.16)
     hull = body.bone(-1, "vehicle body", long, tall, tall * u(0.7, 1.0), 0.0, 1.0, BOX)
     body.bone(hull, "cabin", long * u(0.25, 0.6), u(0.09, 0.22), u(0.06, 0.2), 0.0, u(0.05, 0.4), BOX, -0.02)
@@ -343,7 +348,7 @@ def vehicle(dice: Dice, count: int) -> Skeleton:
 
 def plant(dice: Dice, count: int) -> Skeleton:
     """Make plants in pots: a bent stem, leaves and a flower."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     pot, thin = u(0.1, 0.2), u(0.015, 0.04)
     root = body.bone(-1, "pot", u(0.15, 0.35), pot * u(0.6, 1.0), pot, -1.57, 1.0, BOX)
     lean = -1.57 + u(-0.4, 0.4)
@@ -370,7 +375,7 @@ def plant(dice: Dice, count: int) -> Skeleton:
 
 def tool(dice: Dice, count: int) -> Skeleton:
     """Make hammers, spoons, cups, lamps: a handle and one or two heads."""
-    body, u = Body(count, dice.device), lambda low, high: dice.uniform(low, high, count)
+    body, u = Body(count, dice.device), partial(_uniform, dice, count)
     turn, thin = u(-3.1, 3.1), u(0.03, 0.08)
     handle = body.bone(-1, "handle", u(0.4, 0.9), thin, thin * u(0.6, 1.4), turn)
     form, size = dice.integers(0, 3, count), u(0.08, 0.22)

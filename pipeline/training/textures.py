@@ -13,17 +13,25 @@ from torch import Tensor
 from pipeline.training.dice import Dice
 
 TILE = 128
+MARGIN = 3
+"""Pixels around a tile that repeat its other side."""
 
 
 def texture_bank(dice: Dice, count: int) -> Tensor:
-    """Draw tiles [count, 1, TILE, TILE] in [0, 1] that repeat seamlessly: noise, stripes, spots, cells, dead leaves."""
+    """Draw tiles [count, 2, side, side] in [0, 1], sharp and smoothed, of noise, stripes, spots, cells, dead leaves."""
     makers = (spectral_noise, spectral_noise, stripes, spots, cells, dead_leaves)
     shares = [count // len(makers) + (rank < count % len(makers)) for rank in range(len(makers))]
     tiles = torch.cat([make(dice, share) for make, share in zip(makers, shares, strict=True) if share])
     middle = tiles.mean((1, 2), keepdim=True)
     spread = tiles.std((1, 2), keepdim=True).clamp_min(1e-4)
     tiles = ((tiles - middle) / spread * 0.27 + 0.5).clamp(0, 1)
-    return tiles[torch.randperm(count, generator=dice.generator, device=dice.device)][:, None]
+    return pack_tiles(tiles[torch.randperm(count, generator=dice.generator, device=dice.device)])
+
+
+def pack_tiles(tiles: Tensor) -> Tensor:
+    """Make a bank of tiles [count, TILE, TILE] that repeat seamlessly: each with its margin, sharp and smoothed."""
+    wide = F.pad(tiles[:, None], (MARGIN + 2,) * 4, mode="circular")
+    return torch.cat([wide[..., 2:-2, 2:-2], F.avg_pool2d(wide, 5, 1)], 1)
 
 
 def spectral_noise(dice: Dice, count: int, slope_low: float = 0.7, slope_high: float = 2.2) -> Tensor:
@@ -35,7 +43,8 @@ def spectral_noise(dice: Dice, count: int, slope_low: float = 0.7, slope_high: f
     y = (across * turn.cos() - along * turn.sin()) * stretch
     radius = (x * x + y * y).sqrt().clamp_min(1 / TILE)
     white = torch.fft.fft2(dice.normal(1.0, count, TILE, TILE))
-    return torch.fft.ifft2(white * radius ** -dice.uniform(slope_low, slope_high, count, 1, 1)).real
+    noise: Tensor = torch.fft.ifft2(white * radius ** -dice.uniform(slope_low, slope_high, count, 1, 1)).real
+    return noise
 
 
 def stripes(dice: Dice, count: int) -> Tensor:
@@ -80,13 +89,11 @@ def dead_leaves(dice: Dice, count: int) -> Tensor:
 def sample_texture(bank: Tensor, tile: Tensor, places: Tensor) -> Tensor:
     """Read tiles at places [B, H, W, 2], one unit being one repetition, wrapped; gives [B, H, W].
 
-    A box filter keeps textures that are sampled sparsely from aliasing.
+    Where they are sampled sparsely the smoothed ones are read, so that far textures don't alias.
     """
     step = (places[:, -1, -1] - places[:, 0, 0]).abs().amax(-1) * TILE / max(places.shape[1:3])
-    tiles = F.pad(bank[tile], (3, 3, 3, 3), mode="circular")
-    blurred = F.pad(F.avg_pool2d(tiles, 5, 1), (2, 2, 2, 2), mode="replicate")
-    tiles = torch.where((step > 1.5)[:, None, None, None], blurred, tiles)
-    wrapped = ((places % 1) * TILE + 3) / (TILE + 6) * 2 - 1
+    tiles = bank[tile, (step > 1.5).long()][:, None]
+    wrapped = ((places % 1) * TILE + MARGIN) / (TILE + 2 * MARGIN) * 2 - 1
     return F.grid_sample(tiles, wrapped, mode="bilinear", padding_mode="border", align_corners=False)[:, 0]
 
 

@@ -1,0 +1,195 @@
+"""Trains the bundled backbone on made-up scenes: `python -m pipeline.training.train --minutes 60 --out DIR`.
+
+Seeded and resumable: DIR holds `state.pt`, `log.jsonl` and the exported `vidparts_vit.safetensors`; the same command
+goes on where it was stopped. With `--steps` alone, equal seeds give equal weights on one machine.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import math
+import time
+from collections.abc import Iterator
+from contextlib import nullcontext
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from pipeline.training.losses import Distillation, PartPrototypes, contrast_loss, label_patches, saliency_loss
+from pipeline.training.measure import measure_scenes
+from pipeline.training.model import Shape, SmallViT, export_weights
+from pipeline.training.scenes import SceneMaker
+
+EASY_UNTIL, SMALL_UNTIL = 0.3, 0.4
+"""Shares of the training in which scenes are eased, and pictures are small."""
+SMALL = ((64, 64, 8),)
+LARGE = ((96, 96, 8), (96, 96, 8), (80, 128, 8), (112, 96, 8), (72, 120, 8), (60, 60, 4))
+"""Height, width, stride of the pictures of a step."""
+WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.0, "distillation": 0.1}
+DISTIL_EVERY = 4
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long and how: `steps` or `minutes` (whichever ends first), species a step, peak learning rate, seed."""
+
+    steps: int = 1_000_000
+    minutes: float = math.inf
+    species: int = 16
+    rate: float = 1.5e-3
+    seed: int = 0
+    device: str = "cpu"
+    half: bool = True
+    shape: Shape = field(default_factory=Shape)
+
+
+class Trainer:
+    """Student, slow teacher, optimiser and scenes; `step` makes one step, `state` and `restore` carry it over."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Build everything from the plan's seed."""
+        torch.manual_seed(plan.seed)
+        self.plan = plan
+        self.maker = SceneMaker(plan.seed + 1, plan.device)
+        self.student = SmallViT(plan.shape).to(plan.device)
+        self.average = copy.deepcopy(self.student).requires_grad_(False)
+        self.parts = PartPrototypes(plan.shape.dim).to(plan.device)
+        self.distillation = Distillation(plan.shape.dim).to(plan.device)
+        self.optimiser = torch.optim.AdamW(self._groups(), lr=plan.rate, betas=(0.9, 0.98))
+        self.steps, self.seconds = 0, 0.0
+
+    @property
+    def progress(self) -> float:
+        """Share of the plan that is done, 0 to 1."""
+        return min(1.0, max(self.steps / self.plan.steps, self.seconds / (60 * self.plan.minutes)))
+
+    def step(self) -> dict[str, float]:
+        """Draw scenes, make one step, give the losses."""
+        began = time.monotonic()
+        progress = self.progress
+        for group in self.optimiser.param_groups:
+            group["lr"] = self.plan.rate * learning_rate_share(self.steps, progress)
+        losses = self._losses(progress)
+        total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
+        self.optimiser.zero_grad(set_to_none=True)
+        total.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
+        self.optimiser.step()
+        self._follow()
+        self.steps += 1
+        self.seconds += time.monotonic() - began
+        return {name: float(loss.detach()) for name, loss in losses.items()}
+
+    def state(self) -> dict[str, Any]:
+        """Give all that a later run needs to go on."""
+        modules = {name: getattr(self, name).state_dict() for name in ("student", "average", "parts", "distillation")}
+        counters = {"steps": self.steps, "seconds": self.seconds, "optimiser": self.optimiser.state_dict()}
+        return modules | counters | {"dice": self.maker.dice.generator.get_state(), "bank": self.maker.bank}
+
+    def restore(self, state: dict[str, Any]) -> None:
+        """Go on from a state."""
+        for name in ("student", "average", "parts", "distillation", "optimiser"):
+            getattr(self, name).load_state_dict(state[name])
+        self.steps, self.seconds, self.maker.bank = state["steps"], state["seconds"], state["bank"]
+        self.maker.dice.generator.set_state(state["dice"])
+
+    def _losses(self, progress: float) -> dict[str, Tensor]:
+        sizes = SMALL if progress < SMALL_UNTIL else LARGE
+        height, width, stride = sizes[self.steps % len(sizes)]
+        scenes = self.maker.draw(self.plan.species, (height, width), max(0.0, 1 - progress / EASY_UNTIL))
+        labels = label_patches(scenes, self.plan.shape.patch, stride)
+        with self._arithmetic():
+            reading = self.student(scenes.pictures, stride)
+        losses = {
+            "saliency": saliency_loss(reading, labels),
+            "contrast": contrast_loss(reading.keys, labels, self.maker.dice),
+            "parts": self.parts(reading.keys, labels),
+        }
+        if self.steps % DISTIL_EVERY == 0:
+            with self._arithmetic(), torch.no_grad():
+                slow = self.average(scenes.pictures, stride).cls
+            losses["distillation"] = self.distillation(reading.cls, slow)
+        return losses
+
+    def _arithmetic(self) -> Any:
+        device = torch.device(self.plan.device).type
+        return torch.autocast(device, torch.bfloat16) if self.plan.half else nullcontext()
+
+    def _follow(self) -> None:
+        """Let the averages follow the student, faster at first."""
+        keep = min(0.995, (1 + self.steps) / (10 + self.steps))
+        for slow, fast in ((self.average, self.student), (self.distillation.teacher, self.distillation.student)):
+            with torch.no_grad():
+                torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1 - keep)
+
+    def _parameters(self) -> Iterator[nn.Parameter]:
+        for module in (self.student, self.parts, self.distillation.student):
+            yield from module.parameters()
+
+    def _groups(self) -> list[dict[str, Any]]:
+        matrices = [parameter for parameter in self._parameters() if parameter.ndim in (2, 4)]
+        others = [parameter for parameter in self._parameters() if parameter.ndim not in (2, 4)]
+        return [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+
+
+def learning_rate_share(steps: int, progress: float) -> float:
+    """Give the share of the peak rate: a short warm-up, then a cosine down to a hundredth."""
+    warm = min(1.0, (steps + 1) / 150)
+    return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
+
+
+def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300) -> Trainer:
+    """Train into a folder, going on from what lies there."""
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = Trainer(plan)
+    if (out / "state.pt").exists():
+        trainer.restore(torch.load(out / "state.pt", map_location=plan.device))
+    with tqdm(total=100, unit="%", disable=None, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
+        while trainer.progress < 1:
+            losses = trainer.step()
+            bar.n = round(100 * trainer.progress, 1)
+            bar.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()})
+            record: dict[str, float] = {"step": trainer.steps, "seconds": round(trainer.seconds, 1), **losses}
+            if trainer.steps % measure_every == 0:
+                record |= measure_scenes(trainer.average, plan.half)
+            with (out / "log.jsonl").open("a") as log:
+                log.write(json.dumps(record) + "\n")
+            if trainer.steps % save_every == 0:
+                save(trainer, out)
+    save(trainer, out)
+    return trainer
+
+
+def save(trainer: Trainer, out: Path) -> None:
+    """Write the state and the averaged weights; a kill in between leaves the old files whole."""
+    torch.save(trainer.state(), out / "state.new")
+    (out / "state.new").replace(out / "state.pt")
+    export_weights(trainer.average, out / "weights.new")
+    (out / "weights.new").replace(out / "vidparts_vit.safetensors")
+
+
+def main() -> None:
+    """Read the command line and train."""
+    parser = argparse.ArgumentParser(description="Trains the bundled backbone on made-up scenes.")
+    parser.add_argument("--out", type=Path, required=True, help="folder of state, log and weights; resumed if there")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="time to train, without measuring")
+    parser.add_argument("--steps", type=int, default=Plan.steps)
+    parser.add_argument("--species", type=int, default=Plan.species, help="species a step; two pictures each")
+    parser.add_argument("--rate", type=float, default=Plan.rate, help="peak learning rate")
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    settings = parser.parse_args()
+    torch.set_num_threads(settings.threads)
+    plan = Plan(settings.steps, settings.minutes, settings.species, settings.rate, settings.seed, settings.device)
+    train(plan, settings.out)
+
+
+if __name__ == "__main__":
+    main()

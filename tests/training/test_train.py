@@ -1,0 +1,107 @@
+"""Training: a step learns, a resumed run is the same run, and what is exported loads in the product."""
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from pipeline.config import FeatureSettings, SaliencySettings
+from pipeline.features.extractor import Extractor
+from pipeline.features.weights import load_file
+from pipeline.training.losses import label_patches, saliency_loss
+from pipeline.training.measure import figure_j, match_share
+from pipeline.training.model import Shape, SmallViT, export_weights
+from pipeline.training.scenes import SceneMaker
+from pipeline.training.train import Plan, Trainer, learning_rate_share, train
+
+TINY = Shape(dim=24, depth=2, heads=3, img_size=32)
+
+
+def plan(steps=4, **changes):
+    return Plan(steps=steps, species=2, seed=5, half=False, shape=TINY, **changes)
+
+
+def test_steps_on_one_batch_lower_the_loss():
+    torch.manual_seed(0)
+    model = SmallViT(TINY)
+    scenes = SceneMaker(0).draw(3, (32, 32), ease=1.0)
+    labels = label_patches(scenes, 8, 8)
+    optimiser = torch.optim.AdamW(model.parameters(), lr=2e-3)
+    losses = []
+    for _ in range(12):
+        loss = saliency_loss(model(scenes.pictures), labels)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+    assert losses[-1] < 0.8 * losses[0]
+
+
+def test_a_resumed_run_ends_in_the_same_state():
+    through, first = Trainer(plan()), Trainer(plan())
+    for _ in range(4):
+        through.step()
+    for _ in range(2):
+        first.step()
+    second = Trainer(plan())
+    second.restore(first.state())
+    for _ in range(2):
+        second.step()
+    assert second.steps == through.steps == 4
+    for name, value in through.average.state_dict().items():
+        assert torch.equal(value, second.average.state_dict()[name]), name
+
+
+def test_training_into_a_folder_logs_saves_and_goes_on(tmp_path):
+    train(plan(2), tmp_path, save_every=1, measure_every=2)
+    done = train(plan(3), tmp_path, save_every=1, measure_every=2)
+    records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
+    assert done.steps == 3
+    assert [record["step"] for record in records] == [1, 2, 3]
+    assert {"saliency", "contrast", "parts"} <= records[0].keys()
+    assert 0 <= records[1]["figure_j"] <= 1
+    assert 0 <= records[1]["match"] <= 1
+    assert load_file(tmp_path / "vidparts_vit.safetensors").identity.embed_dim == TINY.dim
+
+
+def test_the_product_reads_exported_weights_as_training_does(tmp_path):
+    torch.manual_seed(0)
+    model = SmallViT(TINY)
+    model.load_state_dict({name: value.half().float() for name, value in model.state_dict().items()})
+    export_weights(model, tmp_path / "vit.safetensors")
+    loaded = load_file(tmp_path / "vit.safetensors")
+    assert loaded.identity.saliency_heads == (0, 1, 2)
+    assert loaded.identity.grid_hw == (4, 4)
+    picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    settings = FeatureSettings(load_size=32, stride=8, layer=TINY.depth - 1)
+    found = Extractor(loaded, settings, SaliencySettings(half_size=False)).extract([picture], saliency=True)
+    with torch.no_grad():
+        reading = model(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255)
+    attention = reading.attention.view(4, 4)
+    low, high = attention.min(), attention.max()
+    np.testing.assert_allclose(found.saliency[0], (attention - low) / (high - low), atol=1e-2)
+    # The product's channel order has the head as its fast axis, and its positions are stretched by a tenth of a cell.
+    keys = reading.keys.view(4, 4, 3, 8).transpose(2, 3).flatten(2)
+    similar = torch.nn.functional.cosine_similarity(found.descriptors[0], keys, dim=-1)
+    assert similar.min() > 0.97
+
+
+def test_measures_of_a_perfect_reading_are_one():
+    scenes = SceneMaker(0).draw(4, (32, 32))
+    labels = label_patches(scenes, 8, 8)
+
+    class Perfect:
+        attention = (labels.shares[..., 0] < 0.5).float()
+        keys = torch.nn.functional.one_hot(labels.part, 20).float()
+
+    shown = (labels.shares[..., 0] < 0.5).any(1)
+    assert figure_j(Perfect, labels) >= float(shown.float().mean()) - 1e-6
+    both = [set(labels.part[i].tolist()) - set(labels.part[(i + 4) % 8].tolist()) for i in range(8)]
+    missing = sum(sum(int(part) in lost for part in labels.part[i]) for i, lost in enumerate(both))
+    assert match_share(Perfect, labels) == pytest.approx(1 - missing / int((labels.part > 0).sum()), abs=1e-6)
+
+
+@pytest.mark.parametrize(("steps", "progress", "share"), [(0, 0.0, 1 / 150), (1000, 0.0, 1.0), (1000, 1.0, 0.01)])
+def test_learning_rate_warms_up_and_falls(steps, progress, share):
+    assert learning_rate_share(steps, progress) == pytest.approx(share)
