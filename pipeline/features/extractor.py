@@ -1,11 +1,12 @@
 """From pictures to descriptors and saliency on the ViT's grid (paper section 3).
 
-A frame's result doesn't depend on the frames it is computed with: on the CPU each goes through the ViT alone,
-which costs nothing at thousands of tokens a frame, because matrix products round differently at other heights.
+On the CPU each frame goes through the ViT alone, so that its result doesn't depend on the frames beside it:
+in a batch the class token's attention rounds otherwise, and at thousands of tokens a batch is no faster.
 """
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
@@ -68,7 +69,9 @@ class Extractor:
         self.heads = saliency.heads if saliency.heads is not None else model.identity.saliency_heads
         self.tap = Tap(features.layer, features.facet)
         model.backbone.check([self.tap], features.stride, self.heads)
-        self.backbone = model.backbone.to(self.device)
+        # A copy, because moving a network moves it for everyone who holds it.
+        on_cpu = self.device.type == "cpu"
+        self.backbone = model.backbone if on_cpu else copy.deepcopy(model.backbone).to(self.device)
         self._dtype = _DTYPES[features.precision] if self.device.type == "cuda" else torch.float32
         self._mean = torch.tensor(model.identity.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(model.identity.std, device=self.device)[:, None, None]
