@@ -1,0 +1,120 @@
+"""Maps of the ViT's grid as pictures: grey, coloured, or laid over the picture they belong to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from pipeline.geometry import grid_to_pixels, pixels_to_grid
+
+Image = NDArray[np.uint8]
+Floats = NDArray[np.float32]
+
+
+@dataclass(frozen=True, slots=True)
+class GridPlace:
+    """Where a grid's positions lie in its picture.
+
+    Attributes:
+        patch_px: side of a patch, processed pixels.
+        stride_px: distance of neighbouring patches, processed pixels.
+        processed_hw: height and width of the processed picture.
+        size_hw: height and width of the picture that is drawn on.
+    """
+
+    patch_px: int
+    stride_px: int
+    processed_hw: tuple[int, int]
+    size_hw: tuple[int, int]
+
+    def at_height(self, height_px: int) -> GridPlace:
+        """The same grid in the picture at another height, but at most twice as wide as high."""
+        height, width = self.size_hw
+        scale = min(height_px / height, 2 * height_px / width)
+        return replace(self, size_hw=(max(1, round(height * scale)), max(1, round(width * scale))))
+
+    def pixels(self, positions_ij: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Points (x, y) [n, 2] of the patch centres at rows and columns [n, 2]."""
+        positions = positions_ij.astype(np.float64)
+        return grid_to_pixels(positions, self.patch_px, self.stride_px, self.processed_hw, self.size_hw)
+
+    def positions(self, points_xy: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Rows and columns [n, 2] of the patches whose centres are nearest to points (x, y) [n, 2]."""
+        return pixels_to_grid(points_xy, self.patch_px, self.stride_px, self.processed_hw, self.size_hw)
+
+
+def spread_map(values: Floats, place: GridPlace) -> Floats:
+    """Bring a map to the picture's size: each value at its patch's centre, linear in between.
+
+    Args:
+        values: [rows, cols, ...].
+        place: where the grid lies.
+
+    Returns:
+        float32 [height, width, ...]; beyond the outermost centres their values go on.
+    """
+    height, width = place.size_hw
+    rows = ((np.arange(height) + 0.5) * place.processed_hw[0] / height - place.patch_px / 2) / place.stride_px
+    cols = ((np.arange(width) + 0.5) * place.processed_hw[1] / width - place.patch_px / 2) / place.stride_px
+    by_row = _interpolate(np.asarray(values, dtype=np.float32), rows)
+    by_col: Floats = _interpolate(by_row.swapaxes(0, 1), cols).swapaxes(0, 1)
+    return by_col
+
+
+def to_levels(values: Floats, low: ArrayLike, high: ArrayLike) -> Image:
+    """Grey levels 0..255 of values between `low` and `high`; what lies beyond is clipped.
+
+    Where `low` equals `high` there is nothing to tell apart, and all is 0.
+    """
+    low, spread = np.asarray(low), np.asarray(high) - np.asarray(low)
+    share = (values - low) / np.where(spread > 0, spread, np.inf)
+    levels: Image = (share.clip(0.0, 1.0) * 255 + 0.5).astype(np.uint8)
+    return levels
+
+
+def grey_map(values: Floats, place: GridPlace, low: float, high: float) -> Image:
+    """A map [rows, cols] as a grey picture, uint8 [height, width, 3]."""
+    return np.repeat(to_levels(spread_map(values, place), low, high)[:, :, None], 3, axis=2)
+
+
+def color_map(values: Floats, place: GridPlace, low: ArrayLike, high: ArrayLike) -> Image:
+    """A map of three channels [rows, cols, 3] as red, green and blue, each on its own scale [3]."""
+    return to_levels(spread_map(values, place), low, high)
+
+
+def heat_map(rgb: Image, values: Floats, place: GridPlace, low: float, high: float, alpha: float = 0.6) -> Image:
+    """A map [rows, cols] in colours over its picture: blue is low, red is high (paper, figure 4).
+
+    Args:
+        rgb: uint8 [height, width, 3].
+        values: the map.
+        place: where its grid lies.
+        low: the value that becomes the darkest blue.
+        high: the value that becomes the darkest red.
+        alpha: opacity of the colours.
+    """
+    colors = heat_colors()[to_levels(spread_map(values, place), low, high)]
+    weight = round(alpha * 256)
+    mixed = rgb.astype(np.uint16) * (256 - weight) + colors.astype(np.uint16) * weight
+    painted: Image = ((mixed + 128) >> 8).astype(np.uint8)
+    return painted
+
+
+def heat_colors() -> Image:
+    """RGB colours of the levels 0..255, uint8 [256, 3], from blue to red."""
+    import cv2
+
+    levels = np.arange(256, dtype=np.uint8)[:, None]
+    return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, 0, ::-1])
+
+
+def _interpolate(values: Floats, positions: NDArray[np.float64]) -> Floats:
+    """Values at fractional positions of the first axis."""
+    inside = positions.clip(0, len(values) - 1)
+    low = np.floor(inside).astype(np.int64)
+    high = np.minimum(low + 1, len(values) - 1)
+    weight = (inside - low).astype(np.float32).reshape(-1, *[1] * (values.ndim - 1))
+    between: Floats = values[low] * (1 - weight) + values[high] * weight
+    return between
