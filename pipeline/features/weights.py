@@ -25,6 +25,7 @@ from pipeline.features.models import (
 )
 
 AUTO = "auto"
+BUNDLED = "bundled"
 PAPER_MODEL = "dino_vits8"
 BUNDLED_FILE = Path(__file__).resolve().parent / "bundled" / "vidparts_vit.safetensors"
 
@@ -50,7 +51,7 @@ class Model:
 
 
 def resolve_model(name: str, heads: int | None = None) -> Model:
-    """The model that `--model` means: `auto`, a name of the registry, or a file.
+    """The model that `--model` means: `auto`, `bundled`, a name of the registry, or a file.
 
     Args:
         name: `auto` is `dino_vits8` where its weights are cached or can be fetched, else the bundled one.
@@ -62,6 +63,8 @@ def resolve_model(name: str, heads: int | None = None) -> Model:
     """
     if name == AUTO:
         return _resolve_auto()
+    if name == BUNDLED:
+        return load_bundled()
     if name not in MODELS and _looks_like_file(name):
         return load_file(Path(name), heads=heads)
     return load_named(name)
@@ -93,6 +96,15 @@ def load_file(file: Path, heads: int | None = None, name: str | None = None) -> 
     mean = _triple(checkpoint, "mean") or IMAGENET_MEAN
     std = _triple(checkpoint, "std") or IMAGENET_STD
     return _build(name or file.name, checkpoint, heads, mean, std, checkpoint.whole("saliency_heads"))
+
+
+def load_bundled() -> Model:
+    """The small backbone that the package carries; it needs no network.
+
+    Raises:
+        ModelError: the installation is damaged.
+    """
+    return load_file(BUNDLED_FILE, name=BUNDLED)
 
 
 def cached_weights(name: str) -> Path | None:
@@ -138,9 +150,8 @@ def _resolve_auto() -> Model:
     except ModelError as error:
         if not BUNDLED_FILE.is_file():
             raise ModelError(f"{error}; there is no bundled backbone at {BUNDLED_FILE} to use instead") from error
-        model = load_file(BUNDLED_FILE, name=BUNDLED_FILE.stem)
-        notice = f"model: the bundled {model.identity.name}, because {error}"
-        return Model(model.backbone, model.identity, notice)
+        model = load_bundled()
+        return Model(model.backbone, model.identity, f"model: {BUNDLED}, because {error}")
 
 
 def _looks_like_file(name: str) -> bool:

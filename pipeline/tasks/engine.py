@@ -18,7 +18,7 @@ from pipeline.config import Settings, preset_file, read_yaml, with_defaults
 from pipeline.features.device import choose_device
 from pipeline.features.extractor import Extractor
 from pipeline.features.models import MODELS
-from pipeline.features.weights import BUNDLED_FILE, resolve_model
+from pipeline.features.weights import BUNDLED, resolve_model
 from pipeline.records import FeatureMap, Frame
 from pipeline.tasks.progress import Progress
 
@@ -74,14 +74,14 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
 
 def _model_defaults(name: str) -> dict[str, Any]:
     """The bundled backbone has settings of its own; the paper's are for DINO."""
-    return read_yaml(preset_file("bundled")) if name == BUNDLED_FILE.stem else {}
+    return read_yaml(preset_file(BUNDLED)) if name == BUNDLED else {}
 
 
 def _codebook_defaults(codebook: Codebook | None) -> dict[str, Any]:
     if codebook is None:
         return {}
     origin = codebook.origin
-    known = {"model": origin.model} if origin.model in MODELS else {}
+    known = {"model": origin.model} if origin.model in {*MODELS, BUNDLED} else {}
     return {
         **known,
         "features": origin.features.model_dump(),
@@ -106,17 +106,18 @@ def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) ->
             yield held
             held = []
         held.append((frame, image))
-        if len(held) >= (batch or _batch_for(extractor, image)):
+        if len(held) >= batch_size(extractor, (image.shape[0], image.shape[1]), batch):
             yield held
             held = []
     if held:
         yield held
 
 
-def _batch_for(extractor: Extractor, image: NDArray[np.uint8]) -> int:
-    if extractor.device.type == "cpu":
-        return 1
-    return extractor.batch_for((image.shape[0], image.shape[1]), BATCH_BUDGET_BYTES)
+def batch_size(extractor: Extractor, size_hw: tuple[int, int], batch: int | None) -> int:
+    """Frames of a processed size that go through the ViT together; `batch` where it is given."""
+    if batch is not None:
+        return batch
+    return 1 if extractor.device.type == "cpu" else extractor.batch_for(size_hw, BATCH_BUDGET_BYTES)
 
 
 def describe_for_votes(batch: Sequence[Prepared], extractor: Extractor) -> tuple[Tensor, Tensor]:

@@ -33,7 +33,7 @@ def _devices() -> list[str]:
 
 def _models() -> list[str]:
     from pipeline.features.models import MODELS
-    from pipeline.features.weights import BUNDLED_FILE, cached_weights
+    from pipeline.features.weights import BUNDLED, BUNDLED_FILE, cached_weights
 
     lines = [f"  {name:<24} {'cached' if cached_weights(name) else 'from the hub'}" for name in MODELS]
-    return [*lines, f"  {'bundled':<24} {'in the package' if BUNDLED_FILE.is_file() else 'missing'}"]
+    return [*lines, f"  {BUNDLED:<24} {'in the package' if BUNDLED_FILE.is_file() else 'missing'}"]
