@@ -96,7 +96,7 @@ def draw_scatter(
         y = (24 + 22 * number) * FINE
         _marker(draw, (SCATTER_PX + 16) * FINE, y, 2 * MARKER_PX * FINE, marker, color)
         draw.text(((SCATTER_PX + 32) * FINE, y), name[:24], INK, font, anchor="lm")
-    return np.asarray(canvas.resize((width, height), Pillow.Resampling.LANCZOS))
+    return np.asarray(canvas.reduce(FINE))
 
 
 def _fitted(rgb: Image, height_px: int) -> Pillow.Image:

@@ -129,4 +129,4 @@ def _disc(radius: float, color: tuple[int, ...], text: str) -> Pillow.Image:
     dark = sum(color) < 3 * 150
     font = ImageFont.load_default(radius * FINE * (1.4 if len(text) < 2 else 1.1))
     draw.text(centre, text, fill=(255, 255, 255) if dark else (0, 0, 0), font=font, anchor="mm")
-    return large.resize((side, side), Pillow.Resampling.LANCZOS)
+    return large.reduce(FINE)
