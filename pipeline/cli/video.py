@@ -1,4 +1,4 @@
-"""The commands for videos: segment, fit, render, export, info."""
+"""The commands for videos: segment, fit, render, export, verify, info."""
 
 from __future__ import annotations
 
@@ -41,6 +41,9 @@ def segment(
     output: Output,
     codebook: CodebookFile = None,
     overwrite: Overwrite = False,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Go on with a run that ended early, to the same bytes.")
+    ] = False,
     save_frames: Annotated[
         bool, typer.Option("--save-frames", help="Also write the painted frames under the input's own names.")
     ] = False,
@@ -57,6 +60,7 @@ def segment(
         settings,
         codebook=codebook,
         overwrite=overwrite,
+        resume=resume,
         save_frames=save_frames,
         progress=progress,
     )
@@ -126,6 +130,15 @@ def export(
 
 
 @settings_from()
+def verify(result: Result, *, progress: Progress) -> None:
+    """Check that a finished result is whole: checksums, and every frame once at its own time."""
+    from pipeline.tasks.verify import verify as run
+
+    found = run(result, progress=progress)
+    typer.echo(f"{found.directory}: {found.frames} frames, all there")
+
+
+@settings_from()
 def info(*, progress: Progress) -> None:
     """Show versions, devices, models, and which of them can be had here."""
     from pipeline.tasks.info import info as run
@@ -135,5 +148,5 @@ def info(*, progress: Progress) -> None:
 
 def register(app: typer.Typer) -> None:
     """Add the commands to the app."""
-    for command in (segment, fit, render, export, info):
+    for command in (segment, fit, render, export, verify, info):
         app.command()(command)

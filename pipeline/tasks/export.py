@@ -9,8 +9,7 @@ from pipeline.errors import OutputError
 from pipeline.files import output_errors
 from pipeline.media.exports import export_coco, export_davis, export_npz
 from pipeline.media.labels import open_labels
-from pipeline.tasks.record import load_record
-from pipeline.tasks.stream import LABELS
+from pipeline.tasks.record import LABELS, load_record
 
 Format = Literal["davis", "coco", "npz"]
 

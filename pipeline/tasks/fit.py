@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
@@ -14,13 +15,16 @@ from pipeline.cluster.fit import PartFit, fit_parts
 from pipeline.cluster.sampling import spread_frames
 from pipeline.config import Settings
 from pipeline.errors import InputError, OutputError, VidpartsError
+from pipeline.geometry import processed_size
 from pipeline.graph import Graph
 from pipeline.media.contract import Selection, Source
 from pipeline.media.sources import resolve_inputs
 from pipeline.records import Frame
 from pipeline.render.palettes import part_colors
-from pipeline.tasks.engine import Engine, Prepared, describe_for_votes, open_engine, prepare
+from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
 from pipeline.tasks.progress import Progress, Silent
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,7 +90,8 @@ def fit_codebook(
     Args:
         sources: the inputs; their positions are the first half of the cache's keys.
         engine: model and settings.
-        cache: is filled with the sampled frames' descriptors and saliency, by (source, frame index).
+        cache: is filled with the sampled frames' descriptors and saliency, by (source, frame index); those that it
+            holds already aren't computed again.
         progress: told how far it is.
         failures: inputs that can't be read are added to it, and the fit goes on without them.
 
@@ -99,13 +104,17 @@ def fit_codebook(
     samples = spread_frames(counts, engine.settings.cluster.frames)
     progress.start("fit", sum(map(len, samples)))
     for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
-        if indices:
-            frames = _readable(source, selection, set(indices), failures)
+        known = _known(cache, number, source, indices, engine)
+        progress.advance(known)
+        if known < len(indices):
+            frames = _readable(source, selection, set(indices[known:]), failures)
             _fill(cache, number, frames, engine, progress)
     progress.finish()
     if not len(cache) and failures:
         raise failures[0].error
-    found = fit_parts(cache, engine.settings.run.seed, engine.settings.cluster, engine.settings.saliency)
+    found = _apart(
+        lambda: fit_parts(cache, engine.settings.run.seed, engine.settings.cluster, engine.settings.saliency)
+    )
     warnings = (found.votes.warning,) if found.votes.warning else ()
     return Fitted(codebook_of(found, engine, len(cache)), warnings, time.perf_counter() - started)
 
@@ -138,6 +147,27 @@ def _count(source: Source, selection: Selection, failures: list[Failure]) -> int
     return frames
 
 
+def _known(cache: FeatureCache, number: int, source: Source, indices: Sequence[int], engine: Engine) -> int:
+    """How many of an input's sampled frames needn't be described: those in the cache, in whole batches.
+
+    On a GPU a frame's descriptors depend in their last bits on the frames it is described with.
+    """
+    known = sum((number, index) in cache for index in indices)
+    if known in (0, len(indices)):
+        return known
+    size_hw = processed_size(source.probe().size_hw, engine.settings.features.load_size)
+    return known - known % batch_size(engine.extractor, size_hw, engine.settings.run.batch)
+
+
+def _apart(work: Callable[[], T]) -> T:
+    """Work in a thread of its own, so that this one stays free for signals: k-means doesn't look up for minutes."""
+    found: list[T] = []
+    graph = Graph()
+    graph.sink("result", graph.source("work", (work() for _ in range(1))), found.extend)
+    graph.run()
+    return found[0]
+
+
 def _readable(source: Source, selection: Selection, wanted: set[int], failures: list[Failure]) -> Iterator[Frame]:
     try:
         yield from source.frames(selection, wanted)
@@ -153,7 +183,8 @@ def _fill(cache: FeatureCache, number: int, frames: Iterator[Frame], engine: Eng
         for items in batches:
             descriptors, saliency = describe_for_votes(items, extractor)
             for (frame, _), grid, salient in zip(items, descriptors, saliency, strict=True):
-                cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+                if (number, frame.index) not in cache:
+                    cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
             progress.advance(len(items))
 
     graph = Graph(engine.settings.run.queue_depth)

@@ -8,8 +8,9 @@ from collections.abc import Iterable
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
+from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from pipeline import __version__
 from pipeline.config import Settings
@@ -18,6 +19,16 @@ from pipeline.files import write_file
 from pipeline.graph import StageReport
 
 FILE_NAME = "run.json"
+LABELS: Final = "labels.zarr"
+OVERLAY: Final = "overlay.mp4"
+FRAMES: Final = "frames"
+
+_MAX_BYTES = 16 * 2**20
+"""No run writes a record anywhere near this size."""
+
+ResultFile = Literal["overlay.mp4", "labels.zarr", "frames"]
+_Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Level = Annotated[int, Field(ge=0, le=255)]
 _PACKAGES = ("torch", "timm", "av", "numpy", "scikit-learn", "zarr", "faiss-gpu", "faiss-cpu", "pydensecrf2")
 
 
@@ -54,12 +65,14 @@ class StageRecord(_Part):
 class SourceRecord(_Part):
     """The input."""
 
-    path: str
-    frames: int
+    path: Annotated[str, Field(min_length=1, max_length=32768)]
+    sha256: _Checksum
+    """Of a video's bytes, or of the names and bytes of a directory's pictures."""
+    frames: Annotated[int, Field(ge=1)]
     """Frames that were processed."""
-    width: int
-    height: int
-    time_base: str
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    time_base: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,18}(/[1-9][0-9]{0,18})?$")]
     first_pts: int | None
     last_pts: int | None
     lost_frames: int = 0
@@ -71,17 +84,23 @@ class SourceRecord(_Part):
 
 
 class RunRecord(_Part):
-    """Everything about one input's result that its files don't say themselves."""
+    """Everything about one input's result that its files don't say themselves.
+
+    `fit_seconds` and `stages` hold times; all else is the same whenever the same run is done again.
+    """
 
     program: str = f"vidparts {__version__}"
     python: str = platform.python_version()
     packages: dict[str, str]
+    device: str
     source: SourceRecord
     settings: Settings
     model: ModelRecord
-    codebook_sha256: str
+    codebook_sha256: _Checksum
     seed: int
-    part_colors: tuple[tuple[int, int, int], ...]
+    part_colors: Annotated[tuple[tuple[_Level, _Level, _Level], ...], Field(max_length=255)]
+    files: dict[ResultFile, _Checksum]
+    """SHA-256 of the result's parts; that of a directory is over its listing."""
     fit_seconds: float | None
     """Seconds of the fit over all inputs, None where a codebook was given."""
     stages: tuple[StageRecord, ...]
@@ -144,7 +163,16 @@ def load_record(directory: Path) -> RunRecord:
     if not file.is_file():
         raise InputError(f"'{directory}' holds no {FILE_NAME}; expected the directory of a finished input: OUT/<name>")
     try:
+        if file.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES // 2**20} MiB")  # noqa: TRY301
         return RunRecord.model_validate_json(file.read_bytes())
-    except (OSError, ValidationError) as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, RecursionError) as error:
+        reason = _reason(error)
         raise InputError(f"'{file}' can't be read ({reason}); segment the input again") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return " ".join(str(error).split())

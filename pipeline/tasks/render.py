@@ -18,8 +18,7 @@ from pipeline.render.palettes import PaletteName, part_colors
 from pipeline.render.styles import Style, paint, painted_size
 from pipeline.tasks.fit import selection_of
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.record import RunRecord, load_record
-from pipeline.tasks.stream import LABELS
+from pipeline.tasks.record import LABELS, RunRecord, load_record
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,28 +1,35 @@
 """Parts of videos, end to end: fit a codebook on sampled frames, then stream every frame (paper section 5.1).
 
-Neither pass does the other's work: what pass 1 has computed of a frame, pass 2 takes from its cache.
+Neither pass does the other's work: what pass 1 has computed of a frame, pass 2 takes from its cache. A run that ends
+early, however it ends, leaves what it has finished in OUT/.run, and a later one with `resume` goes on from there to
+the same bytes.
 """
 
 from __future__ import annotations
 
-import contextlib
-import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cluster.cache import FeatureCache
-from pipeline.cluster.codebook import load_codebook, save_codebook
+from pipeline.cluster.cache import FeatureCache, KeptCache
+from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.config import Settings
 from pipeline.errors import OutputError, VidpartsError
 from pipeline.media.contract import Source
 from pipeline.media.sources import resolve_inputs
-from pipeline.tasks.engine import open_engine
+from pipeline.tasks.admission import CODEBOOK, finished_results, require_room, require_same
+from pipeline.tasks.engine import Engine, open_engine
 from pipeline.tasks.fit import Failure, Fitted, fit_codebook
+from pipeline.tasks.fit_record import load_fit, save_fit
+from pipeline.tasks.plan import Plan, make_plan
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.stream import InputResult, Streaming
+from pipeline.tasks.record import load_record
+from pipeline.tasks.result import InputResult
+from pipeline.tasks.space import estimate_disk, require_space, written_bytes
+from pipeline.tasks.stream import Streaming
+from pipeline.tasks.workspace import Workspace, kept_for_resume, locked
 
-CODEBOOK = "codebook.safetensors"
+__all__ = ["CODEBOOK", "SegmentResult", "segment"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +51,13 @@ class SegmentResult:
         if self.failures:
             lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
             done = f" ({len(self.finished)} other inputs are finished)" if self.finished else ""
-            raise type(self.failures[0].error)(lines + done)
+            kept = "; what is finished is kept: --resume goes on" if self.resumable else ""
+            raise type(self.failures[0].error)(lines + done + kept)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another run could finish what this one couldn't."""
+        return any(isinstance(failure.error, OutputError) for failure in self.failures)
 
     def summary(self) -> str:
         """Seconds per stage, and where the files are, for a person."""
@@ -65,6 +78,7 @@ def segment(
     *,
     codebook: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     save_frames: bool = False,
     progress: Progress | None = None,
 ) -> SegmentResult:
@@ -76,59 +90,101 @@ def segment(
         settings: defaults where None.
         codebook: use its parts instead of fitting.
         overwrite: replace results that exist.
+        resume: go on with a run that ended early; the result is that of a run that didn't. Begins a new one where
+            there is none.
         save_frames: also write the painted frames under the input's own names.
         progress: told how far it is.
 
     Raises:
         InputError: no input can be read; one that fails among others is listed in the result's `failures`.
-        OutputError: results exist, or can't be written.
+        OutputError: results exist, can't be written, or another run is at work on them.
         ModelError: the model can't be had, or the codebook doesn't fit.
+        UsageError: `resume`, and the run that ended early was begun with other settings or inputs.
+        Interrupted, KeyboardInterrupt: with a message that says what is kept, if anything is.
     """
     settings, progress = settings or Settings(), progress or Silent()
     sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
     given = load_codebook(codebook) if codebook else None
-    _require_room(sources, output, overwrite, codebook)
-    engine = open_engine(settings, progress, given, str(codebook))
-    failures: list[Failure] = []
-    with _workspace(output) as folder, FeatureCache(folder) as cache:
-        fitted = Fitted(given, (), None) if given else fit_codebook(sources, engine, cache, progress, failures)
-        for warning in fitted.warnings:
-            progress.say(f"warning: {warning}")
-        file = output / CODEBOOK
-        if codebook is None or not file.exists() or not file.samefile(codebook):
-            save_codebook(fitted.codebook, file)
-        streaming = Streaming(output, engine, fitted, file, cache, save_frames, progress)
+    with locked(output):
+        work = Workspace(output)
+        if not (overwrite or resume):
+            require_room(work, sources, codebook)
+        engine = open_engine(settings, progress, given, str(codebook))
+        plan = make_plan(sources, engine, codebook, save_frames)
+        begun = work.plan() if resume else None
+        if begun is not None:
+            require_same(work, begun, plan)
+        elif resume:
+            finished = () if overwrite else finished_results(work, sources, codebook, plan)
+            progress.say(_nothing_to_resume(output, bool(finished)))
+            if finished:
+                return SegmentResult(output / CODEBOOK, finished, ())
+        with kept_for_resume(work):
+            need = estimate_disk(sources, engine, fits=given is None, save_frames=save_frames)
+            require_space(output, need, written_bytes(work.folder))
+            if begun is None:
+                work.begin(plan)
+            result = _Run(work, begun or plan, engine, codebook, progress).finish(sources, given)
+        if not result.resumable:
+            work.discard()
+    return result
+
+
+def _nothing_to_resume(output: Path, finished: bool) -> str:
+    if finished:
+        return f"'{output}' is finished already: there is nothing to resume"
+    return f"'{output}' holds no unfinished run: beginning a new one"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run that was begun, from wherever it is to its end."""
+
+    work: Workspace
+    plan: Plan
+    engine: Engine
+    codebook: Path | None
+    progress: Progress
+
+    def finish(self, sources: Sequence[Source], given: Codebook | None) -> SegmentResult:
+        """Do what is left of both passes."""
+        file = self.work.output / CODEBOOK
+        with KeptCache(self.work.fit) as cache:
+            fitted, failures = self._given(given, file) if given else self._fitted(sources, cache, file)
+            for warning in fitted.warnings:
+                self.progress.say(f"warning: {warning}")
+            streaming = Streaming(self.work, self.plan, self.engine, fitted, file, cache, self.progress)
+            finished = self._stream(streaming, sources, failures)
+        return SegmentResult(file, tuple(finished), tuple(failures))
+
+    def _given(self, given: Codebook, file: Path) -> tuple[Fitted, list[Failure]]:
+        assert self.codebook is not None
+        if not file.exists() or not file.samefile(self.codebook):
+            save_codebook(given, file)
+        return Fitted(given, (), None), []
+
+    def _fitted(self, sources: Sequence[Source], cache: FeatureCache, file: Path) -> tuple[Fitted, list[Failure]]:
+        known = load_fit(self.work.fit, file)
+        if known is not None:
+            return known
+        failures: list[Failure] = []
+        fitted = fit_codebook(sources, self.engine, cache, self.progress, failures)
+        save_codebook(fitted.codebook, file)
+        save_fit(self.work.fit, file, fitted, failures)
+        return fitted, failures
+
+    def _stream(self, streaming: Streaming, sources: Sequence[Source], failures: list[Failure]) -> list[InputResult]:
         lost = {failure.name for failure in failures}
         finished = []
         for number, source in enumerate(sources):
             if source.name in lost:
                 continue
             try:
-                finished.append(streaming.run(number, source))
+                if self.work.is_published(source.name):
+                    directory = self.work.output / source.name
+                    finished.append(InputResult(source.name, directory, load_record(directory)))
+                else:
+                    finished.append(streaming.run(number, source))
             except VidpartsError as error:
                 failures.append(Failure(source.name, error))
-    return SegmentResult(file, tuple(finished), tuple(failures))
-
-
-def _require_room(sources: Sequence[Source], output: Path, overwrite: bool, codebook: Path | None) -> None:
-    """Refuse to touch earlier results, before any work is done."""
-    if overwrite:
-        return
-    taken = [output / source.name for source in sources if (output / source.name).exists()]
-    file = output / CODEBOOK
-    if file.exists() and not (codebook and file.samefile(codebook)):
-        taken.append(file)
-    if taken:
-        hint = f", --codebook '{file}' to use its parts" if taken == [file] else ""
-        raise OutputError(f"'{taken[0]}' exists; give another --output{hint}, or --overwrite to replace it")
-
-
-@contextlib.contextmanager
-def _workspace(output: Path) -> Iterator[Path]:
-    """A directory for the fit's cache, on the output's own disk; /tmp may be memory."""
-    try:
-        output.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".fit-", dir=output) as folder:
-            yield Path(folder)
-    except OSError as error:
-        raise OutputError(f"'{output}' can't be written: {error.strerror or error}") from error
+        return finished

@@ -187,17 +187,19 @@ def test_results_that_exist_are_not_touched(tmp_path: Path, make_clip: ClipMaker
     segment([clip], out, small_settings, overwrite=True).raise_failures()
 
 
-def test_a_failure_in_the_middle_leaves_no_half_result(
-    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    from pipeline.tasks import stream
+def test_a_broken_picture_in_the_middle_leaves_no_half_result(tmp_path: Path, small_settings: Settings) -> None:
+    from PIL import Image
 
-    def broken(*_: object) -> np.ndarray:
-        raise OutputError("no space left on the disk")
-
-    monkeypatch.setattr(stream, "paint", broken)
-    result = segment([make_clip(tmp_path / "a.mp4")], tmp_path / "out", small_settings)
-    with pytest.raises(OutputError, match="no space"):
+    folder = tmp_path / "frames"
+    folder.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(4):
+        Image.fromarray(rng.integers(0, 255, (48, 64, 3), np.uint8)).save(folder / f"{number}.jpg")
+    content = (folder / "3.jpg").read_bytes()
+    (folder / "3.jpg").write_bytes(content[: len(content) // 2])
+    settings = with_defaults(small_settings, {"cluster": {"frames": 1}})
+    result = segment([folder], tmp_path / "out", settings)
+    with pytest.raises(InputError, match=r"3\.jpg"):
         result.raise_failures()
     assert [path.name for path in (tmp_path / "out").iterdir()] == ["codebook.safetensors"]
 

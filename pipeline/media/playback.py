@@ -1,0 +1,30 @@
+"""What a player finds in a clip: its frames' times, by decoding every one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.media.container import open_container, video_stream
+
+
+def frame_times(clip: Path) -> Iterator[Fraction]:
+    """Seconds of each frame of a clip, in the order in which they are shown; nothing is turned into RGB.
+
+    Raises:
+        InputError: the clip can't be read, or a frame of it can't be decoded or has no time.
+    """
+    import av
+
+    with open_container(clip) as container:
+        stream = video_stream(container, clip)
+        stream.thread_type = "AUTO"
+        try:
+            for frame in container.decode(stream):
+                if frame.pts is None or frame.time_base is None:
+                    raise InputError(f"{str(clip)!r} has a frame without a time")
+                yield frame.pts * frame.time_base
+        except (av.FFmpegError, OSError) as error:
+            raise InputError(f"{str(clip)!r} is damaged: a frame can't be decoded") from error
