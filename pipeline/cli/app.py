@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import sys
+import threading
 from collections.abc import Sequence
 from types import FrameType
 from typing import Annotated
@@ -15,6 +16,9 @@ from typer.main import get_command
 from pipeline import __version__
 from pipeline.cli import pictures, video
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError
+
+_PATIENCE_S = 4.0
+"""Seconds that the stages get to end by themselves after an interrupt."""
 
 # Typer's base of all complaints about the command line; it has kept it in several places.
 _CommandLineError: type[Exception] = typer.BadParameter.__mro__[2]
@@ -60,8 +64,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
             f"{_complaint(error)}; see `vidparts --help`",
             UsageError.exit_code,
         )
-    except (Interrupted, KeyboardInterrupt):
-        _leave("interrupted", EXIT_INTERRUPTED)
+    except (Interrupted, KeyboardInterrupt) as stop:
+        _leave(str(stop) or "interrupted", EXIT_INTERRUPTED)
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -83,4 +87,15 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Stop the work; whoever asks a second time wants out at once."""
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, lambda *_: os._exit(EXIT_INTERRUPTED))
+    patience = threading.Timer(_PATIENCE_S, _give_up)
+    patience.daemon = True
+    patience.start()
     raise Interrupted
+
+
+def _give_up() -> None:
+    # A batch in the ViT can't be stopped and may take a minute. What counts is on the disk by now, and a run can go on
+    # after any end, this one included.
+    message = "interrupted; if anything was finished, the same command with --resume goes on"
+    print(f"vidparts: error: {message}", file=sys.stderr, flush=True)
+    os._exit(EXIT_INTERRUPTED)
