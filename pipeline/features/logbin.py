@@ -48,6 +48,27 @@ def log_bin(descriptors: Tensor, levels: int = 2) -> Tensor:
     return binned.flatten(3)
 
 
+def log_bin_at(descriptors: Tensor, positions_ij: Tensor, levels: int = 2) -> Tensor:
+    """What `log_bin` gives at some positions of one grid, without computing the others.
+
+    Args:
+        descriptors: float [rows, cols, channels].
+        positions_ij: int64 [n, 2] rows and columns.
+        levels: as of `log_bin`.
+
+    Returns:
+        [n, (1 + 8 * levels) * channels].
+    """
+    limits = torch.tensor(descriptors.shape[:2], device=descriptors.device) - 1
+    averages = [_average(descriptors[None], 3**level)[0] for level in range(levels)]
+    bins = []
+    for level, down, right in bin_offsets(levels):
+        moved = positions_ij + torch.tensor((down, right), device=descriptors.device)
+        rows, cols = torch.minimum(moved.clamp_min(0), limits).T
+        bins.append(averages[level][rows, cols])
+    return torch.cat(bins, dim=1)
+
+
 def _average(descriptors: Tensor, window: int) -> Tensor:
     if window == 1:
         return descriptors

@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.features.logbin import log_bin
+from pipeline.features.logbin import log_bin, log_bin_at
 
 
 def plain_log_bin(grid, levels):
@@ -33,3 +33,9 @@ def test_bins_equal_the_definition(rows, cols, channels, levels, seed):
     found = log_bin(torch.from_numpy(grid), levels).numpy()
     for picture, binned in zip(grid, found, strict=True):
         assert binned == pytest.approx(plain_log_bin(picture, levels), abs=1e-5)
+
+
+def test_single_positions_equal_the_grid() -> None:
+    grid = torch.rand(7, 9, 5, generator=torch.Generator().manual_seed(1))
+    positions = torch.cartesian_prod(torch.arange(7), torch.arange(9))
+    assert torch.equal(log_bin_at(grid, positions).reshape(7, 9, -1), log_bin(grid[None])[0])
