@@ -1,0 +1,137 @@
+"""Measure the CRF against pydensecrf, in turns in one process, on frames of a clip.
+
+    python benchmarks/crf.py CLIP [--frames 4] [--labels 2 5 10] [--threads 2] [--turns 5]
+
+Energies are squared distances of patches (pixels and place, through a fixed random projection) to their k-means
+centroids. The last line is JSON. A ratio above 1 means that this program's inference is faster.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from functools import partial
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from sklearn.cluster import KMeans
+
+from pipeline.cluster.assign import normalise, squared_distances
+from pipeline.config import CrfSettings
+from pipeline.geometry import grid_size, processed_size
+from pipeline.media.sources import resolve_inputs
+from pipeline.refine import densecrf, meanfield
+from pipeline.refine.crf import energies_of_pixels
+
+PATCH_PX, STRIDE_PX, CHANNELS = 8, 4, 384
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of the table: medians over frames and turns, milliseconds."""
+
+    labels: int
+    pydensecrf_ms: float
+    own_1_thread_ms: float
+    own_ms: float
+    ratio: float
+    """Median over frames of the ratio of both times, all threads."""
+    ratio_1_thread: float
+    processor_ratio: float
+    """The same of the processors' time, which other programs on the machine disturb less; all threads."""
+    agreement: float
+    """Smallest share of equal pixels in a frame."""
+
+
+def frames_of(clip: str, count: int, load_size: int) -> Iterator[NDArray[np.uint8]]:
+    """Evenly spread frames of a clip at their processed size."""
+    from PIL import Image
+
+    source = resolve_inputs([clip], fps=25)[0]
+    total = source.count()
+    wanted = {total * index // count for index in range(count)}
+    for index, frame in enumerate(source.frames()):
+        if index in wanted:
+            height, width = processed_size(frame.rgb.shape[:2], load_size)
+            yield np.asarray(Image.fromarray(frame.rgb).resize((width, height), Image.Resampling.LANCZOS))
+
+
+def energies_of(image: NDArray[np.uint8], labels: int) -> NDArray[np.float32]:
+    """Energies [labels, h, w] of a picture's pixels, made as the codebook's are."""
+    rows, columns = grid_size(image.shape[:2], PATCH_PX, STRIDE_PX)
+    pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
+    patches = torch.nn.functional.unfold(pixels, PATCH_PX, stride=STRIDE_PX)[0].T
+    place = torch.cartesian_prod(torch.linspace(0, 2, rows), torch.linspace(0, 2, columns))
+    features = torch.cat([patches, place], dim=1)
+    projection = torch.randn(features.shape[1], CHANNELS, generator=torch.Generator().manual_seed(0))
+    descriptors = normalise(torch.tanh(features @ projection * 0.15))
+    means = KMeans(labels, n_init=1, random_state=0).fit(descriptors[::5].numpy())
+    distances = squared_distances(descriptors, torch.from_numpy(means.cluster_centers_).float())
+    energies = (distances - distances.amax(dim=1, keepdim=True)).T.reshape(labels, rows, columns)
+    return energies_of_pixels(energies.numpy(), image.shape[:2])
+
+
+def in_turns(ways: list[Callable[[], object]], turns: int) -> NDArray[np.float64]:
+    """Median milliseconds of each way on the clock and of the processors, measured in turns; [2, ways]."""
+    spent = np.empty((turns, 2, len(ways)))
+    for turn in range(turns):
+        for index, way in enumerate(ways):
+            begin = time.perf_counter(), time.process_time()
+            way()
+            spent[turn, :, index] = time.perf_counter() - begin[0], time.process_time() - begin[1]
+    return np.asarray(1000 * np.median(spent, axis=0))
+
+
+def measure(images: list[NDArray[np.uint8]], labels: int, threads: int | None, turns: int) -> Row:
+    """The table's line for a number of labels."""
+    crf = CrfSettings()
+    times, agreements = [], []
+    for image in images:
+        unary = energies_of(image, labels)
+        reference = densecrf.infer_labels(unary, image, crf)
+        agreements.append(float((meanfield.infer_labels(unary, image, crf, threads) == reference).mean()))
+        ways: list[Callable[[], object]] = [
+            partial(densecrf.infer_labels, unary, image, crf),
+            partial(meanfield.infer_labels, unary, image, crf, 1),
+            partial(meanfield.infer_labels, unary, image, crf, threads),
+        ]
+        times.append(in_turns(ways, turns))
+    table = np.array(times)
+    reference_ms, alone_ms, own_ms = np.median(table[:, 0], axis=0).tolist()
+    ratios = np.median(table[:, :, :1] / table[:, :, 1:], axis=0)
+    (ratio_1_thread, ratio), (_, processor_ratio) = ratios.tolist()
+    agreement = min(agreements)
+    return Row(labels, reference_ms, alone_ms, own_ms, ratio, ratio_1_thread, processor_ratio, agreement)
+
+
+def main() -> None:
+    """Read the options, measure, print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description="Measure the CRF against pydensecrf on frames of a clip.")
+    parser.add_argument("clip")
+    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("--labels", type=int, nargs="+", default=[2, 3, 5, 7, 10])
+    parser.add_argument("--load-size", type=int, default=224)
+    parser.add_argument("--threads", type=int, help="of this program's inference; none: one for each processor")
+    parser.add_argument("--turns", type=int, default=5)
+    options = parser.parse_args()
+    images = list(frames_of(options.clip, options.frames, options.load_size))
+    if not images:
+        sys.exit(f"{options.clip} holds no frames")
+    print(
+        f"{'labels':>6}{'pydensecrf ms':>15}{'1 thread ms':>13}{'ms':>8}{'ratio':>8}{'1 thread':>10}{'agreement':>11}"
+    )
+    rows = [measure(images, labels, options.threads, options.turns) for labels in options.labels]
+    for row in rows:
+        numbers = f"{row.labels:6d}{row.pydensecrf_ms:15.1f}{row.own_1_thread_ms:13.1f}{row.own_ms:8.1f}"
+        print(f"{numbers}{row.ratio:8.2f}{row.ratio_1_thread:10.2f}{row.processor_ratio:11.2f}{row.agreement:11.5f}")
+    size = {"width": images[0].shape[1], "height": images[0].shape[0], "frames": len(images)}
+    print(json.dumps({"benchmark": "crf", **size, "rows": [asdict(row) for row in rows]}))
+
+
+if __name__ == "__main__":
+    main()
