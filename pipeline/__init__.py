@@ -4,6 +4,13 @@
     fit(inputs, output)               the parts that inputs share         pipeline.tasks.fit
     render(result, output)            a finished result in another style  pipeline.tasks.render
     export(result, output, format)    label maps for other tools          pipeline.tasks.export
+    coseg(images, output)             the common object of pictures       pipeline.tasks.coseg
+    parts(images, output)             the parts that pictures share       pipeline.tasks.parts
+    match(a, b, output)               points that correspond              pipeline.tasks.match
+    pca(inputs, output)               principal components, painted       pipeline.tasks.pca
+    similarity(a, b, output)          one point's similarity, painted     pipeline.tasks.similarity
+    layers(inputs, output)            what each layer and facet shows     pipeline.tasks.layers
+    saliency(inputs, output)          saliency, painted                   pipeline.tasks.saliency
     open_extractor(settings)          dense descriptors of pictures       pipeline.tasks.features
     load_codebook, save_codebook      the parts as a file                 pipeline.cluster.codebook
     Settings, load_settings           all settings, typed                 pipeline.config
@@ -24,6 +31,19 @@ _HOMES = {
     "fit": "pipeline.tasks.fit",
     "render": "pipeline.tasks.render",
     "export": "pipeline.tasks.export",
+    "coseg": "pipeline.tasks.coseg",
+    "CosegResult": "pipeline.tasks.coseg",
+    "parts": "pipeline.tasks.parts",
+    "PartsResult": "pipeline.tasks.parts",
+    "codebook_around": "pipeline.tasks.parts",
+    "match": "pipeline.tasks.match",
+    "MatchResult": "pipeline.tasks.match",
+    "PointPair": "pipeline.tasks.match",
+    "pca": "pipeline.tasks.pca",
+    "similarity": "pipeline.tasks.similarity",
+    "layers": "pipeline.tasks.layers",
+    "saliency": "pipeline.tasks.saliency",
+    "Outcome": "pipeline.tasks.outputs",
     "open_extractor": "pipeline.tasks.features",
     "Extractor": "pipeline.features.extractor",
     "Codebook": "pipeline.cluster.codebook",
@@ -39,26 +59,47 @@ if TYPE_CHECKING:
     from pipeline.config import Settings, load_settings
     from pipeline.errors import VidpartsError
     from pipeline.features.extractor import Extractor
+    from pipeline.tasks.coseg import CosegResult, coseg
     from pipeline.tasks.export import export
     from pipeline.tasks.features import open_extractor
     from pipeline.tasks.fit import fit
+    from pipeline.tasks.layers import layers
+    from pipeline.tasks.match import MatchResult, PointPair, match
+    from pipeline.tasks.outputs import Outcome
+    from pipeline.tasks.parts import PartsResult, codebook_around, parts
+    from pipeline.tasks.pca import pca
     from pipeline.tasks.render import render
+    from pipeline.tasks.saliency import saliency
     from pipeline.tasks.segment import SegmentResult, segment
+    from pipeline.tasks.similarity import similarity
 
 __all__ = [
     "Codebook",
+    "CosegResult",
     "Extractor",
+    "MatchResult",
+    "Outcome",
+    "PartsResult",
+    "PointPair",
     "SegmentResult",
     "Settings",
     "VidpartsError",
+    "codebook_around",
+    "coseg",
     "export",
     "fit",
+    "layers",
     "load_codebook",
     "load_settings",
+    "match",
     "open_extractor",
+    "parts",
+    "pca",
     "render",
+    "saliency",
     "save_codebook",
     "segment",
+    "similarity",
 ]
 
 

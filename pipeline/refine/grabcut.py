@@ -6,7 +6,6 @@ It knows nothing of where the mask comes from.
 from __future__ import annotations
 
 import cv2
-import cv2
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
