@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from pipeline import __version__
-from pipeline.cli import pictures, video
+from pipeline.cli import analysis, cosegmentation, pictures, video
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError
 
 _PATIENCE_S = 4.0
@@ -33,6 +33,8 @@ app = typer.Typer(
 )
 video.register(app)
 pictures.register(app)
+analysis.register(app)
+cosegmentation.register(app)
 
 
 def _show_version(wanted: bool) -> None:
