@@ -112,7 +112,7 @@ def nearest_index(length: int, target_length: int) -> NDArray[np.int64]:
     """
     scale = np.float32(length) / np.float32(target_length)
     index = np.floor(np.arange(target_length, dtype=np.float32) * scale).astype(np.int64)
-    return np.minimum(index, length - 1)
+    return np.asarray(np.minimum(index, length - 1), dtype=np.int64)
 
 
 def resize_nearest(grid: Tensor, size_hw: tuple[int, int]) -> Tensor:
