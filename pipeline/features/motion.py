@@ -66,9 +66,9 @@ def own_motion(grey: Sequence[NDArray[np.uint8]], index: int) -> Map:
     others = neighbours(index, len(grey))
     if not others:
         return np.zeros(grey[index].shape, dtype=np.float32)
-    flow_of = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
     maps = [normalise(residual(flow_of.calc(grey[index], grey[other], None))) for other in others]
-    return np.mean(maps, axis=0, dtype=np.float32)
+    return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
 
 def neighbours(index: int, length: int) -> list[int]:
@@ -97,7 +97,7 @@ def residual(flow: NDArray[np.float32]) -> Map:
         own = flow - np.median(flow.reshape(-1, 2), axis=0)
     else:
         own = grid + flow - cv2.perspectiveTransform(grid.reshape(1, -1, 2), camera).reshape(height, width, 2)
-    return np.linalg.norm(own, axis=-1).astype(np.float32)
+    return np.asarray(np.linalg.norm(own, axis=-1), dtype=np.float32)
 
 
 def normalise(strength: Map) -> Map:

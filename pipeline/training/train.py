@@ -26,10 +26,10 @@ from pipeline.training.measure import measure_scenes
 from pipeline.training.model import Shape, SmallViT, export_weights
 from pipeline.training.scenes import SceneMaker
 
-EASY_UNTIL, SMALL_UNTIL = 0.3, 0.4
+EASY_UNTIL, SMALL_UNTIL = 0.3, 0.6
 """Shares of the training in which scenes are eased, and pictures are small."""
 SMALL = ((64, 64, 8),)
-LARGE = ((96, 96, 8), (96, 96, 8), (80, 128, 8), (112, 96, 8), (72, 120, 8), (60, 60, 4))
+LARGE = ((96, 96, 8), (72, 120, 8), (96, 80, 8), (52, 52, 4))
 """Height, width, stride of the pictures of a step."""
 WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.0, "distillation": 0.1}
 DISTIL_EVERY = 4
@@ -61,7 +61,7 @@ class Trainer:
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self.parts = PartPrototypes(plan.shape.dim).to(plan.device)
         self.distillation = Distillation(plan.shape.dim).to(plan.device)
-        self.optimiser = torch.optim.AdamW(self._groups(), lr=plan.rate, betas=(0.9, 0.98))
+        self.optimisers = self._optimisers()
         self.steps, self.seconds = 0, 0.0
 
     @property
@@ -73,14 +73,16 @@ class Trainer:
         """Draw scenes, make one step, give the losses."""
         began = time.monotonic()
         progress = self.progress
-        for group in self.optimiser.param_groups:
-            group["lr"] = self.plan.rate * learning_rate_share(self.steps, progress)
+        for optimiser in self.optimisers:
+            for group in optimiser.param_groups:
+                group["lr"] = group["initial_lr"] * learning_rate_share(self.steps, progress)
         losses = self._losses(progress)
         total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
-        self.optimiser.zero_grad(set_to_none=True)
+        for optimiser in self.optimisers:
+            optimiser.zero_grad(set_to_none=True)
         total.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(self._parameters(), 1.0)
-        self.optimiser.step()
+        for optimiser in self.optimisers:
+            optimiser.step()
         self._follow()
         self.steps += 1
         self.seconds += time.monotonic() - began
@@ -89,13 +91,19 @@ class Trainer:
     def state(self) -> dict[str, Any]:
         """Give all that a later run needs to go on."""
         modules = {name: getattr(self, name).state_dict() for name in ("student", "average", "parts", "distillation")}
-        counters = {"steps": self.steps, "seconds": self.seconds, "optimiser": self.optimiser.state_dict()}
+        counters = {
+            "steps": self.steps,
+            "seconds": self.seconds,
+            "optimisers": [o.state_dict() for o in self.optimisers],
+        }
         return modules | counters | {"dice": self.maker.dice.generator.get_state(), "bank": self.maker.bank}
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
-        for name in ("student", "average", "parts", "distillation", "optimiser"):
+        for name in ("student", "average", "parts", "distillation"):
             getattr(self, name).load_state_dict(state[name])
+        for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
+            optimiser.load_state_dict(saved)
         self.steps, self.seconds, self.maker.bank = state["steps"], state["seconds"], state["bank"]
         self.maker.dice.generator.set_state(state["dice"])
 
@@ -132,10 +140,20 @@ class Trainer:
         for module in (self.student, self.parts, self.distillation.student):
             yield from module.parameters()
 
-    def _groups(self) -> list[dict[str, Any]]:
-        matrices = [parameter for parameter in self._parameters() if parameter.ndim in (2, 4)]
-        others = [parameter for parameter in self._parameters() if parameter.ndim not in (2, 4)]
-        return [{"params": matrices, "weight_decay": 0.05}, {"params": others, "weight_decay": 0.0}]
+    def _optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
+        """Muon for the blocks' matrices, which halves the scenes that are needed, AdamW for all else."""
+        matrices = [parameter for parameter in self.student.blocks.parameters() if parameter.ndim == 2]
+        theirs = {id(parameter) for parameter in matrices}
+        others = [parameter for parameter in self._parameters() if id(parameter) not in theirs]
+        rate = self.plan.rate
+        both: tuple[torch.optim.Optimizer, ...] = (
+            torch.optim.Muon(matrices, rate, 0.02, 0.95, adjust_lr_fn="match_rms_adamw"),
+            torch.optim.AdamW(others, rate / 3, (0.9, 0.98), weight_decay=0.0),
+        )
+        for optimiser in both:
+            for group in optimiser.param_groups:
+                group["initial_lr"] = group["lr"]
+        return both
 
 
 def learning_rate_share(steps: int, progress: float) -> float:
