@@ -5,7 +5,6 @@ Knows nothing of grids, pictures or saliency maps: descriptors are rows, and a p
 
 from __future__ import annotations
 
-import warnings
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +12,14 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.cluster.kmeans import nearest_centroids
+
 BLOCK_ROWS = 1024
 """Descriptors of the first picture that are compared with all of the second's at once: 22 MB at 5,400 of these."""
 
 KMEANS_RESTARTS = 10
+MOST_FITTED = 1500
+"""Pairs that k-means is fitted on; of more, evenly spread ones are taken, and the others go to the nearest cluster."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,8 +77,8 @@ def spread_pairs(
 ) -> NDArray[np.int64]:
     """Choose pairs that differ from each other: k-means over both descriptors side by side, one pair a cluster.
 
-    In each cluster it is the pair of the highest saliency (the paper's code). A cluster that stays empty, as
-    happens when pairs are alike, gives none: the authors' code takes the mean of nothing there.
+    In each cluster it is the pair of the highest saliency (the paper's code). A cluster without members gives
+    none, where the authors' code takes the mean of nothing.
 
     Args:
         first: [n, channels], the pairs' descriptors in the first picture.
@@ -102,13 +105,27 @@ def _unit(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 
 def _cluster(points: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int64]:
+    """Cluster numbers of all points; k-means sees evenly spread ones where there are very many."""
     # Thousands of channels and few points: scikit-learn's k-means stops when it has converged, FAISS's never does.
     from sklearn.cluster import KMeans
-    from sklearn.exceptions import ConvergenceWarning
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
+    sample = points[:: -(-len(points) // MOST_FITTED)]
+    compact = _compact(sample)
     # One thread: the sum of a cluster's members has one order on every machine, and it is faster at this size.
-    with warnings.catch_warnings(), threadpool_limits(1):
-        warnings.simplefilter("ignore", ConvergenceWarning)  # fewer distinct pairs than clusters: fewer pairs
-        labels = KMeans(count, n_init=KMEANS_RESTARTS, random_state=seed, copy_x=False).fit(points).labels_
-    return np.asarray(labels, dtype=np.int64)
+    with threadpool_limits(1):
+        fitted = KMeans(count, n_init=KMEANS_RESTARTS, random_state=seed).fit(compact).labels_
+    if len(sample) == len(points):
+        return np.asarray(fitted, dtype=np.int64)
+    centroids = np.stack([sample[fitted == label].mean(axis=0) for label in np.unique(fitted)])
+    return nearest_centroids(points, centroids)[0]
+
+
+def _compact(points: NDArray[np.float32]) -> NDArray[np.float64]:
+    """The same points in a space of as many channels as there are points, for which k-means is the same.
+
+    The rows of the Cholesky factor of the points' inner products have those inner products. What is added to the
+    diagonal, so that there is a factor where points are alike, adds the same to every k-means objective.
+    """
+    products = (points @ points.T).astype(np.float64)
+    return np.asarray(np.linalg.cholesky(products + 1e-3 * np.eye(len(points))))

@@ -246,7 +246,7 @@ def _warning(found: MatchResult, pairs: int | None, threshold: float) -> str | N
     if not found.buddies:
         return f"no pair of best buddies has both ends above a saliency of {threshold}; try a lower --threshold"
     if pairs is not None and len(found.pairs) < pairs:
-        return f"{pairs} pairs are asked for, and {len(found.pairs)} are found that differ; all of them are written"
+        return f"{pairs} pairs are asked for, and {len(found.pairs)} are found; all of them are written"
     return None
 
 

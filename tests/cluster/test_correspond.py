@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from pipeline.cluster import correspond as module
 from pipeline.cluster.correspond import nearest_both_ways, spread_pairs
 
 BINNED_TOLERANCE = 2e-3
@@ -81,6 +82,27 @@ def test_no_more_pairs_than_asked_for_gives_all_of_them() -> None:
     assert spread_pairs(rows[:0], rows[:0], saliency[:0], 10, seed=0).tolist() == []
 
 
-def test_pairs_that_are_alike_give_fewer() -> None:
+def test_pairs_that_are_alike_do_no_harm() -> None:
     same = np.ones((20, 4), dtype=np.float32)
-    assert len(spread_pairs(same, same, np.linspace(0, 1, 20, dtype=np.float32), 5, seed=0)) == 1
+    chosen = spread_pairs(same, same, np.linspace(0, 1, 20, dtype=np.float32), 5, seed=0)
+    assert chosen[0] == 19
+    assert len(set(chosen.tolist())) == len(chosen) <= 5
+    nothing = np.zeros((20, 4), dtype=np.float32)
+    assert len(spread_pairs(nothing, nothing, np.zeros(20, dtype=np.float32), 5, seed=0)) <= 5
+
+
+def test_compact_points_have_the_same_distances() -> None:
+    points = random_rows(5, 30, 200)
+    compact = module._compact(points)
+    assert compact.shape == (30, 30)
+    expected = ((points[:, None] - points[None]) ** 2).sum(-1)
+    found = ((compact[:, None] - compact[None]) ** 2).sum(-1)
+    assert np.allclose(found, expected + 2e-3 * (1 - np.eye(30)), rtol=1e-4, atol=1e-4)
+
+
+def test_of_very_many_pairs_all_have_their_cluster(monkeypatch: pytest.MonkeyPatch) -> None:
+    pairs = np.repeat(np.eye(3, 8, dtype=np.float32), 20, axis=0) + random_rows(1, 60, 8) * 0.01
+    saliency = np.random.default_rng(2).random(60).astype(np.float32)
+    whole = spread_pairs(pairs, pairs, saliency, 3, seed=0)
+    monkeypatch.setattr(module, "MOST_FITTED", 13)
+    assert np.array_equal(spread_pairs(pairs, pairs, saliency, 3, seed=0), whole)

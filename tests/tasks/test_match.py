@@ -66,9 +66,7 @@ def test_descriptors_of_files_give_the_goldens_buddies(parity_dir: Path, golden_
 def test_pairs_are_salient_best_buddies_at_both_ends(
     parity_dir: Path, golden_settings: Settings, tmp_path: Path
 ) -> None:
-    result = match(
-        parity_dir / "cat.png", parity_dir / "cup.png", tmp_path, golden_settings, pairs=None, threshold=0.3
-    )
+    result = match(parity_dir / "cat.png", parity_dir / "cup.png", tmp_path, golden_settings, pairs=None, threshold=0.3)
     with np.load(parity_dir / "expected.npz") as archive:
         saliency = [archive[f"{name}/saliency/stride4"] for name in ("cat", "cup")]
         forward, buddies = archive["pair/nn_1"], archive["pair/best_buddies"]
