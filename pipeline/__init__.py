@@ -11,6 +11,7 @@
     similarity(a, b, output)          one point's similarity, painted     pipeline.tasks.similarity
     layers(inputs, output)            what each layer and facet shows     pipeline.tasks.layers
     saliency(inputs, output)          saliency, painted                   pipeline.tasks.saliency
+    evaluate(name, data, output)      figures on public benchmarks        pipeline.tasks.evaluate
     open_extractor(settings)          dense descriptors of pictures       pipeline.tasks.features
     load_codebook, save_codebook      the parts as a file                 pipeline.cluster.codebook
     Settings, load_settings           all settings, typed                 pipeline.config
@@ -44,6 +45,8 @@ _HOMES = {
     "layers": "pipeline.tasks.layers",
     "saliency": "pipeline.tasks.saliency",
     "Outcome": "pipeline.tasks.outputs",
+    "evaluate": "pipeline.tasks.evaluate",
+    "Summary": "pipeline.evaluation.reports",
     "open_extractor": "pipeline.tasks.features",
     "Extractor": "pipeline.features.extractor",
     "Codebook": "pipeline.cluster.codebook",
@@ -58,8 +61,10 @@ if TYPE_CHECKING:
     from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
     from pipeline.config import Settings, load_settings
     from pipeline.errors import VidpartsError
+    from pipeline.evaluation.reports import Summary
     from pipeline.features.extractor import Extractor
     from pipeline.tasks.coseg import CosegResult, coseg
+    from pipeline.tasks.evaluate import evaluate
     from pipeline.tasks.export import export
     from pipeline.tasks.features import open_extractor
     from pipeline.tasks.fit import fit
@@ -83,9 +88,11 @@ __all__ = [
     "PointPair",
     "SegmentResult",
     "Settings",
+    "Summary",
     "VidpartsError",
     "codebook_around",
     "coseg",
+    "evaluate",
     "export",
     "fit",
     "layers",

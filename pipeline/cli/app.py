@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from pipeline import __version__
-from pipeline.cli import analysis, cosegmentation, pictures, video
+from pipeline.cli import analysis, cosegmentation, evaluation, pictures, video
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError
 
 _PATIENCE_S = 4.0
@@ -35,6 +35,7 @@ video.register(app)
 pictures.register(app)
 analysis.register(app)
 cosegmentation.register(app)
+evaluation.register(app)
 
 
 def _show_version(wanted: bool) -> None:

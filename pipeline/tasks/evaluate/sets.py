@@ -1,0 +1,150 @@
+"""Sets of pictures: their common foreground, and the parts of birds."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import re
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.cluster.assign import PartAssigner
+from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.config import with_defaults
+from pipeline.evaluation.datasets.coseg import load_sets
+from pipeline.evaluation.datasets.cub import load_birds
+from pipeline.evaluation.datasets.layout import Picture
+from pipeline.evaluation.protocols.coseg import evaluate_coseg
+from pipeline.evaluation.protocols.cub import evaluate_cub
+from pipeline.evaluation.protocols.predictors import FitParts, PartLabels, SegmentParts
+from pipeline.evaluation.published import COSEG
+from pipeline.evaluation.reports import Summary
+from pipeline.geometry import resize_labels, resize_nearest
+from pipeline.records import Frame
+from pipeline.refine.crf import refine_labels
+from pipeline.tasks.album import Album, open_album
+from pipeline.tasks.coseg import cosegment
+from pipeline.tasks.engine import Engine, describe, prepare
+from pipeline.tasks.evaluate.request import Request, with_notes
+from pipeline.tasks.part_stages import fit_album
+from pipeline.tasks.progress import Progress
+from pipeline.tasks.stream import assign
+
+BIRD_PARTS = 4
+"""Of the paper's Table 1."""
+
+
+def evaluate_sets(request: Request) -> Summary:
+    """Co-segmentation: each set's common foreground against its masks.
+
+    The paper's figures stand beside ours where the data's folder has a benchmark's name, such as `MSRC`.
+
+    Raises:
+        InputError: a file of the data set is missing.
+        OutputError: the results can't be written, or stand there from other settings.
+        ModelError: the model can't be had.
+    """
+    sets = load_sets(request.data)
+    engine = request.open_engine()
+    run = request.open_run(engine)
+
+    def segment(pictures: Sequence[Picture]) -> list[NDArray[np.bool_]]:
+        return cosegment(pictures, engine, request.aside)
+
+    refined = f"Masks refined by: {engine.settings.pictures.refine}."
+    return with_notes(run, evaluate_coseg(sets, segment, run, benchmark_of(request.data)), engine, [refined])
+
+
+def benchmark_of(folder: Path) -> str | None:
+    """The benchmark of the paper's Table 2 that a folder is named after, or None.
+
+    >>> benchmark_of(Path("data/PASCAL_VOC")), benchmark_of(Path("holidays"))
+    ('PASCAL-VOC', None)
+    """
+    plain = {re.sub(r"[^a-z0-9]", "", name.lower()): name for name in COSEG}
+    return plain.get(re.sub(r"[^a-z0-9]", "", folder.resolve().name.lower()))
+
+
+def evaluate_birds(request: Request) -> Summary:
+    """CUB-200-2011: parts of all birds against their landmarks; four where nobody says how many.
+
+    Raises:
+        InputError: a file of the data set is missing.
+        OutputError: the results can't be written, or stand there from other settings.
+        ModelError: the model can't be had.
+    """
+    birds = load_birds(request.data)
+    parts = with_defaults(request.settings, {"cluster": {"parts": BIRD_PARTS}}).cluster.parts
+    engine = request.open_engine(cluster__parts=parts)
+    # With fewer pictures the fit finds other parts, so a limit makes other results of the same pictures.
+    run = request.open_run(engine, limit=request.limit)
+    fit = part_fitter(engine, request.aside, request.output, overwrite=request.overwrite)
+    fitted = engine.settings.pictures.fit
+    note = f"Parts of each pass are fitted on {'all' if fitted is None else f'at most {fitted}'} of its pictures."
+    return with_notes(run, evaluate_cub(birds, fit, parts, run), engine, [note])
+
+
+def part_fitter(engine: Engine, progress: Progress, folder: Path, *, overwrite: bool) -> FitParts:
+    """What finds the parts of a set; they are kept as a codebook in a folder, and a run that goes on takes them.
+
+    Args:
+        engine: model and settings.
+        progress: told what the user should know.
+        folder: where the codebooks and, for the time being, descriptors are.
+        overwrite: replace the codebooks of an earlier run.
+    """
+
+    def fit(pictures: Sequence[Picture]) -> SegmentParts:
+        file = folder / f"parts-{_digest(pictures)}.safetensors"
+        with contextlib.ExitStack() as opened:
+            album = opened.enter_context(open_album(pictures, engine, progress, folder))
+            known = file.is_file() and not overwrite
+            codebook = load_codebook(file) if known else _fit(album)
+            if not known:
+                save_codebook(codebook, file)
+            return _segmenter(album, codebook, opened.pop_all())
+
+    return fit
+
+
+def _fit(album: Album) -> Codebook:
+    codebook = fit_album(album).codebook
+    _require_all(album)
+    return codebook
+
+
+def _segmenter(album: Album, codebook: Codebook, opened: contextlib.ExitStack) -> SegmentParts:
+    places = {picture.name: index for index, picture in enumerate(album.pictures)}
+    engine, assigner = album.engine, PartAssigner.of(codebook, album.engine.extractor.device)
+
+    def segment(pictures: Sequence[Picture]) -> Iterator[PartLabels]:
+        with opened:
+            frames = album.frames([places[picture.name] for picture in pictures])
+            batches = prepare(frames, engine.extractor, engine.settings.run.batch)
+            for item in assign(describe(batches, engine.extractor, album.cache, 0), assigner):
+                yield _part_labels(*item, engine)
+            _require_all(album)
+
+    return segment
+
+
+def _part_labels(frame: Frame, image: NDArray[np.uint8], energies: NDArray[np.float32], engine: Engine) -> PartLabels:
+    """A picture's parts after the CRF, and for its background the part of the nearest centroid."""
+    labels = resize_labels(refine_labels(energies, image, engine.settings.crf), frame.size_hw)
+    nearest = torch.from_numpy(1 + energies[1:].argmin(axis=0).astype(np.uint8))
+    processed = resize_nearest(nearest, (image.shape[0], image.shape[1])).numpy()
+    return PartLabels(labels, np.where(labels > 0, labels, resize_labels(processed, frame.size_hw)))
+
+
+def _require_all(album: Album) -> None:
+    if album.failures:
+        raise album.failures[0].error
+
+
+def _digest(pictures: Sequence[Picture]) -> str:
+    named = "\n".join(f"{picture.name} {picture.crop}" for picture in pictures)
+    return hashlib.sha256(named.encode()).hexdigest()[:12]
