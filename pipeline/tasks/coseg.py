@@ -30,10 +30,10 @@ from pipeline.graph import StageReport
 from pipeline.media.albums import resolve_pictures
 from pipeline.media.label_pictures import LabelArchive
 from pipeline.media.pictures import write_picture
+from pipeline.painting.sheets import cut_out
 from pipeline.records import Frame, PartMap
 from pipeline.refine.crf import refine_labels
 from pipeline.refine.grabcut import enlarge_mask, refine_mask
-from pipeline.render.sheets import cut_out
 from pipeline.tasks.album import Album, Image, Readable, Refine, Sink, open_album, raise_failures
 from pipeline.tasks.album_record import AlbumRecord, ClustersRecord, PictureRecord, album_record, save_album_record
 from pipeline.tasks.engine import Engine, open_engine

@@ -19,8 +19,8 @@ from pipeline.geometry import processed_size
 from pipeline.graph import Graph
 from pipeline.media.contract import Selection, Source
 from pipeline.media.sources import resolve_inputs
+from pipeline.painting.palettes import part_colors
 from pipeline.records import Frame
-from pipeline.render.palettes import part_colors
 from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
 from pipeline.tasks.progress import Progress, Silent
 

@@ -18,10 +18,10 @@ from pipeline.cluster.fit import PartFit, fit_parts
 from pipeline.config import Settings, with_values
 from pipeline.features.backbone import Tap
 from pipeline.media.visuals import resolve_visuals
-from pipeline.render.figures import draw_scatter, draw_sheet
-from pipeline.render.heatmaps import color_map, grey_map, heat_map
-from pipeline.render.palettes import part_colors
-from pipeline.render.points import mark_points
+from pipeline.painting.figures import draw_scatter, draw_sheet
+from pipeline.painting.heatmaps import color_map, grey_map, heat_map
+from pipeline.painting.palettes import part_colors
+from pipeline.painting.points import mark_points
 from pipeline.tasks.atlas import SHOWN_FACETS, Atlas, View
 from pipeline.tasks.engine import open_engine
 from pipeline.tasks.fit import Failure

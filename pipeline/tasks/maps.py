@@ -22,8 +22,8 @@ from pipeline.graph import Graph
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import ALL_FRAMES, Selection, Source
 from pipeline.media.visuals import Still
+from pipeline.painting.heatmaps import GridPlace
 from pipeline.records import Frame
-from pipeline.render.heatmaps import GridPlace
 from pipeline.tasks.engine import Engine, Prepared, prepare
 from pipeline.tasks.fit import Failure, selection_of
 from pipeline.tasks.outputs import save_png

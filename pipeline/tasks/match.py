@@ -16,8 +16,8 @@ from pipeline.config import Settings, with_defaults, with_values
 from pipeline.errors import InputError, UsageError
 from pipeline.features.backbone import Tap
 from pipeline.media.albums import Picture, resolve_pictures
-from pipeline.render.heatmaps import GridPlace
-from pipeline.render.points import draw_dense_pairs, draw_pairs
+from pipeline.painting.heatmaps import GridPlace
+from pipeline.painting.points import draw_dense_pairs, draw_pairs
 from pipeline.tasks.engine import Engine, open_engine
 from pipeline.tasks.maps import place_on
 from pipeline.tasks.outputs import description_of, require_free, save_json, save_png

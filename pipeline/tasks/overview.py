@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.media.pictures import write_picture
-from pipeline.render.sheets import Colour, Sheet
+from pipeline.painting.sheets import Colour, Sheet
 
 PAGE = 40
 """Pictures on a page at most."""

@@ -13,8 +13,8 @@ from pipeline.cluster.codebook import Codebook
 from pipeline.geometry import resize_labels
 from pipeline.media.label_pictures import LabelArchive, write_label_picture
 from pipeline.media.pictures import write_picture
+from pipeline.painting.styles import paint
 from pipeline.records import PartMap
-from pipeline.render.styles import paint
 from pipeline.tasks.album import Album
 from pipeline.tasks.album_record import PictureRecord
 from pipeline.tasks.overview import Overview

@@ -15,8 +15,8 @@ from pipeline.config import Settings
 from pipeline.errors import UsageError, VidpartsError
 from pipeline.media.contract import Source
 from pipeline.media.visuals import Still, resolve_visuals
+from pipeline.painting.heatmaps import color_map, grey_map
 from pipeline.records import Frame
-from pipeline.render.heatmaps import color_map, grey_map
 from pipeline.tasks.engine import Engine, Prepared, open_engine
 from pipeline.tasks.fit import Failure
 from pipeline.tasks.maps import Mapped, Painting, map_frames, paint_frames, painted_file, place_on, sample_frames

@@ -29,7 +29,7 @@ _MAX_BYTES = 16 * 2**20
 ResultFile = Literal["overlay.mp4", "labels.zarr", "frames"]
 _Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Level = Annotated[int, Field(ge=0, le=255)]
-_PACKAGES = ("torch", "timm", "av", "numpy", "scikit-learn", "zarr", "faiss-gpu", "faiss-cpu", "pydensecrf2")
+_PACKAGES = ("torch", "timm", "av", "numpy", "scikit-learn", "zarr", "numba", "faiss-gpu", "faiss-cpu", "pydensecrf2")
 
 
 class _Part(BaseModel):

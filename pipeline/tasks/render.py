@@ -14,8 +14,8 @@ from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Source
 from pipeline.media.labels import open_labels
 from pipeline.media.sources import resolve_inputs
-from pipeline.render.palettes import PaletteName, part_colors
-from pipeline.render.styles import Style, paint, painted_size
+from pipeline.painting.palettes import PaletteName, part_colors
+from pipeline.painting.styles import Style, paint, painted_size
 from pipeline.tasks.fit import selection_of
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.record import LABELS, RunRecord, load_record

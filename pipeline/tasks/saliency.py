@@ -13,8 +13,8 @@ from pipeline.config import Settings
 from pipeline.errors import VidpartsError
 from pipeline.media.contract import Source
 from pipeline.media.visuals import resolve_visuals
+from pipeline.painting.heatmaps import heat_map
 from pipeline.records import Frame
-from pipeline.render.heatmaps import heat_map
 from pipeline.tasks.engine import Engine, Prepared, open_engine
 from pipeline.tasks.fit import Failure
 from pipeline.tasks.maps import Mapped, Painting, paint_frames, painted_file, place_on

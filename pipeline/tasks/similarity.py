@@ -18,10 +18,10 @@ from pipeline.errors import InputError, UsageError, VidpartsError
 from pipeline.media.albums import Picture
 from pipeline.media.contract import Source
 from pipeline.media.visuals import resolve_visuals
+from pipeline.painting.heatmaps import heat_map
+from pipeline.painting.palettes import part_colors
+from pipeline.painting.points import mark_points
 from pipeline.records import Frame
-from pipeline.render.heatmaps import heat_map
-from pipeline.render.palettes import part_colors
-from pipeline.render.points import mark_points
 from pipeline.tasks.engine import Engine, Prepared, open_engine
 from pipeline.tasks.fit import Failure
 from pipeline.tasks.maps import Mapped, Painting, map_frames, paint_frames, painted_file, place_on, sample_frames

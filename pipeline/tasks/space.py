@@ -11,7 +11,7 @@ from pipeline.cluster.sampling import spread_frames
 from pipeline.errors import InputError, OutputError
 from pipeline.geometry import processed_size
 from pipeline.media.contract import Source
-from pipeline.render.styles import painted_size
+from pipeline.painting.styles import painted_size
 from pipeline.tasks.engine import Engine
 from pipeline.tasks.fit import selection_of
 

@@ -30,9 +30,9 @@ from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Selection, Source
 from pipeline.media.labels import LabelStore, LabelWriter, open_labels
 from pipeline.media.pictures import write_picture
+from pipeline.painting.styles import paint, painted_size
 from pipeline.records import FeatureMap, Frame, PartMap
 from pipeline.refine.crf import refine_labels
-from pipeline.render.styles import paint, painted_size
 from pipeline.tasks.engine import Engine, batch_size, describe, prepare
 from pipeline.tasks.fit import Fitted, selection_of
 from pipeline.tasks.plan import Plan

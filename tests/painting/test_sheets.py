@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from pipeline.render.sheets import ROW_PX, WIDTH_PX, Sheet, cut_out
+from pipeline.painting.sheets import ROW_PX, WIDTH_PX, Sheet, cut_out
 
 RED, BLUE = (230, 20, 30), (20, 30, 230)
 

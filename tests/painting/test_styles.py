@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.render.palettes import davis_palette, part_colors
-from pipeline.render.styles import paint
+from pipeline.painting.palettes import davis_palette, part_colors
+from pipeline.painting.styles import paint
 
 RNG = np.random.default_rng(0)
 RGB = RNG.integers(0, 256, (40, 60, 3), dtype=np.uint8)

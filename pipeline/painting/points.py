@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
-from pipeline.render.palettes import part_colors
+from pipeline.painting.palettes import part_colors
 
 Image = NDArray[np.uint8]
 Points = NDArray[np.float64]

@@ -1,8 +1,8 @@
 import numpy as np
 import pytest
 
-from pipeline.render.palettes import part_colors
-from pipeline.render.points import GAP_PX, SHOWN_HEIGHT_PX, draw_dense_pairs, draw_pairs, mark_points, place_colors
+from pipeline.painting.palettes import part_colors
+from pipeline.painting.points import GAP_PX, SHOWN_HEIGHT_PX, draw_dense_pairs, draw_pairs, mark_points, place_colors
 
 GREY = np.full((200, 300, 3), 90, dtype=np.uint8)
 

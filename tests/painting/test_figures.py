@@ -1,6 +1,6 @@
 import numpy as np
 
-from pipeline.render.figures import MARKERS, draw_scatter, draw_sheet
+from pipeline.painting.figures import MARKERS, draw_scatter, draw_sheet
 
 RED = np.full((20, 40, 3), (255, 0, 0), dtype=np.uint8)
 BLUE = np.full((60, 30, 3), (0, 0, 255), dtype=np.uint8)
