@@ -17,8 +17,9 @@ from pipeline.errors import InputError, ModelError, OutputError, UsageError
 from pipeline.evaluation.reports import Summary
 from pipeline.media.directory import DirectorySource
 from pipeline.media.labels import open_labels
+from pipeline.tasks.album import Album
 from pipeline.tasks.engine import open_engine
-from pipeline.tasks.evaluate import BENCHMARKS, evaluate, facets
+from pipeline.tasks.evaluate import BENCHMARKS, evaluate, facets, sets
 from pipeline.tasks.evaluate.sets import benchmark_of
 from pipeline.tasks.evaluate.videos import segment_source
 from pipeline.tasks.progress import Silent
@@ -198,6 +199,29 @@ def test_a_limit_of_birds_makes_other_parts(tmp_path: Path, measure: Measure) ->
     assert len(list((tmp_path / "out").glob("parts-*.safetensors"))) == 3
     with pytest.raises(OutputError, match=r"other settings \(limit\)"):
         measure("cub")
+
+
+def test_parts_of_birds_are_fitted_once_for_the_same_settings(
+    tmp_path: Path, measure: Measure, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fits: list[int] = []
+    real = sets.fit_album
+
+    def counted(album: Album) -> object:
+        fits.append(len(album.pictures))
+        return real(album)
+
+    monkeypatch.setattr(sets, "fit_album", counted)
+    measure("cub", limit=3)
+    for file in (tmp_path / "out").rglob("items.csv"):
+        file.unlink()
+    measure("cub", limit=3)
+    assert fits == [3, 3, 3]
+    for file in (tmp_path / "out").rglob("items.csv"):
+        file.unlink()
+    # Whatever became of the results, other settings never take these parts.
+    measure("cub", limit=3, settings=with_values(small_settings, {"cluster.parts": 2}))
+    assert fits == [3] * 6
 
 
 def test_videos_are_labelled_as_by_segment(tmp_path: Path, small_settings: Settings) -> None:

@@ -59,14 +59,14 @@ def test_baselines_whose_weights_are_missing_become_notes(
     small_settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def missing(name: str, *_: object) -> None:
-        raise ModelError(f"no {name} here")
+        raise ModelError(f"no {name} here; give it by --model" if name.startswith("vit") else f"no {name} here")
 
     monkeypatch.setattr(facets, "resolve_model", missing)
     monkeypatch.setattr(facets, "load_resnet", missing)
     found, notes = open_baselines(open_engine(small_settings, Silent()))
     assert found == []
     assert notes == [
-        "Without the baseline supervised ViT attention: no vit_small_patch16_224 here.",
+        "Without the baseline supervised ViT attention: no vit_small_patch16_224 here; connect to the network once.",
         "Without the baseline DINO ResNet-50: no dino here.",
         "Without the baseline supervised ResNet-50: no supervised here.",
     ]

@@ -160,7 +160,11 @@ def open_baselines(engine: Engine) -> tuple[list[Baseline], list[str]]:
 
 
 def _supervised_attention(engine: Engine) -> Callable[[Rgb], Mask]:
-    model = resolve_model(SUPERVISED_VIT)
+    try:
+        model = resolve_model(SUPERVISED_VIT)
+    except ModelError as error:
+        # What the error advises is for the model that is measured, which `--model` names.
+        raise ModelError(f"{str(error).partition(';')[0]}; connect to the network once") from error
     patch_px, features = model.identity.patch_px, engine.settings.features
     stride = features.stride if patch_px % features.stride == 0 else patch_px
     read = FeatureSettings(load_size=features.load_size, stride=stride, layer=model.identity.depth - 1)

@@ -99,7 +99,7 @@ def part_fitter(engine: Engine, progress: Progress, folder: Path, *, overwrite: 
     """
 
     def fit(pictures: Sequence[Picture]) -> SegmentParts:
-        file = folder / f"parts-{_digest(pictures)}.safetensors"
+        file = folder / f"parts-{_digest(pictures, engine)}.safetensors"
         with contextlib.ExitStack() as opened:
             album = opened.enter_context(open_album(pictures, engine, progress, folder))
             known = file.is_file() and not overwrite
@@ -145,6 +145,9 @@ def _require_all(album: Album) -> None:
         raise album.failures[0].error
 
 
-def _digest(pictures: Sequence[Picture]) -> str:
-    named = "\n".join(f"{picture.name} {picture.crop}" for picture in pictures)
-    return hashlib.sha256(named.encode()).hexdigest()[:12]
+def _digest(pictures: Sequence[Picture], engine: Engine) -> str:
+    """Of what a fit depends on."""
+    settings, named = engine.settings, [f"{picture.name} {picture.crop}" for picture in pictures]
+    sections = (settings.features, settings.saliency, settings.cluster, settings.pictures)
+    facts = [*named, engine.fingerprint, str(settings.run.seed), *(each.model_dump_json() for each in sections)]
+    return hashlib.sha256("\n".join(facts).encode()).hexdigest()[:12]
