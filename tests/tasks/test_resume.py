@@ -183,7 +183,7 @@ def test_kills_at_random_steps_on_the_disk_change_no_byte(
     expected, _, steps = whole
     chance = random.Random(3)
     # The last steps are those of the finish, which a moment chosen by time seldom meets.
-    moments = [*chance.sample(range(1, steps + 1), 8), *chance.sample(range(steps - 30, steps + 1), 6)]
+    moments = [*chance.sample(range(1, steps + 1), 5), *chance.sample(range(steps - 30, steps + 1), 5)]
     for number, moment in enumerate(moments):
         out = tmp_path / f"out{number}"
         assert run(*work, "-o", out, die_at_step=moment).wait() == -signal.SIGKILL, moment
