@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import zlib
 from collections.abc import Hashable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -69,7 +70,7 @@ class FeatureCache:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Remove the file."""
-        self._file.close()
+        self._close()
         self._path.unlink(missing_ok=True)
 
     def __contains__(self, key: Hashable) -> bool:
@@ -114,6 +115,11 @@ class FeatureCache:
     def _open(self) -> BinaryIO:
         return self._path.open("w+b")
 
+    def _close(self) -> None:
+        # On a full disk the rest of a frame that `put` has complained of may be waiting to be written.
+        with suppress(OSError):
+            self._file.close()
+
     def _note(self, key: Hashable, place: _Place, checksum: int) -> None:
         """Nothing: what a temporary file holds needn't be found again."""
 
@@ -129,7 +135,7 @@ class KeptCache(FeatureCache):
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         """Close the file; it stays."""
-        self._file.close()
+        self._close()
 
     def _open(self) -> BinaryIO:
         self._index = self._path.with_suffix(".index")

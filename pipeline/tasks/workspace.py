@@ -168,10 +168,16 @@ def _acquire(file: Path) -> int:
         with contextlib.suppress(FileNotFoundError):
             # Its last owner may have removed the file between our opening and locking it.
             if file.stat().st_ino == os.fstat(handle).st_ino:
-                os.truncate(handle, 0)
-                os.write(handle, f"{os.getpid()}\n".encode())
+                _sign(handle)
                 return handle
         os.close(handle)
+
+
+def _sign(handle: int) -> None:
+    # Only for the message to a second run; a full disk doesn't matter here.
+    with contextlib.suppress(OSError):
+        os.truncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
 
 
 @contextlib.contextmanager

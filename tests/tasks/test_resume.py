@@ -32,7 +32,7 @@ Whole = tuple[Mapping[str, Any], float, int]
 """A result, the seconds it took, and its steps on the disk."""
 
 RUNNER = """
-import json, os, resource, signal, sys
+import json, os, resource, shutil, signal, sys
 import pipeline.tasks.segment, pipeline.features.extractor, pipeline.cli
 import av, faiss, zarr, pydensecrf.densecrf
 
@@ -58,6 +58,7 @@ for line in sys.stdin:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
+        pipeline.tasks.space.shutil.disk_usage = lambda _: shutil._ntuple_diskusage(2**40, 0, 2**40)
         if order["limit"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
         counted = steps(order["die_at_step"])
@@ -424,7 +425,7 @@ def test_a_disk_without_room_is_refused_before_any_work(
     assert not (tmp_path / "out").exists()
 
 
-@pytest.mark.parametrize("limit", [20_000, 60_000, 90_000])
+@pytest.mark.parametrize("limit", [1000, 30_000])
 def test_a_file_that_may_not_grow_ends_the_run_with_4_and_loses_nothing(
     tmp_path: Path, run: Run, work: list[object], whole: Whole, limit: int
 ) -> None:
@@ -437,13 +438,12 @@ def test_a_file_that_may_not_grow_ends_the_run_with_4_and_loses_nothing(
     assert contents(out) == whole[0]
 
 
-@pytest.mark.parametrize("kib", [200, 420, 560])
+@pytest.mark.parametrize("kib", [40, 100, 130, 300, 480])
 def test_a_full_disk_ends_the_run_with_4_and_loses_nothing(
     tmp_path: Path,
     run: Run,
     work: list[object],
     whole: Whole,
-    monkeypatch: pytest.MonkeyPatch,
     kib: int,
 ) -> None:
     disk = tmp_path / "disk"
