@@ -12,8 +12,10 @@ from pipeline.errors import InputError, OutputError
 from pipeline.geometry import resize_labels
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Source
-from pipeline.media.labels import open_labels
-from pipeline.media.sources import resolve_inputs
+from pipeline.media.directory import DirectorySource
+from pipeline.media.labels import LabelStore, open_labels
+from pipeline.media.pictures import is_picture
+from pipeline.media.video import VideoSource
 from pipeline.painting.palettes import PaletteName, part_colors
 from pipeline.painting.styles import Style, paint, painted_size
 from pipeline.tasks.fit import selection_of
@@ -60,7 +62,9 @@ def render(
     if output.exists() and not overwrite:
         raise OutputError(f"'{output}' exists; give another --output, or --overwrite to replace it")
     record, store = load_record(result), open_labels(result / LABELS)
-    origin = _find_source(record, source)
+    if store.parts > len(record.part_colors):
+        raise InputError(f"'{result}' has {len(record.part_colors)} colours for {store.parts} parts; segment it again")
+    origin = _find_source(record, store, source)
     colors = part_colors(len(record.part_colors), palette) if palette else _colors(record)
     alpha = record.settings.render.alpha if alpha is None else alpha
     progress.start("render", len(store))
@@ -81,6 +85,8 @@ def render(
                 raise InputError(f"'{origin.path}' is not what '{result}' was made of: pts {frame.pts}, expected {pts}")
             clip.write(pts, paint(frame.rgb, resize_labels(labels, frame.size_hw), colors, style, alpha))
             progress.advance()
+        if clip.frames < len(store):
+            raise InputError(f"'{origin.path}' has {clip.frames} frames, '{result}' was made of {len(store)}")
     progress.finish()
     return RenderedClip(output, len(store))
 
@@ -89,11 +95,24 @@ def _colors(record: RunRecord) -> NDArray[np.uint8]:
     return np.array(record.part_colors, dtype=np.uint8).reshape(-1, 3)
 
 
-def _find_source(record: RunRecord, given: Path | None) -> Source:
-    path = given or Path(record.source.path)
-    if not path.exists():
+def _pictures(folder: Path, store: LabelStore) -> list[Path] | None:
+    return [folder / name for name in store.attributes.frame_names] or None
+
+
+def _find_source(record: RunRecord, store: LabelStore, given: Path | None) -> Source:
+    # A stranger's record may name anything: what isn't one plain input is neither expanded nor opened.
+    path, fps, chosen = given or Path(record.source.path), record.settings.input.fps, record.settings.input
+    origin: Source
+    if path.is_dir():
+        # Of a glob's pictures the directory may hold more.
+        every = chosen.every == 1 and chosen.start is None and chosen.end is None
+        origin = DirectorySource(path, path.name, fps, _pictures(path, store) if every else None)
+    elif is_picture(path) and path.is_file():
+        origin = DirectorySource(path, path.stem, fps, [path])
+    elif path.is_file():
+        origin = VideoSource(path, path.stem)
+    else:
         raise InputError(f"the input '{path}' isn't there any more; say with --source where it is now")
-    (origin,) = resolve_inputs([str(path)], record.settings.input.fps)
     height, width = origin.probe().size_hw
     if (height, width) != (record.source.height, record.source.width):
         raise InputError(
