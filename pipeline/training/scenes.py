@@ -36,7 +36,7 @@ class Scenes:
 
 
 class SceneMaker:
-    """Draws batches of scenes from one seed; the bank of textures is its only state besides the dice."""
+    """Draws batches of scenes; the seed gives the bank of textures and the dice, which may be replaced."""
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
         """Draw the bank of textures."""

@@ -13,18 +13,22 @@ import math
 import time
 from collections.abc import Iterator
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
+from multiprocessing import Value
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
+from pipeline.training.dice import Dice
 from pipeline.training.losses import Distillation, PartPrototypes, contrast_loss, label_patches, saliency_loss
 from pipeline.training.measure import measure_scenes
 from pipeline.training.model import Shape, SmallViT, export_weights
-from pipeline.training.scenes import SceneMaker
+from pipeline.training.scenes import SceneMaker, Scenes
 
 EASY_UNTIL, SMALL_UNTIL = 0.3, 0.6
 """Shares of the training in which scenes are eased, and pictures are small."""
@@ -37,7 +41,11 @@ DISTIL_EVERY = 4
 
 @dataclass(frozen=True)
 class Plan:
-    """How long and how: `steps` or `minutes` (whichever ends first), species a step, peak learning rate, seed."""
+    """How long and how: `steps` or `minutes` (whichever ends first), species a step, peak learning rate, seed.
+
+    `half` computes in bfloat16 where that is safe; `workers` processes draw the scenes (0: the training's own, as a GPU
+    wants it).
+    """
 
     steps: int = 1_000_000
     minutes: float = math.inf
@@ -46,7 +54,49 @@ class Plan:
     seed: int = 0
     device: str = "cpu"
     half: bool = True
+    workers: int = 0
     shape: Shape = field(default_factory=Shape)
+
+
+class SceneFeed(Dataset[tuple[Scenes, int]]):
+    """The scenes of each step and the stride to read them at; step number and progress alone decide them."""
+
+    def __init__(self, plan: Plan) -> None:
+        """Prepare; the textures are drawn where the scenes are, at first use."""
+        self.plan = plan
+        self.clock = Value("d", 0.0, lock=False)
+
+    def progress(self, steps: int) -> float:
+        """Share of the plan that is done after so many steps, 0 to 1."""
+        timed: float = self.clock.value / (60 * self.plan.minutes)
+        return min(1.0, max(steps / self.plan.steps, timed))
+
+    def __getitem__(self, step: int) -> tuple[Scenes, int]:
+        """Draw the scenes of a step."""
+        progress = self.progress(step)
+        sizes = SMALL if progress < SMALL_UNTIL else LARGE
+        height, width, stride = sizes[step % len(sizes)]
+        self.maker.dice = dice_of_step(self.plan, step)
+        return self.maker.draw(self.plan.species, (height, width), max(0.0, 1 - progress / EASY_UNTIL)), stride
+
+    @cached_property
+    def maker(self) -> SceneMaker:
+        """What draws the scenes."""
+        return SceneMaker(self.plan.seed, self.plan.device)
+
+    def batches(self, first: int) -> Iterator[tuple[Scenes, int]]:
+        """Draw the scenes from a step on, in a process of their own where the plan says so."""
+        steps = range(first, self.plan.steps)
+        return iter(DataLoader(self, None, sampler=steps, num_workers=self.plan.workers, collate_fn=_as_it_is))
+
+
+def dice_of_step(plan: Plan, step: int) -> Dice:
+    """Give the dice of one step."""
+    return Dice(plan.seed * 1_000_003 + step, plan.device)
+
+
+def _as_it_is(scenes: Any) -> Any:
+    return scenes
 
 
 class Trainer:
@@ -56,7 +106,8 @@ class Trainer:
         """Build everything from the plan's seed."""
         torch.manual_seed(plan.seed)
         self.plan = plan
-        self.maker = SceneMaker(plan.seed + 1, plan.device)
+        self.feed = SceneFeed(plan)
+        self.batches: Iterator[tuple[Scenes, int]] | None = None
         self.student = SmallViT(plan.shape).to(plan.device)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self.parts = PartPrototypes(plan.shape.dim).to(plan.device)
@@ -67,7 +118,7 @@ class Trainer:
     @property
     def progress(self) -> float:
         """Share of the plan that is done, 0 to 1."""
-        return min(1.0, max(self.steps / self.plan.steps, self.seconds / (60 * self.plan.minutes)))
+        return self.feed.progress(self.steps)
 
     def step(self) -> dict[str, float]:
         """Draw scenes, make one step, give the losses."""
@@ -76,7 +127,7 @@ class Trainer:
         for optimiser in self.optimisers:
             for group in optimiser.param_groups:
                 group["lr"] = group["initial_lr"] * learning_rate_share(self.steps, progress)
-        losses = self._losses(progress)
+        losses = self._losses()
         total = torch.stack([WEIGHTS[name] * loss for name, loss in losses.items()]).sum()
         for optimiser in self.optimisers:
             optimiser.zero_grad(set_to_none=True)
@@ -86,6 +137,7 @@ class Trainer:
         self._follow()
         self.steps += 1
         self.seconds += time.monotonic() - began
+        self.feed.clock.value = self.seconds
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
     def state(self) -> dict[str, Any]:
@@ -96,7 +148,7 @@ class Trainer:
             "seconds": self.seconds,
             "optimisers": [o.state_dict() for o in self.optimisers],
         }
-        return modules | counters | {"dice": self.maker.dice.generator.get_state(), "bank": self.maker.bank}
+        return modules | counters
 
     def restore(self, state: dict[str, Any]) -> None:
         """Go on from a state."""
@@ -104,19 +156,19 @@ class Trainer:
             getattr(self, name).load_state_dict(state[name])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
-        self.steps, self.seconds, self.maker.bank = state["steps"], state["seconds"], state["bank"]
-        self.maker.dice.generator.set_state(state["dice"])
+        self.steps, self.seconds, self.batches = state["steps"], state["seconds"], None
+        self.feed.clock.value = self.seconds
 
-    def _losses(self, progress: float) -> dict[str, Tensor]:
-        sizes = SMALL if progress < SMALL_UNTIL else LARGE
-        height, width, stride = sizes[self.steps % len(sizes)]
-        scenes = self.maker.draw(self.plan.species, (height, width), max(0.0, 1 - progress / EASY_UNTIL))
+    def _losses(self) -> dict[str, Tensor]:
+        if self.batches is None:
+            self.batches = self.feed.batches(self.steps)
+        scenes, stride = next(self.batches)
         labels = label_patches(scenes, self.plan.shape.patch, stride)
         with self._arithmetic():
             reading = self.student(scenes.pictures, stride)
         losses = {
             "saliency": saliency_loss(reading, labels),
-            "contrast": contrast_loss(reading.keys, labels, self.maker.dice),
+            "contrast": contrast_loss(reading.keys, labels, dice_of_step(self.plan, self.steps)),
             "parts": self.parts(reading.keys, labels),
         }
         if self.steps % DISTIL_EVERY == 0:
@@ -203,9 +255,11 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--threads", type=int, default=torch.get_num_threads())
+    parser.add_argument("--workers", type=int, default=0, help="processes that draw scenes; 0 on a GPU")
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
     plan = Plan(settings.steps, settings.minutes, settings.species, settings.rate, settings.seed, settings.device)
+    plan = replace(plan, workers=settings.workers)
     train(plan, settings.out)
 
 
