@@ -11,6 +11,7 @@ import threading
 import time
 from collections import namedtuple
 from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -462,3 +463,20 @@ def test_a_full_disk_ends_the_run_with_4_and_loses_nothing(
         assert contents(disk / "out") == whole[0]
     finally:
         subprocess.run(["umount", disk], check=True)
+
+
+def test_twenty_runs_side_by_side_give_what_one_gives(tmp_path: Path, make_clip: ClipMaker, settings: Settings) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=3)
+    outs = [tmp_path / f"out{number}" for number in range(20)]
+    with ThreadPoolExecutor(20) as pool:
+        list(pool.map(lambda out: segment([clip], out, settings).raise_failures(), outs))
+    expected = contents(_whole(tmp_path, clip, settings))
+    assert all(contents(out) == expected for out in outs)
+
+
+def test_labels_do_not_depend_on_the_number_of_threads(
+    tmp_path: Path, run: Run, work: list[object], whole: Whole
+) -> None:
+    command = [sys.executable, "-m", "pipeline", *map(str, work), "-o", tmp_path / "out"]
+    subprocess.run(command, check=True, env={**os.environ, "OMP_NUM_THREADS": "2"}, stdout=subprocess.DEVNULL)
+    assert contents(tmp_path / "out") == whole[0]
