@@ -210,9 +210,10 @@ class Graph:
             threading.Thread(target=self._guard, args=(node,), name=f"stage {node.name}", daemon=True)
             for node in self._nodes
         ]
-        for thread in threads:
-            thread.start()
         try:
+            # An interrupt may come before the last one is on its way.
+            for thread in threads:
+                thread.start()
             _join(threads)
         except BaseException as error:  # noqa: BLE001 -- raised again below, once all threads have ended
             self._fail(error)
@@ -249,4 +250,5 @@ class Graph:
 
 def _join(threads: list[threading.Thread]) -> None:
     for thread in threads:
-        thread.join()
+        if thread.ident is not None:
+            thread.join()
