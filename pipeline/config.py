@@ -36,7 +36,7 @@ class FeatureSettings(_Section):
     stride: Count = 4
     """Distance of neighbouring patches, processed pixels; divides the patch size."""
     layer: Annotated[int, Field(ge=0)] = 11
-    """Block that the descriptors are read from, counted from 0."""
+    """Block that the descriptors are read from, counted from 0; where nobody sets it, a model's last one."""
     facet: Facet = "key"
     log_bin: bool = False
     """Add the context of log-spaced bins to each descriptor (paper section 4, point correspondences)."""
@@ -47,6 +47,8 @@ class FeatureSettings(_Section):
 class SaliencySettings(_Section):
     """What says that something is foreground (paper section 4; the authors' code for the constants)."""
 
+    source: Literal["attention", "motion", "both"] = "attention"
+    """CLS attention; a video's motion against the camera's; or the mean of both. Pictures have attention alone."""
     heads: tuple[int, ...] | None = None
     """Heads of the last block whose CLS attention is averaged; none: the model's own."""
     half_size: bool = True

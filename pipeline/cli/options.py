@@ -27,6 +27,14 @@ class FacetName(StrEnum):
     TOKEN = "token"
 
 
+class SaliencyName(StrEnum):
+    """What says that something is foreground."""
+
+    ATTENTION = "attention"
+    MOTION = "motion"
+    BOTH = "both"
+
+
 class DeviceName(StrEnum):
     """Where the ViT runs."""
 
@@ -126,8 +134,11 @@ def _fit(
         int | None,
         typer.Option("--fit-frames", help="Frames of all inputs to fit on.", rich_help_panel=_METHOD),
     ] = None,
+    saliency: Annotated[
+        SaliencyName | None, typer.Option(help="What tells foreground in a video.", rich_help_panel=_METHOD)
+    ] = None,
 ) -> dict[str, Any]:
-    return {"cluster.frames": frames}
+    return {"cluster.frames": frames, "saliency.source": saliency and saliency.value}
 
 
 def _render(

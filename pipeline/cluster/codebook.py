@@ -31,7 +31,6 @@ class CodebookOrigin(BaseModel):
     """SHA-256 over the model's parameters."""
     features: FeatureSettings
     saliency: SaliencySettings
-    saliency_source: str = "attention"
     cluster: ClusterSettings
     seed: int
     frames: int

@@ -17,7 +17,7 @@ from pipeline.cluster.codebook import Codebook, require_fit
 from pipeline.config import Settings, preset_file, read_yaml, with_defaults
 from pipeline.features.device import choose_device
 from pipeline.features.extractor import Extractor
-from pipeline.features.models import MODELS
+from pipeline.features.models import MODELS, ModelIdentity
 from pipeline.features.weights import BUNDLED, resolve_model
 from pipeline.records import FeatureMap, Frame
 from pipeline.tasks.progress import Progress
@@ -65,16 +65,20 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
     model = resolve_model(with_defaults(settings, own).model, heads=settings.model_heads)
     if model.notice:
         progress.say(model.notice)
-    settings = with_defaults(settings, _model_defaults(model.identity.name), own)
+    settings = with_defaults(settings, *_model_defaults(model.identity), own)
     extractor = Extractor(model, settings.features, settings.saliency, device)
     if codebook is not None:
         require_fit(codebook.origin, model.identity.fingerprint, settings.features, name)
     return Engine(extractor, settings)
 
 
-def _model_defaults(name: str) -> dict[str, Any]:
-    """The bundled backbone has settings of its own; the paper's are for DINO."""
-    return read_yaml(preset_file(BUNDLED)) if name == BUNDLED else {}
+def _model_defaults(identity: ModelIdentity) -> list[dict[str, Any]]:
+    """What a model brings along: its last layer, and, for the bundled backbone, settings of its own.
+
+    The paper's constants are for DINO's ViT-S, whose last layer is 11.
+    """
+    last: dict[str, Any] = {"features": {"layer": identity.depth - 1}}
+    return [last, read_yaml(preset_file(BUNDLED))] if identity.name == BUNDLED else [last]
 
 
 def _codebook_defaults(codebook: Codebook | None) -> dict[str, Any]:

@@ -9,6 +9,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from torch import Tensor
+
+from pipeline.cluster.assign import normalise
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
 from pipeline.cluster.fit import PartFit, fit_parts
@@ -23,6 +26,7 @@ from pipeline.painting.palettes import part_colors
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
 from pipeline.tasks.progress import Progress, Silent
+from pipeline.tasks.watch import Watched, neighbourhood, watch
 
 T = TypeVar("T")
 
@@ -107,8 +111,10 @@ def fit_codebook(
         known = _known(cache, number, source, indices, engine)
         progress.advance(known)
         if known < len(indices):
-            frames = _readable(source, selection, set(indices[known:]), failures)
-            _fill(cache, number, frames, engine, progress)
+            fresh = set(indices[known:])
+            needed = neighbourhood(fresh) if _sees_motion(engine) else fresh
+            frames = _readable(source, selection, needed, failures)
+            _fill(cache, number, frames, fresh, engine, progress)
     progress.finish()
     if not len(cache) and failures:
         raise failures[0].error
@@ -175,23 +181,47 @@ def _readable(source: Source, selection: Selection, wanted: set[int], failures: 
         failures.append(Failure(source.name, error))
 
 
-def _fill(cache: FeatureCache, number: int, frames: Iterator[Frame], engine: Engine, progress: Progress) -> None:
-    """Describe frames into the cache, decoding and resizing while the ViT works."""
+def _fill(
+    cache: FeatureCache, number: int, frames: Iterator[Frame], wanted: set[int], engine: Engine, progress: Progress
+) -> None:
+    """Describe the wanted frames into the cache, decoding and resizing while the ViT works."""
     extractor, batch = engine.extractor, engine.settings.run.batch
 
-    def store(batches: Iterator[list[Prepared]]) -> None:
-        for items in batches:
-            descriptors, saliency = describe_for_votes(items, extractor)
-            for (frame, _), grid, salient in zip(items, descriptors, saliency, strict=True):
+    def store(items: Iterator[Watched]) -> None:
+        for prepared, motion in items:
+            descriptors, saliency = _describe(prepared, motion, engine)
+            for (frame, _), grid, salient in zip(prepared, descriptors, saliency, strict=True):
                 if (number, frame.index) not in cache:
                     cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
-            progress.advance(len(items))
+            progress.advance(len(prepared))
 
     graph = Graph(engine.settings.run.queue_depth)
     decoded = graph.source("decode", frames)
     batches = graph.stage("resize", decoded, lambda items: prepare(items, extractor, batch))
-    graph.sink("describe", batches, store)
+    watched = graph.stage("motion", batches, lambda items: _watched(items, wanted, engine))
+    graph.sink("describe", watched, store)
     graph.run()
+
+
+def _sees_motion(engine: Engine) -> bool:
+    return engine.settings.saliency.source != "attention"
+
+
+def _watched(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine) -> Iterator[Watched]:
+    if not _sees_motion(engine):
+        return ((items, None) for items in batches)
+    return watch(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
+
+
+def _describe(prepared: list[Prepared], motion: Tensor | None, engine: Engine) -> tuple[Tensor, Tensor]:
+    """Descriptors, and the saliency that the settings name: attention, motion, or the mean of both."""
+    if motion is None:
+        return describe_for_votes(prepared, engine.extractor)
+    motion = motion.to(engine.extractor.device)
+    if engine.settings.saliency.source == "motion":
+        return normalise(engine.extractor.extract([image for _, image in prepared]).descriptors), motion
+    descriptors, attention = describe_for_votes(prepared, engine.extractor)
+    return descriptors, (attention + motion) / 2
 
 
 def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:
