@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import logging
 import sys
 from collections.abc import Callable
 from enum import StrEnum
@@ -152,7 +153,13 @@ def _progress(
     json_progress: Annotated[
         bool, typer.Option("--json-progress", help="Progress as JSON lines on stderr.", rich_help_panel=_RUN)
     ] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", help="Tell on stderr what is done and why.", rich_help_panel=_RUN)
+    ] = False,
 ) -> Progress:
+    logging.basicConfig(
+        level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr
+    )
     return progress_for(sys.stderr, json_progress)
 
 
