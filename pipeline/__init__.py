@@ -17,6 +17,28 @@
     Settings, load_settings           all settings, typed                 pipeline.config
 
 Names are imported when they are first used, so that `import pipeline` costs next to nothing.
+
+>>> import tempfile
+>>> from pathlib import Path
+>>> from pipeline import fit, load_codebook, load_settings, open_extractor, render, segment
+>>> settings = load_settings(overrides={"model": "bundled", "cluster.parts": 3, "input.every": 40})
+>>> folder = tempfile.TemporaryDirectory()
+>>> out = Path(folder.name)
+>>> result = segment(["samples/walk.mp4"], out / "walk", settings)
+>>> [(each.name, each.record.source.frames) for each in result.finished]
+[('walk', 4)]
+>>> render(result.finished[0].directory, out / "outline.mp4", style="outline").frames
+4
+>>> load_codebook(result.codebook).part_centroids.shape
+(3, 192)
+>>> fit(["samples/walk.mp4"], out / "parts.safetensors", settings).parts
+3
+>>> extractor = open_extractor(settings)
+>>> import numpy as np
+>>> picture = extractor.preprocess(np.zeros((270, 480, 3), dtype=np.uint8))
+>>> extractor.extract([picture], saliency=True).descriptors.shape
+torch.Size([1, 28, 49, 192])
+>>> folder.cleanup()
 """
 
 from __future__ import annotations
