@@ -154,6 +154,15 @@ def resize_labels(labels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArra
     return best_label
 
 
+def shrink(rgb: NDArray[np.uint8], size_hw: tuple[int, ...]) -> NDArray[np.uint8]:
+    """Bring a picture uint8 [height, width, 3] to another size quickly, for measuring; each pixel is a mean."""
+    import cv2
+
+    if rgb.shape[:2] == size_hw:
+        return rgb
+    return np.asarray(cv2.resize(rgb, size_hw[::-1], interpolation=cv2.INTER_AREA), dtype=np.uint8)
+
+
 def even(length: int) -> int:
     """The smallest even number that is not below `length` (4:2:0 video has even sides)."""
     return math.ceil(length / 2) * 2

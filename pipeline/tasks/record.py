@@ -83,6 +83,15 @@ class SourceRecord(_Part):
     """Frames that the header claims and the file doesn't hold."""
 
 
+class SteadinessRecord(_Part):
+    """How steady the labels are in time, which needs no ground truth; None for a single frame."""
+
+    flicker: float | None
+    """Share of the pixels followed along the optical flow that change their label."""
+    switches_per_100_frames: float | None
+    """How often a part's pixels mostly become another part's."""
+
+
 class RunRecord(_Part):
     """Everything about one input's result that its files don't say themselves.
 
@@ -101,6 +110,7 @@ class RunRecord(_Part):
     part_colors: Annotated[tuple[tuple[_Level, _Level, _Level], ...], Field(max_length=255)]
     files: dict[ResultFile, _Checksum]
     """SHA-256 of the result's parts; that of a directory is over its listing."""
+    steadiness: SteadinessRecord
     fit_seconds: float | None
     """Seconds of the fit over all inputs, None where a codebook was given."""
     stages: tuple[StageRecord, ...]

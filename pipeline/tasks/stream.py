@@ -1,6 +1,6 @@
 """Pass 2: every frame of one input through the stages, into a result's directory.
 
-    decode -> resize and batch -> describe -> assign -> CRF -> { label store, overlay clip }
+    decode -> resize and batch -> describe -> assign -> CRF -> { label store, overlay clip, steadiness }
 
 Everything is written into a directory of the run's own, which becomes OUT/<name> when it is complete. Where an
 interrupted run has left labels there, their frames are painted first, from them, and the stages go on behind
@@ -9,10 +9,11 @@ them: the clip's bytes are those of a run that wasn't interrupted, because the e
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
 
@@ -23,8 +24,9 @@ from pipeline.cluster.assign import PartAssigner
 from pipeline.cluster.cache import FeatureCache
 from pipeline.config import CrfSettings
 from pipeline.errors import InputError, OutputError
+from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.files import output_errors, remove, sync
-from pipeline.geometry import processed_size, resize_labels
+from pipeline.geometry import processed_size, resize_labels, shrink
 from pipeline.graph import Graph, StageReport
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Selection, Source
@@ -45,6 +47,7 @@ from pipeline.tasks.record import (
     ModelRecord,
     RunRecord,
     SourceRecord,
+    SteadinessRecord,
     load_record,
     save_record,
     sha256,
@@ -68,6 +71,24 @@ def refine(items: Iterator[Energies], settings: CrfSettings) -> Iterator[PartMap
     """Label maps that follow the pictures' edges."""
     for frame, image, energies in items:
         yield PartMap(frame, refine_labels(energies, image, settings))
+
+
+@dataclass(frozen=True, slots=True)
+class _Canvas:
+    """What the frames of one input are painted on, and what watches how steady they are."""
+
+    clip: ClipWriter
+    folder: Path
+    meter: SteadinessMeter = field(default_factory=SteadinessMeter)
+
+    def measure(self, items: Iterator[PartMap]) -> None:
+        for part in items:
+            self.meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
+
+    def steadiness(self) -> SteadinessRecord:
+        found = self.meter.result()
+        figures = [None if math.isnan(value) else value for value in (found.flicker, found.switches_per_100_frames)]
+        return SteadinessRecord(flicker=figures[0], switches_per_100_frames=figures[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,8 +135,9 @@ class Streaming:
 
     def _produce(self, number: int, source: Source, folder: Path) -> RunRecord:
         self.progress.start(source.name, source.count(selection_of(self.engine.settings)))
+        canvas = _Canvas(self._clip(source, folder), folder)
         try:
-            reports = self._write(number, source, folder)
+            reports = self._write(number, source, folder, canvas)
         finally:
             self.progress.finish()
         store = open_labels(folder / LABELS)
@@ -123,28 +145,28 @@ class Streaming:
         if problem:
             raise OutputError(f"'{self.work.output / source.name}' is not whole: {problem}; check the disk")
         _sync_files(folder / FRAMES)
-        return self._record(number, source, reports, folder, store)
+        return self._record(number, source, reports, canvas, store)
 
-    def _write(self, number: int, source: Source, folder: Path) -> list[StageReport]:
+    def _write(self, number: int, source: Source, folder: Path, canvas: _Canvas) -> list[StageReport]:
         """Labels and clip, or, where an interrupted run has finished the labels, the clip."""
         finished = _finished_labels(folder / LABELS)
         if finished is not None:
-            with self._clip(source, folder) as clip:
+            with canvas.clip:
                 stored = ((pts, labels) for _, pts, labels in finished.frames())
-                return self._replay(source, source.frames(self._selection), stored, clip, folder).run()
+                return self._replay(source, source.frames(self._selection), stored, canvas).run()
         writer = self._label_writer(source, folder)
         writer.resume()
-        with writer, self._clip(source, folder) as clip:
+        with writer, canvas.clip:
             sync(folder)
             if writer.frames:
                 frames = _first_frames(source, self._selection, writer.frames)
-                self._replay(source, frames, writer.stored(), clip, folder).run()
-            reports = self._graph(number, source, writer, clip, folder).run()
-            if not clip.frames:
+                self._replay(source, frames, writer.stored(), canvas).run()
+            reports = self._graph(number, source, writer, canvas).run()
+            if not canvas.clip.frames:
                 raise InputError(f"no frame of '{source.path}' can be decoded; give another file")
         return reports
 
-    def _graph(self, number: int, source: Source, writer: LabelWriter, clip: ClipWriter, folder: Path) -> Graph:
+    def _graph(self, number: int, source: Source, writer: LabelWriter, canvas: _Canvas) -> Graph:
         settings, extractor, done = self.engine.settings, self.engine.extractor, writer.frames
         assigner = PartAssigner.of(self.fitted.codebook, extractor.device)
         # Batches are those of a run that wasn't interrupted: what is computed twice of the first one is dropped.
@@ -157,7 +179,8 @@ class Streaming:
         energies = graph.stage("assign", features, lambda items: assign(_from(items, done), assigner))
         parts = graph.stage("crf", energies, lambda items: refine(items, settings.crf))
         graph.sink("labels", parts, lambda items: self._store(items, source, writer))
-        graph.sink("overlay", parts, lambda items: self._paint(items, source, clip, folder))
+        graph.sink("overlay", parts, lambda items: self._paint(items, source, canvas))
+        graph.sink("steadiness", parts, canvas.measure)
         return graph
 
     def _replay(
@@ -165,14 +188,14 @@ class Streaming:
         source: Source,
         frames: Iterator[Frame],
         stored: Iterator[tuple[int, NDArray[np.uint8]]],
-        clip: ClipWriter,
-        folder: Path,
+        canvas: _Canvas,
     ) -> Graph:
         """Paint frames from labels that are there already."""
         graph = Graph(self.engine.settings.run.queue_depth)
         decoded = graph.source("decode", frames)
         parts = graph.stage("labels", decoded, lambda items: _labelled(items, stored, source))
-        graph.sink("overlay", parts, lambda items: self._paint(self._counted(items), source, clip, folder))
+        graph.sink("overlay", parts, lambda items: self._paint(self._counted(items), source, canvas))
+        graph.sink("steadiness", parts, canvas.measure)
         return graph
 
     def _counted(self, items: Iterator[PartMap]) -> Iterator[PartMap]:
@@ -191,13 +214,13 @@ class Streaming:
                 writer.checkpoint()
             raise
 
-    def _paint(self, items: Iterator[PartMap], source: Source, clip: ClipWriter, folder: Path) -> None:
+    def _paint(self, items: Iterator[PartMap], source: Source, canvas: _Canvas) -> None:
         for part in items:
             painted = self._painted(part)
-            clip.write(part.frame.pts, painted)
+            canvas.clip.write(part.frame.pts, painted)
             if self.plan.save_frames:
                 name = _file_name(source, part.frame) or f"{part.frame.index:06d}.png"
-                write_picture(folder / FRAMES / name, painted)
+                write_picture(canvas.folder / FRAMES / name, painted)
 
     def _painted(self, part: PartMap) -> NDArray[np.uint8]:
         settings, colors = self.engine.settings.render, self.fitted.codebook.part_colors
@@ -226,7 +249,7 @@ class Streaming:
         )
 
     def _record(
-        self, number: int, source: Source, reports: list[StageReport], folder: Path, store: LabelStore
+        self, number: int, source: Source, reports: list[StageReport], canvas: _Canvas, store: LabelStore
     ) -> RunRecord:
         identity, info, report = self.engine.extractor.identity, source.probe(), source.report
         checksum = self.plan.inputs[number].sha256
@@ -253,7 +276,8 @@ class Streaming:
             codebook_sha256=sha256(self.codebook_file),
             seed=self.plan.settings.run.seed,
             part_colors=tuple(tuple(color) for color in self.fitted.codebook.part_colors.tolist()),
-            files=result_checksums(folder),
+            files=result_checksums(canvas.folder),
+            steadiness=canvas.steadiness(),
             fit_seconds=self.fitted.seconds,
             stages=stage_records(reports),
             warnings=(*self.fitted.warnings, *source.problems),

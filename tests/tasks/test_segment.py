@@ -55,8 +55,10 @@ def test_a_clip_end_to_end(tmp_path: Path, make_clip: ClipMaker, small_settings:
     assert record.source.frames == 8
     assert record.model.fingerprint == load_codebook(result.codebook).origin.fingerprint
     assert [stage.name for stage in record.stages] == [
-        "decode", "resize", "describe", "assign", "crf", "labels", "overlay",
+        "decode", "resize", "describe", "assign", "crf", "labels", "overlay", "steadiness",
     ]  # fmt: skip
+    assert record.steadiness.flicker is not None
+    assert 0 <= record.steadiness.flicker <= 1
     assert str(finished.directory) in result.summary()
 
 
