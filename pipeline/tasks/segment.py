@@ -118,6 +118,8 @@ def segment(
             finished = () if overwrite else finished_results(work, sources, codebook, plan)
             progress.say(_nothing_to_resume(output, bool(finished)))
             if finished:
+                # The earlier run may have died while it cleared up.
+                work.discard()
                 return SegmentResult(output / CODEBOOK, finished, ())
         with kept_for_resume(work):
             need = estimate_disk(sources, engine, fits=given is None, save_frames=save_frames)
