@@ -17,27 +17,13 @@ from pipeline.media.labels import LabelStore
 from pipeline.media.rle import encode_mask
 
 
-def davis_palette() -> NDArray[np.uint8]:
-    """The palette of DAVIS' annotations, uint8 [256, 3]: colour i spreads the bits of i over R, G and B.
-
-    >>> davis_palette()[:4].tolist()
-    [[0, 0, 0], [128, 0, 0], [0, 128, 0], [128, 128, 0]]
-    """
-    palette = np.zeros((256, 3), dtype=np.uint8)
-    index = np.arange(256)
-    for bit in range(8):
-        for channel in range(3):
-            palette[:, channel] |= ((index >> channel & 1) << (7 - bit)).astype(np.uint8)
-        index >>= 3
-    return palette
-
-
-def export_davis(store: LabelStore, folder: Path) -> list[Path]:
+def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) -> list[Path]:
     """Write one palette PNG a frame at the source's size, named as DAVIS names them (or as the input's frames are).
 
     Args:
         store: the labels.
         folder: where the PNGs go; made if need be.
+        palette: uint8 [256, 3], the colours of the labels; DAVIS' own is expected by its tools.
 
     Returns:
         The files written.
@@ -48,13 +34,12 @@ def export_davis(store: LabelStore, folder: Path) -> list[Path]:
     """
     from PIL import Image
 
-    palette = davis_palette().ravel().tolist()
     files = []
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for index, _, labels in store.frames():
         image = Image.fromarray(resize_labels(labels, store.source_size_hw), mode="P")
-        image.putpalette(palette)
+        image.putpalette(palette.ravel().tolist())
         file = folder / f"{store.name(index)}.png"
         with output_errors(file):
             partial = partial_path(file)

@@ -9,6 +9,7 @@ from pipeline.errors import OutputError
 from pipeline.files import output_errors
 from pipeline.media.exports import export_coco, export_davis, export_npz
 from pipeline.media.labels import open_labels
+from pipeline.painting.palettes import davis_palette
 from pipeline.tasks.record import LABELS, load_record
 
 Format = Literal["davis", "coco", "npz"]
@@ -35,7 +36,7 @@ def export(result: Path, output: Path, format: Format, *, overwrite: bool = Fals
     if output.exists() and any(output.iterdir()) and not overwrite:
         raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
     if format == "davis":
-        export_davis(store, output)
+        export_davis(store, output, davis_palette())
         return output
     file = output / ("annotations.json" if format == "coco" else "labels.npz")
     with output_errors(output):

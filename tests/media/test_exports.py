@@ -15,6 +15,7 @@ from pipeline.geometry import resize_labels
 from pipeline.media.exports import davis_palette, export_coco, export_davis, export_npz
 from pipeline.media.labels import LabelStore, LabelWriter, open_labels
 from pipeline.media.rle import encode_mask, mask_runs
+from pipeline.painting.palettes import davis_palette
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools is a test dependency")
 
@@ -40,7 +41,7 @@ def store(tmp_path: Path) -> LabelStore:
 
 
 def test_davis_pngs_hold_the_labels_at_the_sources_size(store: LabelStore, tmp_path: Path) -> None:
-    files = export_davis(store, tmp_path / "davis")
+    files = export_davis(store, tmp_path / "davis", davis_palette())
     assert [file.name for file in files] == [f"{number:05d}.png" for number in range(6)]
     assert sorted((tmp_path / "davis").iterdir()) == files
     for file, labels in zip(files, blobs(6), strict=True):
@@ -50,22 +51,11 @@ def test_davis_pngs_hold_the_labels_at_the_sources_size(store: LabelStore, tmp_p
             assert np.array_equal(np.asarray(image), resize_labels(labels, SOURCE))
 
 
-def test_davis_palette_is_that_of_davis() -> None:
-    def plain(index: int) -> list[int]:
-        colour = [0, 0, 0]
-        for bit in range(8):
-            for channel in range(3):
-                colour[channel] |= (index >> (3 * bit + channel) & 1) << (7 - bit)
-        return colour
-
-    assert davis_palette().tolist() == [plain(index) for index in range(256)]
-
-
 def test_davis_pngs_of_a_directory_bear_its_names(tmp_path: Path) -> None:
     with LabelWriter(tmp_path / "l.zarr", (12, 18), SOURCE, Fraction(1, 30), 3) as writer:
         for number, labels in enumerate(blobs(2)):
             writer.write(number, labels, f"bild {number + 7}")
-    files = export_davis(open_labels(tmp_path / "l.zarr"), tmp_path / "davis")
+    files = export_davis(open_labels(tmp_path / "l.zarr"), tmp_path / "davis", davis_palette())
     assert [file.name for file in files] == ["bild 7.png", "bild 8.png"]
 
 
@@ -124,7 +114,7 @@ def test_an_unwritable_place_is_told(store: LabelStore, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't be written"):
         export_coco(store, tmp_path / "file" / "labels.json", "clip")
     with pytest.raises(OutputError):
-        export_davis(store, tmp_path / "file")
+        export_davis(store, tmp_path / "file", davis_palette())
 
 
 def test_an_empty_frame_has_no_annotation(tmp_path: Path) -> None:
