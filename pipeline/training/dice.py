@@ -1,5 +1,7 @@
 """Seeded random numbers on a given device; knows nothing of scenes."""
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
@@ -29,3 +31,7 @@ class Dice:
     def chance(self, probability: float, *shape: int) -> Tensor:
         """Draw booleans that are true with the given probability."""
         return torch.rand(shape, generator=self.generator, device=self.device) < probability
+
+    def for_each(self, count: int) -> Callable[[float, float], Tensor]:
+        """Give a short hand that draws `count` uniform numbers between two bounds."""
+        return lambda low, high: self.uniform(low, high, count)

@@ -15,7 +15,8 @@ from pipeline.training.bodies import Limbs, Surface, draw_bodies, fit_into_pictu
 from pipeline.training.dice import Dice
 from pipeline.training.grounds import blur, draw_grounds, draw_occluders, layer_cover, paint_grounds, paint_layer
 from pipeline.training.shading import cast_shadow, draw_coat, draw_light, paint_bodies
-from pipeline.training.skeletons import Skeleton, draw_species
+from pipeline.training.skeletons import Skeleton
+from pipeline.training.species import draw_species
 from pipeline.training.textures import texture_bank
 
 BANK_TILES = 384

@@ -25,6 +25,7 @@ from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pipeline.training.dice import Dice
+from pipeline.training.keyspace import shape_keys
 from pipeline.training.losses import Distillation, PartPrototypes, contrast_loss, label_patches, saliency_loss
 from pipeline.training.measure import measure_scenes
 from pipeline.training.model import Shape, SmallViT, export_weights
@@ -37,6 +38,7 @@ LARGE = ((96, 96, 8), (72, 120, 8), (96, 80, 8), (52, 52, 4))
 """Height, width, stride of the pictures of a step."""
 WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.0, "distillation": 0.1}
 DISTIL_EVERY = 4
+EXPORTED = "vidparts_vit.safetensors"
 
 
 @dataclass(frozen=True)
@@ -214,8 +216,8 @@ def learning_rate_share(steps: int, progress: float) -> float:
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300) -> Trainer:
-    """Train into a folder, going on from what lies there."""
+def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300, shaping: int = 24) -> Trainer:
+    """Train into a folder, going on from what lies there; at the end shape the keys on so many batches of scenes."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(plan)
     if (out / "state.pt").exists():
@@ -233,6 +235,7 @@ def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300
             if trainer.steps % save_every == 0:
                 save(trainer, out)
     save(trainer, out)
+    export_weights(shape_keys(trainer.average, shaping), out / EXPORTED)
     return trainer
 
 
@@ -241,7 +244,7 @@ def save(trainer: Trainer, out: Path) -> None:
     torch.save(trainer.state(), out / "state.new")
     (out / "state.new").replace(out / "state.pt")
     export_weights(trainer.average, out / "weights.new")
-    (out / "weights.new").replace(out / "vidparts_vit.safetensors")
+    (out / "weights.new").replace(out / EXPORTED)
 
 
 def main() -> None:

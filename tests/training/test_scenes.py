@@ -6,7 +6,8 @@ import torch
 from pipeline.training.bodies import draw_bodies, fit_into_picture, pixel_places, pose
 from pipeline.training.dice import Dice
 from pipeline.training.scenes import SceneMaker
-from pipeline.training.skeletons import KINDS, MAX_BONES, PARTS, Skeleton, draw_species
+from pipeline.training.skeletons import MAX_BONES, PARTS, Skeleton
+from pipeline.training.species import KINDS, draw_species
 from pipeline.training.textures import TILE, pack_tiles, sample_texture
 
 

@@ -54,8 +54,8 @@ def test_a_resumed_run_ends_in_the_same_state():
 
 
 def test_training_into_a_folder_logs_saves_and_goes_on(tmp_path):
-    train(plan(2), tmp_path, save_every=1, measure_every=2)
-    done = train(plan(3), tmp_path, save_every=1, measure_every=2)
+    train(plan(2), tmp_path, save_every=1, measure_every=2, shaping=1)
+    done = train(plan(3), tmp_path, save_every=1, measure_every=2, shaping=1)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert done.steps == 3
     assert [record["step"] for record in records] == [1, 2, 3]
