@@ -12,7 +12,7 @@ from PIL import Image
 
 from pipeline.errors import InputError, OutputError
 from pipeline.geometry import resize_labels
-from pipeline.media.exports import davis_palette, export_coco, export_davis, export_npz
+from pipeline.media.exports import export_coco, export_davis, export_npz
 from pipeline.media.labels import LabelStore, LabelWriter, open_labels
 from pipeline.media.rle import encode_mask, mask_runs
 from pipeline.painting.palettes import davis_palette
