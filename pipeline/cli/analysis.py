@@ -38,7 +38,7 @@ def match(
     progress: Progress,
 ) -> None:
     """Find points that correspond in two pictures: matches.json and matches.png. The layer is 9 of 12 by default."""
-    from pipeline.tasks.match import match as run
+    from pipeline.tasks.pictures.match import match as run
 
     settings = with_values(settings, {"features.log_bin": log_bin})
     wanted = None if every_pair else pairs
@@ -60,7 +60,7 @@ def pca(
     progress: Progress,
 ) -> None:
     """Paint descriptors' principal components: the first in grey, the second to the fourth as colours."""
-    from pipeline.tasks.pca import pca as run
+    from pipeline.tasks.pictures.pca import pca as run
 
     outcome = run(
         inputs, output, settings, components=components, separate=separate, overwrite=overwrite, progress=progress
@@ -82,7 +82,7 @@ def similarity(
     progress: Progress,
 ) -> None:
     """Paint how much each place of B resembles a point of A; without --point, A's class token."""
-    from pipeline.tasks.similarity import similarity as run
+    from pipeline.tasks.pictures.similarity import similarity as run
 
     place = parse_point(point)
     outcome = run(first, second, output, settings, point=place, top=top, overwrite=overwrite, progress=progress)
@@ -102,7 +102,7 @@ def layers(
     progress: Progress,
 ) -> None:
     """Draw what every layer and facet shows: components of each layer, similarity maps of a point, a t-SNE."""
-    from pipeline.tasks.layers import layers as run
+    from pipeline.tasks.pictures.layers import layers as run
 
     settings = with_values(settings, {"cluster.parts": parts})
     outcome = run(inputs, output, settings, point=parse_point(point), overwrite=overwrite, progress=progress)
@@ -123,7 +123,7 @@ def saliency(
     progress: Progress,
 ) -> None:
     """Paint the saliency: heat maps over pictures and videos, and arrays."""
-    from pipeline.tasks.saliency import saliency as run
+    from pipeline.tasks.pictures.saliency import saliency as run
 
     if full_size:
         settings = with_values(settings, {"saliency.half_size": False})

@@ -71,7 +71,7 @@ def coseg(
     progress: Progress,
 ) -> None:
     """Cut out the object that pictures have in common: OUT/<stem>_mask.png, <stem>_cutout.png, overview.png."""
-    from pipeline.tasks.coseg import coseg as run
+    from pipeline.tasks.pictures.coseg import coseg as run
 
     outcome = run(images, output, settings, overwrite=overwrite, progress=progress)
     typer.echo(outcome.summary())
@@ -89,7 +89,7 @@ def parts(
     progress: Progress,
 ) -> None:
     """Find the parts that objects in pictures share: OUT/<stem>_labels.png, <stem>_parts.png, overview.png."""
-    from pipeline.tasks.parts import parts as run
+    from pipeline.tasks.pictures.parts import parts as run
 
     outcome = run(images, output, settings, codebook=codebook, overwrite=overwrite, progress=progress)
     typer.echo(outcome.summary())

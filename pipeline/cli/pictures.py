@@ -25,7 +25,7 @@ def features(
     progress: Progress,
 ) -> None:
     """Write pictures' descriptors and saliency: arrays <stem>/descriptors and <stem>/saliency."""
-    from pipeline.tasks.features import features as run
+    from pipeline.tasks.pictures.features import features as run
 
     if log_bin:
         settings = with_values(settings, {"features.log_bin": True})

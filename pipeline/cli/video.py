@@ -52,7 +52,7 @@ def segment(
     progress: Progress,
 ) -> None:
     """Find the parts in videos and paint them: OUT/<name>/overlay.mp4, labels.zarr, run.json."""
-    from pipeline.tasks.segment import segment as run
+    from pipeline.tasks.video.segment import segment as run
 
     outcome = run(
         inputs,
@@ -78,7 +78,7 @@ def fit(
     progress: Progress,
 ) -> None:
     """Find the parts that videos share, and write them as a codebook."""
-    from pipeline.tasks.fit import fit as run
+    from pipeline.tasks.video.fit import fit as run
 
     found = run(inputs, output, settings, overwrite=overwrite, progress=progress)
     typer.echo(f"{found.parts} parts from {found.origin.frames} frames: {output}")
@@ -99,7 +99,7 @@ def render(
     progress: Progress,
 ) -> None:
     """Paint a finished result again in another style; nothing is computed anew."""
-    from pipeline.tasks.render import render as run
+    from pipeline.tasks.video.render import render as run
 
     clip = run(
         result,
@@ -124,7 +124,7 @@ def export(
     progress: Progress,
 ) -> None:
     """Write a finished result's label maps in a format that other tools read."""
-    from pipeline.tasks.export import export as run
+    from pipeline.tasks.video.export import export as run
 
     typer.echo(str(run(result, output, format.value, overwrite=overwrite)))
 
@@ -132,7 +132,7 @@ def export(
 @settings_from()
 def verify(result: Result, *, progress: Progress) -> None:
     """Check that a finished result is whole: checksums, and every frame once at its own time."""
-    from pipeline.tasks.verify import verify as run
+    from pipeline.tasks.video.verify import verify as run
 
     found = run(result, progress=progress)
     typer.echo(f"{found.directory}: {found.frames} frames, all there")

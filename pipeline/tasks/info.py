@@ -6,7 +6,7 @@ import os
 import platform
 
 from pipeline import __version__
-from pipeline.tasks.record import installed_packages
+from pipeline.tasks.video.record import installed_packages
 
 
 def info() -> str:

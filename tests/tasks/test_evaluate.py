@@ -17,13 +17,13 @@ from pipeline.errors import InputError, ModelError, OutputError, UsageError
 from pipeline.evaluation.reports import Summary
 from pipeline.media.directory import DirectorySource
 from pipeline.media.labels import open_labels
-from pipeline.tasks.album import Album
 from pipeline.tasks.engine import open_engine
 from pipeline.tasks.evaluate import BENCHMARKS, evaluate, facets, sets
 from pipeline.tasks.evaluate.sets import benchmark_of
 from pipeline.tasks.evaluate.videos import segment_source
+from pipeline.tasks.pictures.album import Album
 from pipeline.tasks.progress import Silent
-from pipeline.tasks.segment import segment
+from pipeline.tasks.video.segment import segment
 
 SIZE = (48, 64)
 

@@ -13,10 +13,10 @@ from pipeline.features.backbone import Tap
 from pipeline.features.resnet import ResNet
 from pipeline.features.weights import load_file
 from pipeline.refine.grabcut import enlarge_mask
-from pipeline.tasks.coseg import cosegment
 from pipeline.tasks.engine import open_engine
 from pipeline.tasks.evaluate import facets
 from pipeline.tasks.evaluate.facets import open_baselines, sweep_facets
+from pipeline.tasks.pictures.coseg import cosegment
 from pipeline.tasks.progress import Silent
 
 

@@ -26,10 +26,10 @@ from pipeline.features.weights import resolve_model
 from pipeline.geometry import resize_labels
 from pipeline.records import PartMap
 from pipeline.refine.grabcut import enlarge_mask
-from pipeline.tasks.album import Album, open_album
-from pipeline.tasks.coseg import Common, label_common
 from pipeline.tasks.engine import Engine
 from pipeline.tasks.evaluate.request import Request, taps_of, with_notes
+from pipeline.tasks.pictures.album import Album, open_album
+from pipeline.tasks.pictures.coseg import Common, label_common
 from pipeline.tasks.progress import Progress
 
 Mask = NDArray[np.bool_]

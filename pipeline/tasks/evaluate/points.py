@@ -22,7 +22,7 @@ from pipeline.features.extractor import Extractor
 from pipeline.features.logbin import log_bin, log_bin_at
 from pipeline.tasks.engine import Engine
 from pipeline.tasks.evaluate.request import Request, taps_of, with_notes
-from pipeline.tasks.match import middle_layer
+from pipeline.tasks.pictures.match import middle_layer
 
 
 class DescribedPicture:

@@ -14,7 +14,7 @@ from pipeline.evaluation.datasets.davis import Year
 from pipeline.evaluation.reports import Run, Summary
 from pipeline.features.backbone import FACETS, Tap
 from pipeline.tasks.engine import Engine, open_engine
-from pipeline.tasks.match import middle_layer
+from pipeline.tasks.pictures.match import middle_layer
 from pipeline.tasks.progress import Progress, Silent
 
 INDIFFERENT = ("model", "render", "input")

@@ -26,13 +26,13 @@ from pipeline.evaluation.reports import Summary
 from pipeline.geometry import resize_labels, resize_nearest
 from pipeline.records import Frame
 from pipeline.refine.crf import refine_labels
-from pipeline.tasks.album import Album, open_album
-from pipeline.tasks.coseg import cosegment
 from pipeline.tasks.engine import Engine, describe, prepare
 from pipeline.tasks.evaluate.request import Request, with_notes
-from pipeline.tasks.part_stages import fit_album
+from pipeline.tasks.pictures.album import Album, open_album
+from pipeline.tasks.pictures.coseg import cosegment
+from pipeline.tasks.pictures.part_stages import fit_album
 from pipeline.tasks.progress import Progress
-from pipeline.tasks.stream import assign
+from pipeline.tasks.video.stream import assign
 
 BIRD_PARTS = 4
 """Of the paper's Table 1."""

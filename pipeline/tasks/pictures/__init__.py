@@ -1,0 +1,1 @@
+"""The jobs on pictures, and the looks at descriptors that pictures and videos share."""

@@ -1,0 +1,1 @@
+"""The jobs on videos: fit and segment them, paint, export and check what came of it."""

@@ -1,0 +1,237 @@
+"""Pass 1: sample frames of all inputs, describe them once, fit the codebook (paper section 4)."""
+
+from __future__ import annotations
+
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TypeVar
+
+from torch import Tensor
+
+from pipeline.cluster.assign import normalise
+from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
+from pipeline.cluster.fit import PartFit, fit_parts
+from pipeline.cluster.sampling import spread_frames
+from pipeline.config import Settings
+from pipeline.errors import InputError, OutputError, VidpartsError
+from pipeline.geometry import processed_size
+from pipeline.graph import Graph
+from pipeline.media.contract import Selection, Source
+from pipeline.media.sources import resolve_inputs
+from pipeline.painting.palettes import part_colors
+from pipeline.records import Frame
+from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
+from pipeline.tasks.progress import Progress, Silent
+from pipeline.tasks.video.watch import Watched, neighbourhood, watch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that couldn't be finished, and why."""
+
+    name: str
+    error: VidpartsError
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What pass 1 gives: the codebook, what the user should know, and its seconds (None where it wasn't run)."""
+
+    codebook: Codebook
+    warnings: tuple[str, ...]
+    seconds: float | None
+
+
+def fit(
+    inputs: Sequence[str | Path],
+    output: Path,
+    settings: Settings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Codebook:
+    """Find the parts that inputs share, and write them as a codebook.
+
+    Args:
+        inputs: videos, directories of frames, globs or text files of paths.
+        output: the codebook's file.
+        settings: defaults where None.
+        overwrite: replace a file that exists.
+        progress: told how far it is.
+
+    Raises:
+        InputError: an input can't be read; here one that fails fails all, for the codebook would be another.
+        OutputError: the file exists or can't be written.
+        ModelError: the model can't be had.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    if output.exists() and not overwrite:
+        raise OutputError(f"'{output}' exists; give another --output, or --overwrite to replace it")
+    sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
+    engine = open_engine(settings, progress)
+    with tempfile.TemporaryDirectory(prefix="vidparts-") as folder, FeatureCache(Path(folder)) as cache:
+        failures: list[Failure] = []
+        fitted = fit_codebook(sources, engine, cache, progress, failures)
+    if failures:
+        raise failures[0].error
+    for warning in fitted.warnings:
+        progress.say(f"warning: {warning}")
+    save_codebook(fitted.codebook, output)
+    return fitted.codebook
+
+
+def fit_codebook(
+    sources: Sequence[Source], engine: Engine, cache: FeatureCache, progress: Progress, failures: list[Failure]
+) -> Fitted:
+    """Fit the codebook on evenly spread frames of all sources.
+
+    Args:
+        sources: the inputs; their positions are the first half of the cache's keys.
+        engine: model and settings.
+        cache: is filled with the sampled frames' descriptors and saliency, by (source, frame index); those that it
+            holds already aren't computed again.
+        progress: told how far it is.
+        failures: inputs that can't be read are added to it, and the fit goes on without them.
+
+    Raises:
+        InputError: no input holds a frame.
+    """
+    started = time.perf_counter()
+    selection = selection_of(engine.settings)
+    counts = [_count(source, selection, failures) for source in sources]
+    samples = spread_frames(counts, engine.settings.cluster.frames)
+    progress.start("fit", sum(map(len, samples)))
+    for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
+        known = _known(cache, number, source, indices, engine)
+        progress.advance(known)
+        if known < len(indices):
+            fresh = set(indices[known:])
+            needed = neighbourhood(fresh) if _sees_motion(engine) else fresh
+            frames = _readable(source, selection, needed, failures)
+            _fill(cache, number, frames, fresh, engine, progress)
+    progress.finish()
+    if not len(cache) and failures:
+        raise failures[0].error
+    found = _apart(
+        lambda: fit_parts(cache, engine.settings.run.seed, engine.settings.cluster, engine.settings.saliency)
+    )
+    warnings = (found.votes.warning,) if found.votes.warning else ()
+    return Fitted(codebook_of(found, engine, len(cache)), warnings, time.perf_counter() - started)
+
+
+def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
+    """What a fit on so many frames has found, as a codebook."""
+    return Codebook(
+        centroids=found.clustering.centroids,
+        part_centroids=found.part_centroids,
+        votes=found.votes.counts,
+        salient=found.votes.salient,
+        part_colors=part_colors(len(found.part_centroids), engine.settings.render.palette),
+        origin=_origin(engine, frames, found.clustering.objectives),
+    )
+
+
+def selection_of(settings: Settings) -> Selection:
+    """Which frames of an input the settings pick."""
+    return Selection(settings.input.every, settings.input.start, settings.input.end)
+
+
+def _count(source: Source, selection: Selection, failures: list[Failure]) -> int:
+    try:
+        frames = source.count(selection)
+        if not frames:
+            raise InputError(f"'{source.path}' has no frame between --start and --end; give a span inside the clip")  # noqa: TRY301
+    except InputError as error:
+        failures.append(Failure(source.name, error))
+        return 0
+    return frames
+
+
+def _known(cache: FeatureCache, number: int, source: Source, indices: Sequence[int], engine: Engine) -> int:
+    """How many of an input's sampled frames needn't be described: those in the cache, in whole batches.
+
+    On a GPU a frame's descriptors depend in their last bits on the frames it is described with.
+    """
+    known = sum((number, index) in cache for index in indices)
+    if known in (0, len(indices)):
+        return known
+    size_hw = processed_size(source.probe().size_hw, engine.settings.features.load_size)
+    return known - known % batch_size(engine.extractor, size_hw, engine.settings.run.batch)
+
+
+def _apart(work: Callable[[], T]) -> T:
+    """Work in a thread of its own, so that this one stays free for signals: k-means doesn't look up for minutes."""
+    found: list[T] = []
+    graph = Graph()
+    graph.sink("result", graph.source("work", (work() for _ in range(1))), found.extend)
+    graph.run()
+    return found[0]
+
+
+def _readable(source: Source, selection: Selection, wanted: set[int], failures: list[Failure]) -> Iterator[Frame]:
+    try:
+        yield from source.frames(selection, wanted)
+    except InputError as error:
+        failures.append(Failure(source.name, error))
+
+
+def _fill(
+    cache: FeatureCache, number: int, frames: Iterator[Frame], wanted: set[int], engine: Engine, progress: Progress
+) -> None:
+    """Describe the wanted frames into the cache, decoding and resizing while the ViT works."""
+    extractor, batch = engine.extractor, engine.settings.run.batch
+
+    def store(items: Iterator[Watched]) -> None:
+        for prepared, motion in items:
+            descriptors, saliency = _describe(prepared, motion, engine)
+            for (frame, _), grid, salient in zip(prepared, descriptors, saliency, strict=True):
+                if (number, frame.index) not in cache:
+                    cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+            progress.advance(len(prepared))
+
+    graph = Graph(engine.settings.run.queue_depth)
+    decoded = graph.source("decode", frames)
+    batches = graph.stage("resize", decoded, lambda items: prepare(items, extractor, batch))
+    watched = graph.stage("motion", batches, lambda items: _watched(items, wanted, engine))
+    graph.sink("describe", watched, store)
+    graph.run()
+
+
+def _sees_motion(engine: Engine) -> bool:
+    return engine.settings.saliency.source != "attention"
+
+
+def _watched(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine) -> Iterator[Watched]:
+    if not _sees_motion(engine):
+        return ((items, None) for items in batches)
+    return watch(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
+
+
+def _describe(prepared: list[Prepared], motion: Tensor | None, engine: Engine) -> tuple[Tensor, Tensor]:
+    """Descriptors, and the saliency that the settings name: attention, motion, or the mean of both."""
+    if motion is None:
+        return describe_for_votes(prepared, engine.extractor)
+    motion = motion.to(engine.extractor.device)
+    if engine.settings.saliency.source == "motion":
+        return normalise(engine.extractor.extract([image for _, image in prepared]).descriptors), motion
+    descriptors, attention = describe_for_votes(prepared, engine.extractor)
+    return descriptors, (attention + motion) / 2
+
+
+def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:
+    return CodebookOrigin(
+        model=engine.extractor.identity.name,
+        fingerprint=engine.fingerprint,
+        features=engine.settings.features,
+        saliency=engine.settings.saliency,
+        cluster=engine.settings.cluster,
+        seed=engine.settings.run.seed,
+        frames=frames,
+        objectives=objectives,
+    )
