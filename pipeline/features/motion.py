@@ -23,6 +23,9 @@ DISTANCES = (2, 4)
 REACH = max(DISTANCES)
 """Frames before and after the one asked for that a window may hold with any use."""
 
+STILL_SHARE = 0.35
+"""What attention counts where nothing moves, against 1 where all does: objects pause, and flow misses plain ones."""
+
 _POINT_STEP_PX = 8
 """Distance of the flow's points that the homography is fitted to."""
 _INLIER_PX = 1.0
@@ -59,6 +62,23 @@ def motion_saliency(window: Sequence[Picture], index: int, patch_px: int, stride
     per_patch = cv2.blur(strength, (patch_px, patch_px), anchor=(0, 0), borderType=cv2.BORDER_REPLICATE)
     on_grid = per_patch[: rows * stride_px : stride_px, : cols * stride_px : stride_px]
     return np.ascontiguousarray(on_grid, dtype=np.float32)
+
+
+def blend_saliency(attention: Map, motion: Map) -> Map:
+    """What is attended to, the more so where it moves; float32 of the same shape, the largest value 1 (or all 0).
+
+    A product, since the two fail differently: attention on the ground's salient things, which don't move; motion on
+    water and leaves, which aren't attended to.
+
+    Args:
+        attention: [rows, cols] in [0, 1].
+        motion: [rows, cols] in [0, 1], as `motion_saliency` gives it.
+
+    >>> blend_saliency(np.array([[1.0, 1.0, 0.0]]), np.array([[1.0, 0.0, 1.0]])).round(2).tolist()
+    [[1.0, 0.35, 0.0]]
+    """
+    blended = attention * (STILL_SHARE + (1 - STILL_SHARE) * motion)
+    return np.asarray(blended / max(float(blended.max()), 1e-6), dtype=np.float32)
 
 
 def own_motion(grey: Sequence[NDArray[np.uint8]], index: int) -> Map:

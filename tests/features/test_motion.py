@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pipeline.errors import InputError
-from pipeline.features.motion import motion_saliency, neighbours, normalise, own_motion, residual
+from pipeline.features.motion import blend_saliency, motion_saliency, neighbours, normalise, own_motion, residual
 
 
 def texture(height, width, seed):
@@ -110,3 +110,19 @@ def test_normalised_motion_stays_in_range(scale):
     found = normalise(strength)
     assert found.min() >= 0
     assert found.max() <= 1
+
+
+def test_blend_needs_attention_and_prefers_motion():
+    attention, motion = np.random.default_rng(0).uniform(0, 1, (2, 6, 7))
+    attention[0] = 0
+    found = blend_saliency(attention, motion)
+    assert found.dtype == np.float32
+    assert not found[0].any()
+    assert found.max() == 1
+    more = motion.copy()
+    more[2, 2] = 1
+    assert blend_saliency(attention, more)[2, 2] >= found[2, 2]
+
+
+def test_blend_of_nothing_is_nothing():
+    assert not blend_saliency(np.zeros((3, 4)), np.ones((3, 4))).any()
