@@ -48,7 +48,7 @@ class SaliencySettings(_Section):
     """What says that something is foreground (paper section 4; the authors' code for the constants)."""
 
     source: Literal["attention", "motion", "both"] = "attention"
-    """CLS attention; a video's motion against the camera's; or the mean of both. Pictures have attention alone."""
+    """CLS attention; a video's motion against the camera's; or attention confirmed by motion. Pictures don't move."""
     heads: tuple[int, ...] | None = None
     """Heads of the last block whose CLS attention is averaged; none: the model's own."""
     half_size: bool = True

@@ -26,7 +26,7 @@ from pipeline.painting.palettes import part_colors
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.watch import Watched, neighbourhood, watch
+from pipeline.tasks.video.watch import Watched, confirm, neighbourhood, watch
 
 T = TypeVar("T")
 
@@ -214,14 +214,13 @@ def _watched(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine
 
 
 def _describe(prepared: list[Prepared], motion: Tensor | None, engine: Engine) -> tuple[Tensor, Tensor]:
-    """Descriptors, and the saliency that the settings name: attention, motion, or the mean of both."""
+    """Descriptors, and the saliency that the settings name: attention, motion, or attention that motion confirms."""
     if motion is None:
         return describe_for_votes(prepared, engine.extractor)
-    motion = motion.to(engine.extractor.device)
     if engine.settings.saliency.source == "motion":
         return normalise(engine.extractor.extract([image for _, image in prepared]).descriptors), motion
     descriptors, attention = describe_for_votes(prepared, engine.extractor)
-    return descriptors, (attention + motion) / 2
+    return descriptors, confirm(attention, motion)
 
 
 def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from pipeline.features.extractor import Extractor
-from pipeline.features.motion import REACH, motion_saliency
+from pipeline.features.motion import REACH, blend_saliency, motion_saliency
 from pipeline.tasks.engine import Prepared
 
 Watched = tuple[list[Prepared], Tensor | None]
@@ -47,6 +47,12 @@ def watch(
             group = []
     if group:
         yield _gathered(group)
+
+
+def confirm(attention: Tensor, motion: Tensor) -> Tensor:
+    """Attention that motion confirms, both float32 [frames, rows, cols]; on the CPU."""
+    pairs = zip(attention.cpu().numpy(), motion.numpy(), strict=True)
+    return torch.stack([torch.from_numpy(blend_saliency(attended, moving)) for attended, moving in pairs])
 
 
 def _gathered(group: list[tuple[Prepared, Tensor]]) -> Watched:
