@@ -15,7 +15,6 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,7 +27,6 @@ from pipeline.errors import InputError
 from pipeline.geometry import resize_labels
 from pipeline.graph import StageReport
 from pipeline.media.albums import resolve_pictures
-from pipeline.media.label_pictures import LabelArchive
 from pipeline.media.pictures import write_picture
 from pipeline.painting.sheets import cut_out
 from pipeline.records import Frame, PartMap
@@ -43,7 +41,7 @@ from pipeline.tasks.pictures.album_record import (
     album_record,
     save_album_record,
 )
-from pipeline.tasks.pictures.overview import Overview
+from pipeline.tasks.pictures.overview import AlbumFiles, Overview
 from pipeline.tasks.pictures.staging import staged_results
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.fit import Failure
@@ -260,26 +258,12 @@ def _refinement(settings: Settings) -> Refine:
     return {"none": plain, "grabcut": grabcut, "crf": crf}[pictures.refine]
 
 
-class _Files:
-    """Writes each picture's files into a folder as its mask comes."""
+class _Files(AlbumFiles):
+    """Writes each picture's mask and cut-out."""
 
     def __init__(self, folder: Path, album: Album, outliers: tuple[int, ...]) -> None:
-        self.rows: list[PictureRecord] = []
-        self._folder, self._album, self._outliers = folder, album, outliers
-        self._overview = Overview(folder, "Common foreground")
-        self._archive = LabelArchive(folder / ARRAYS)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        self._archive.__exit__(kind, *error)
-        if kind is None:
-            self._overview.close()
-
-    def write(self, items: Iterator[PartMap]) -> None:
-        for item in items:
-            self._write(item)
+        self._outliers = outliers
+        super().__init__(folder, album, Overview(folder, "Common foreground"), ARRAYS)
 
     def _write(self, item: PartMap) -> None:
         frame = item.frame

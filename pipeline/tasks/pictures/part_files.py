@@ -2,55 +2,32 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cluster.codebook import Codebook
 from pipeline.geometry import resize_labels
-from pipeline.media.label_pictures import LabelArchive, write_label_picture
+from pipeline.media.label_pictures import write_label_picture
 from pipeline.media.pictures import write_picture
 from pipeline.painting.styles import paint
 from pipeline.records import PartMap
 from pipeline.tasks.pictures.album import Album
 from pipeline.tasks.pictures.album_record import PictureRecord
-from pipeline.tasks.pictures.overview import Overview
+from pipeline.tasks.pictures.overview import AlbumFiles, Overview
 
 ARRAYS, LABELS, PROCESSED, PAINTED = "labels.npz", "_labels.png", "_labels_processed.png", "_parts.png"
 
 
-class PartFiles:
-    """Writes each picture's files into a folder.
-
-    Attributes:
-        rows: what there is to tell of the pictures that have been written.
-    """
+class PartFiles(AlbumFiles):
+    """Writes each picture's label maps and painting."""
 
     def __init__(self, folder: Path, album: Album, codebook: Codebook) -> None:
         """Begin an overview and the arrays' archive."""
-        self.rows: list[PictureRecord] = []
-        self._folder, self._album, self._colors = folder, album, codebook.part_colors
+        self._colors = codebook.part_colors
         legend = [(f"part {part}", _rgb(color)) for part, color in enumerate(codebook.part_colors, 1)]
-        self._overview = Overview(folder, "Common parts", legend)
-        self._archive = LabelArchive(folder / ARRAYS)
-
-    def __enter__(self) -> Self:
-        """Use it in a `with` block, at whose end the archive and the overview are complete."""
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
-        """Complete what has been begun."""
-        self._archive.__exit__(kind, *error)
-        if kind is None:
-            self._overview.close()
-
-    def write(self, items: Iterator[PartMap]) -> None:
-        """Write pictures."""
-        for item in items:
-            self._write(item)
+        super().__init__(folder, album, Overview(folder, "Common parts", legend), ARRAYS)
 
     def _write(self, item: PartMap) -> None:
         frame, render = item.frame, self._album.engine.settings.render
