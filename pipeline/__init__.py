@@ -46,7 +46,7 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING
 
-__version__ = "0.1.0"
+from pipeline.version import __version__
 
 _HOMES = {
     "segment": "pipeline.tasks.video.segment",
@@ -112,6 +112,7 @@ __all__ = [
     "Settings",
     "Summary",
     "VidpartsError",
+    "__version__",
     "codebook_around",
     "coseg",
     "evaluate",

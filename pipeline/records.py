@@ -70,16 +70,14 @@ class FeatureMap:
         frame: the frame they were computed from.
         image: uint8 [h, w, 3], the frame at the processed size: what the ViT and the CRF see.
         descriptors: float32 [rows, cols, channels], on any device.
-        saliency: float32 [rows, cols] in [0, 1], or None where it wasn't asked for.
     """
 
     frame: Frame
     image: NDArray[np.uint8]
     descriptors: Tensor
-    saliency: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check that picture, descriptors and saliency fit together."""
+        """Check the picture's and the descriptors' shapes."""
         _require(
             self.image.ndim == 3 and self.image.shape[2] == 3 and self.image.dtype == np.uint8,
             f"FeatureMap.image: got {self.image.dtype} {self.image.shape}, expected uint8 (h, w, 3)",
@@ -88,11 +86,6 @@ class FeatureMap:
             self.descriptors.ndim == 3,
             f"FeatureMap.descriptors: got {tuple(self.descriptors.shape)}, expected (rows, cols, channels)",
         )
-        if self.saliency is not None:
-            _require(
-                self.saliency.shape == self.descriptors.shape[:2],
-                f"FeatureMap.saliency: got {tuple(self.saliency.shape)}, expected {tuple(self.descriptors.shape[:2])}",
-            )
 
     @property
     def grid_hw(self) -> tuple[int, int]:

@@ -13,9 +13,9 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pipeline import __version__
 from pipeline.cli import analysis, cosegmentation, evaluation, pictures, video
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError
+from pipeline.version import __version__
 
 _PATIENCE_S = 4.0
 """Seconds that the stages get to end by themselves after an interrupt."""

@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from itertools import groupby
 
 import numpy as np
 import torch
@@ -23,7 +22,6 @@ from pipeline.features.backbone import BackboneOutput, Tap
 from pipeline.features.logbin import bin_offsets, log_bin
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
-from pipeline.records import FeatureMap, Frame
 
 Picture = NDArray[np.uint8]
 
@@ -136,17 +134,6 @@ class Extractor:
         from_rows, from_cols = centre_index(low.shape[1], rows), centre_index(low.shape[2], cols)
         return low[:, from_rows.to(low.device)][:, :, from_cols.to(low.device)]
 
-    def features(self, frames: Sequence[Frame], *, saliency: bool = True) -> list[FeatureMap]:
-        """Descriptors and, where asked for, saliency of frames, in their order; sizes may differ.
-
-        Raises:
-            InputError: a frame is smaller than a patch.
-        """
-        found: list[FeatureMap] = []
-        for _, group in groupby(frames, key=lambda frame: frame.size_hw):
-            found += self._same_size(list(group), saliency=saliency)
-        return found
-
     def batch_for(self, size_hw: tuple[int, int], budget_bytes: int) -> int:
         """How many pictures of that processed size may go through together within a memory budget; at least 1.
 
@@ -161,17 +148,6 @@ class Extractor:
         on_cpu = self.device.type == "cpu"
         fitting = (budget_bytes - live) // result if on_cpu else budget_bytes // (result + live)
         return int(min(LARGEST_BATCH, max(1, fitting)))
-
-    def _same_size(self, frames: Sequence[Frame], *, saliency: bool) -> list[FeatureMap]:
-        images = [self.preprocess(frame.rgb) for frame in frames]
-        extraction = self.extract(images, saliency=saliency and not self.half_size)
-        maps = extraction.saliency
-        if saliency and self.half_size:
-            maps = self.saliency_half([frame.rgb for frame in frames])
-        return [
-            FeatureMap(frame, image, extraction.descriptors[i], None if maps is None else maps[i])
-            for i, (frame, image) in enumerate(zip(frames, images, strict=True))
-        ]
 
     def _extraction(self, facets: list[Tensor], maps: Tensor | None, grid_hw: tuple[int, int]) -> Extraction:
         tokens = facets[0] if len(facets) == 1 else torch.cat(facets)

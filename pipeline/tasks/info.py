@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import platform
 
-from pipeline import __version__
 from pipeline.tasks.video.record import installed_packages
+from pipeline.version import __version__
 
 
 def info() -> str:

@@ -128,17 +128,19 @@ def test_one_pass_gives_every_layer_and_facet_as_single_passes_do(extractor):
     assert torch.allclose(together[taps[0]].saliency, chosen.extract(images, saliency=True).saliency, atol=1e-5)
 
 
-@pytest.mark.parametrize("half_size", [True, False])
-def test_a_frame_does_not_depend_on_its_batch(half_size, extractor, make_frame):
-    chosen = extractor(half_size=half_size)
-    shapes = [(100, 120)] * 3 + [(96, 140)]
-    frames = [make_frame(index, shape) for index, shape in enumerate(shapes)]
-    together = chosen.features(frames)
-    for frame, found in zip(frames, together, strict=True):
-        alone = chosen.features([frame])[0]
-        assert found.frame is frame
-        assert torch.equal(found.descriptors, alone.descriptors)
-        assert torch.equal(found.saliency, alone.saliency)
+def described(chosen, frames):
+    """Descriptors and both saliencies of frames of one size."""
+    found = chosen.extract([chosen.preprocess(frame.rgb) for frame in frames], saliency=True)
+    return found.descriptors, found.saliency, chosen.saliency_half([frame.rgb for frame in frames])
+
+
+def test_a_frame_does_not_depend_on_its_batch(extractor, make_frame):
+    chosen = extractor()
+    frames = [make_frame(index, (100, 120)) for index in range(3)]
+    together = described(chosen, frames)
+    for index, frame in enumerate(frames):
+        for several, one in zip(together, described(chosen, [frame]), strict=True):
+            assert torch.equal(several[index], one[0])
 
 
 def test_a_frame_does_not_depend_on_the_number_of_threads(extractor, make_frame):
@@ -146,20 +148,19 @@ def test_a_frame_does_not_depend_on_the_number_of_threads(extractor, make_frame)
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
-        one = chosen.features([frame])[0]
+        one = described(chosen, [frame])
         torch.set_num_threads(2)
-        two = chosen.features([frame])[0]
+        two = described(chosen, [frame])
     finally:
         torch.set_num_threads(before)
-    assert torch.equal(one.descriptors, two.descriptors)
-    assert torch.equal(one.saliency, two.saliency)
+    for alone, paired in zip(one, two, strict=True):
+        assert torch.equal(alone, paired)
 
 
-def test_features_without_saliency_hold_none(extractor, make_frame):
-    found = extractor().features([make_frame(0, (100, 120))], saliency=False)[0]
+def test_saliency_that_was_not_asked_for_is_none(extractor, make_frame):
+    found = extractor().extract([make_frame(0, (96, 115)).rgb])
     assert found.saliency is None
-    assert found.image.shape == (96, 115, 3)
-    assert found.grid_hw == (23, 27)
+    assert found.descriptors.shape[1:3] == (23, 27)
 
 
 def test_a_picture_of_the_processed_size_is_not_resized(extractor, make_frame):

@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from pipeline import __version__
 from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
 from pipeline.evaluation.datasets.davis import Year
@@ -16,6 +15,7 @@ from pipeline.features.backbone import FACETS, Tap
 from pipeline.tasks.engine import Engine, open_engine
 from pipeline.tasks.pictures.match import middle_layer
 from pipeline.tasks.progress import Progress, Silent
+from pipeline.version import __version__
 
 INDIFFERENT = ("model", "render", "input")
 """Settings that no figure depends on: of the model its parameters count, and of videos all frames are taken."""

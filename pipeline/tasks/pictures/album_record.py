@@ -11,13 +11,13 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
-from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.records import Frame
 from pipeline.tasks.pictures.album import Album
 from pipeline.tasks.video.record import FILE_NAME, ModelRecord, StageRecord, installed_packages, stage_records
+from pipeline.version import __version__
 
 Task = Literal["coseg", "parts"]
 

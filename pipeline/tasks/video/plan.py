@@ -15,13 +15,13 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
-from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.media.contract import Source
 from pipeline.media.directory import DirectorySource
 from pipeline.tasks.engine import Engine
 from pipeline.tasks.video.record import RunRecord, installed_packages, sha256
+from pipeline.version import __version__
 
 
 class InputFacts(BaseModel):

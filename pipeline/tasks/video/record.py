@@ -12,11 +12,11 @@ from typing import Annotated, Final, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from pipeline import __version__
 from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.graph import StageReport
+from pipeline.version import __version__
 
 FILE_NAME = "run.json"
 LABELS: Final = "labels.zarr"
