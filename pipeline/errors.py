@@ -5,7 +5,8 @@
     ├── InputError      3    an input can't be read, or holds nothing to work on
     ├── OutputError     4    an output can't be written: it exists, no space, no permission
     └── ModelError      5    a model or codebook is missing or doesn't fit
-        └── CodebookError
+        ├── CodebookError
+        └── DeviceMemoryError
 
 A message is one line that says what was got, what was expected and what to do.
 """
@@ -23,6 +24,8 @@ class VidpartsError(Exception):
     """What a user can cause and mend; anything else that is raised is a fault of this program."""
 
     exit_code: ClassVar[int] = 1
+    resumable: ClassVar[bool] = False
+    """Whether the same run may succeed later, so that what it has finished is worth keeping."""
 
 
 class UsageError(VidpartsError):
@@ -41,6 +44,7 @@ class OutputError(VidpartsError):
     """An output can't be written: it exists, there is no space, or no permission."""
 
     exit_code = 4
+    resumable = True
 
 
 class ModelError(VidpartsError):
@@ -51,3 +55,9 @@ class ModelError(VidpartsError):
 
 class CodebookError(ModelError):
     """A codebook can't be read, or belongs to another model or to other settings."""
+
+
+class DeviceMemoryError(ModelError):
+    """The model and one picture don't fit what memory the GPU has free; another process may have the rest."""
+
+    resumable = True

@@ -1,13 +1,17 @@
 """From pictures to descriptors and saliency on the ViT's grid (paper section 3).
 
 On the CPU each frame goes through the ViT alone, so that its result doesn't depend on the frames beside it:
-in a batch the class token's attention rounds otherwise, and at thousands of tokens a batch is no faster.
+in a batch the class token's attention rounds otherwise, and at thousands of tokens a batch is no faster. On a GPU the
+last bits of a frame's descriptors depend on the frames that it is computed with. A batch that the GPU's memory doesn't
+hold is halved until it does.
 """
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterator, Sequence
+import logging
+import math
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -17,13 +21,15 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config import FeatureSettings, SaliencySettings
-from pipeline.errors import InputError
-from pipeline.features.backbone import BackboneOutput, Tap
+from pipeline.errors import DeviceMemoryError, InputError
+from pipeline.features.backbone import Backbone, BackboneOutput, Tap
 from pipeline.features.logbin import bin_offsets, log_bin
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
 
 Picture = NDArray[np.uint8]
+
+_log = logging.getLogger(__name__)
 
 LARGEST_BATCH = 64
 """Frames in a batch at most: beyond that a batch costs latency and gains nothing."""
@@ -55,11 +61,20 @@ class Extractor:
         features: FeatureSettings,
         saliency: SaliencySettings,
         device: torch.device | str = "cpu",
+        say: Callable[[str], None] = _log.warning,
     ) -> None:
         """Check the settings against the model and bring it to the device.
 
+        Args:
+            model: a backbone and what it is.
+            features: what the descriptors are.
+            saliency: what the saliency is.
+            device: where the ViT runs.
+            say: told, once, when batches have to be smaller than they should be.
+
         Raises:
             UsageError: the model has no such layer, stride or head.
+            DeviceMemoryError: the device has no room for the model.
         """
         self.device = torch.device(device)
         self.identity, self.settings = model.identity, features
@@ -67,9 +82,10 @@ class Extractor:
         self.heads = saliency.heads if saliency.heads is not None else model.identity.saliency_heads
         self.tap = Tap(features.layer, features.facet)
         model.backbone.check([self.tap], features.stride, self.heads)
-        # A copy, because moving a network moves it for everyone who holds it.
-        on_cpu = self.device.type == "cpu"
-        self.backbone = model.backbone if on_cpu else copy.deepcopy(model.backbone).to(self.device)
+        self.backbone = model.backbone if self.device.type == "cpu" else _moved(model.backbone, self.device)
+        self._one_by_one = self.device.type == "cpu"
+        self._say = say
+        self._fitting_tokens: int | None = None
         self._dtype = _DTYPES[features.precision] if self.device.type == "cuda" else torch.float32
         self._mean = torch.tensor(model.identity.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(model.identity.std, device=self.device)[:, None, None]
@@ -78,6 +94,16 @@ class Extractor:
     def channels(self) -> int:
         """Channels of a descriptor."""
         return self.identity.embed_dim * (len(bin_offsets(2)) if self.settings.log_bin else 1)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know of the batches so far, one line each."""
+        if self._fitting_tokens is None:
+            return ()
+        return (
+            f"the GPU's memory didn't hold the batches wanted: they were halved, to {self._fitting_tokens} tokens at "
+            "most; the last bits of descriptors depend on the batch, so another run can differ in them",
+        )
 
     def grid_hw(self, size_hw: tuple[int, int]) -> tuple[int, int]:
         """Rows and columns of descriptors of a picture of that processed size."""
@@ -164,17 +190,65 @@ class Extractor:
             raise InputError(
                 f"pictures of one batch must have one size, got {sorted({image.shape[:2] for image in images})}"
             )
-        step = 1 if self.device.type == "cpu" else len(images)
-        for start in range(0, len(images), step):
-            pixels = self._to_tensor(images[start : start + step])
+        tokens = math.prod(grid_size(images[0].shape[:2], self.identity.patch_px, stride_px))
+        start = 0
+        while start < len(images):
+            step = self._frames_at_once(len(images), tokens)
+            found = self._attempt(images[start : start + step], stride_px, taps, saliency)
+            if found is None:
+                self._take_smaller_batches(min(step, len(images) - start), tokens, images[0])
+                continue
+            yield found
+            start += step
+
+    def _frames_at_once(self, wanted: int, tokens: int) -> int:
+        if self._one_by_one:
+            return 1
+        return wanted if self._fitting_tokens is None else max(1, min(wanted, self._fitting_tokens // tokens))
+
+    def _attempt(
+        self, images: Sequence[Picture], stride_px: int, taps: Sequence[Tap], saliency: bool
+    ) -> BackboneOutput | None:
+        """One pass; None where the device's memory isn't enough for it."""
+        try:
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                yield self.backbone(pixels, stride_px, taps, saliency=saliency, saliency_heads=self.heads)
+                found: BackboneOutput = self.backbone(
+                    self._to_tensor(images), stride_px, taps, saliency=saliency, saliency_heads=self.heads
+                )
+        except torch.OutOfMemoryError:
+            return None
+        return found
+
+    def _take_smaller_batches(self, frames: int, tokens: int, image: Picture) -> None:
+        # Only now that the error is gone, and with it its hold on what was computed.
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if frames == 1:
+            raise DeviceMemoryError(
+                f"{self.identity.name} and one picture of {image.shape[1]}x{image.shape[0]} pixels ({tokens} tokens) "
+                "don't fit the GPU's free memory; give a larger --stride, a smaller --load-size or --device cpu, "
+                "or end what else uses the GPU"
+            )
+        if self._fitting_tokens is None:
+            self._say(f"warning: the GPU's memory doesn't hold {frames} frames: going on with smaller batches")
+        self._fitting_tokens = frames // 2 * tokens
 
     def _to_tensor(self, images: Sequence[Picture]) -> Tensor:
         stacked = torch.from_numpy(np.stack(images))
         if self.device.type == "cuda":
             stacked = stacked.pin_memory().to(self.device, non_blocking=True)
         return (stacked.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+
+
+def _moved(backbone: Backbone, device: torch.device) -> Backbone:
+    """A copy on the device, because moving a network moves it for everyone who holds it."""
+    try:
+        return copy.deepcopy(backbone).to(device)
+    except torch.OutOfMemoryError as error:
+        raise DeviceMemoryError(
+            "the model doesn't fit the GPU's free memory; give a smaller --model or --device cpu, "
+            "or end what else uses the GPU"
+        ) from error
 
 
 def resize_lanczos(rgb: Picture, size_hw: tuple[int, int]) -> Picture:

@@ -66,7 +66,7 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
     if model.notice:
         progress.say(model.notice)
     settings = with_defaults(settings, *_model_defaults(model.identity), own)
-    extractor = Extractor(model, settings.features, settings.saliency, device)
+    extractor = Extractor(model, settings.features, settings.saliency, device, progress.say)
     if codebook is not None:
         require_fit(codebook.origin, model.identity.fingerprint, settings.features, name)
     return Engine(extractor, settings)

@@ -20,7 +20,7 @@ from PIL import Image
 from pipeline.errors import OutputError
 from pipeline.files import output_errors, replaced_file, write_file
 from pipeline.tasks.engine import Engine
-from pipeline.tasks.video.fit import Failure
+from pipeline.tasks.failures import Failure
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,7 @@ import torch
 from PIL import Image
 
 from pipeline.config import FeatureSettings, SaliencySettings
-from pipeline.errors import InputError, UsageError
+from pipeline.errors import DeviceMemoryError, InputError, UsageError
 from pipeline.features.backbone import Tap
 from pipeline.features.extractor import LARGEST_BATCH, Extractor
 from pipeline.features.weights import load_file
@@ -155,6 +155,51 @@ def test_a_frame_does_not_depend_on_the_number_of_threads(extractor, make_frame)
         torch.set_num_threads(before)
     for alone, paired in zip(one, two, strict=True):
         assert torch.equal(alone, paired)
+
+
+@pytest.fixture
+def small_device(extractor, monkeypatch):
+    """An extractor for a device that holds so many pictures; the batches that went through; what was said."""
+
+    def build(holds, **features):
+        found, through, said = extractor(**features), [], []
+        found._one_by_one, found._say = False, said.append
+        real = found.backbone.forward
+
+        def forward(pixels, *arguments, **options):
+            if len(pixels) > holds:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            through.append(len(pixels))
+            return real(pixels, *arguments, **options)
+
+        monkeypatch.setattr(found.backbone, "forward", forward)
+        return found, through, said
+
+    return build
+
+
+def test_batches_are_halved_until_the_device_holds_them_and_that_is_said_once(small_device, extractor, make_frame):
+    pictures = [make_frame(index, (48, 64)).rgb for index in range(11)]
+    expected = extractor().extract(pictures, saliency=True)
+    small, through, said = small_device(holds=3)
+    assert small.warnings == ()
+    for _ in range(2):
+        through.clear()
+        found = small.extract(pictures, saliency=True)
+        assert through == [2, 2, 2, 2, 2, 1]
+        assert torch.allclose(found.descriptors, expected.descriptors, atol=1e-4)
+        assert torch.allclose(found.saliency, expected.saliency, atol=1e-3)
+    assert len(said) == 1
+    assert "doesn't hold 11 frames: going on with smaller batches" in said[0]
+    assert "another run can differ" in small.warnings[0]
+
+
+def test_a_device_that_does_not_hold_one_picture_is_one_clear_line(small_device, make_frame):
+    small, _, _ = small_device(holds=0)
+    with pytest.raises(DeviceMemoryError, match=r"one picture of 64x48 pixels .*--stride.*--device cpu") as caught:
+        small.extract([make_frame(0, (48, 64)).rgb] * 4)
+    assert "\n" not in str(caught.value)
+    assert caught.value.exit_code == 5
 
 
 def test_saliency_that_was_not_asked_for_is_none(extractor, make_frame):

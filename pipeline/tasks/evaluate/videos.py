@@ -24,8 +24,9 @@ from pipeline.media.directory import DirectorySource
 from pipeline.media.sources import resolve_inputs
 from pipeline.tasks.engine import Engine, describe, prepare
 from pipeline.tasks.evaluate.request import Request, with_notes
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.progress import Progress
-from pipeline.tasks.video.fit import Failure, fit_codebook
+from pipeline.tasks.video.fit import fit_codebook
 from pipeline.tasks.video.stream import assign, refine
 
 Labels = NDArray[np.uint8]

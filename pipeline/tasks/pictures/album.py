@@ -28,8 +28,8 @@ from pipeline.geometry import grid_size, processed_size
 from pipeline.graph import Graph, StageReport
 from pipeline.records import FeatureMap, Frame, PartMap
 from pipeline.tasks.engine import Engine, Prepared, describe, describe_with_cls, prepare
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.progress import Progress
-from pipeline.tasks.video.fit import Failure
 
 Image = NDArray[np.uint8]
 Energies = Callable[[Tensor], Tensor]

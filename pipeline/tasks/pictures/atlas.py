@@ -18,11 +18,11 @@ from pipeline.media.contract import Source
 from pipeline.media.visuals import Still
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.pictures.maps import frames_of, place_on, sample_frames
 from pipeline.tasks.pictures.match import middle_layer
 from pipeline.tasks.pictures.similarity import Point, nearest_places, require_inside
 from pipeline.tasks.progress import Progress
-from pipeline.tasks.video.fit import Failure
 
 Floats = NDArray[np.float32]
 

@@ -33,6 +33,7 @@ from pipeline.records import Frame, PartMap
 from pipeline.refine.crf import refine_labels
 from pipeline.refine.grabcut import enlarge_mask, refine_mask
 from pipeline.tasks.engine import Engine, open_engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.pictures.album import Album, Image, Readable, Refine, Sink, open_album, raise_failures
 from pipeline.tasks.pictures.album_record import (
     AlbumRecord,
@@ -44,7 +45,6 @@ from pipeline.tasks.pictures.album_record import (
 from pipeline.tasks.pictures.overview import AlbumFiles, Overview
 from pipeline.tasks.pictures.staging import staged_results
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import Failure
 
 MASK, CUTOUT, ARRAYS = "_mask.png", "_cutout.png", "masks.npz"
 

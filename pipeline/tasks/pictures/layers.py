@@ -23,12 +23,12 @@ from pipeline.painting.heatmaps import color_map, grey_map, heat_map
 from pipeline.painting.palettes import part_colors
 from pipeline.painting.points import mark_points
 from pipeline.tasks.engine import open_engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.outputs import Outcome, description_of, require_free, save_json, save_png, workspace
 from pipeline.tasks.pictures.atlas import SHOWN_FACETS, Atlas, View
 from pipeline.tasks.pictures.maps import place_on
 from pipeline.tasks.pictures.similarity import Point, nearest_places
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import Failure
 
 Floats = NDArray[np.float32]
 Image = NDArray[np.uint8]

@@ -24,6 +24,7 @@ from pipeline.errors import UsageError
 from pipeline.graph import StageReport
 from pipeline.media.albums import resolve_pictures
 from pipeline.tasks.engine import open_engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.pictures.album import Album, open_album, raise_failures
 from pipeline.tasks.pictures.album_record import (
     AlbumRecord,
@@ -37,7 +38,7 @@ from pipeline.tasks.pictures.part_files import ARRAYS, PartFiles
 from pipeline.tasks.pictures.part_stages import fit_album, fit_around, refine_with_crf
 from pipeline.tasks.pictures.staging import staged_results
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import Failure, Fitted
+from pipeline.tasks.video.fit import Fitted
 from pipeline.tasks.video.record import sha256
 from pipeline.tasks.video.segment import CODEBOOK
 

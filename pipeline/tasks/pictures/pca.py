@@ -18,6 +18,7 @@ from pipeline.media.visuals import Still, resolve_visuals
 from pipeline.painting.heatmaps import color_map, grey_map
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine, Prepared, open_engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.outputs import ArrayWriter, Outcome, require_free, workspace
 from pipeline.tasks.pictures.maps import (
     Mapped,
@@ -29,7 +30,6 @@ from pipeline.tasks.pictures.maps import (
     sample_frames,
 )
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import Failure
 
 Floats = NDArray[np.float32]
 

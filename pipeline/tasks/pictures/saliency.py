@@ -16,10 +16,10 @@ from pipeline.media.visuals import resolve_visuals
 from pipeline.painting.heatmaps import heat_map
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine, Prepared, open_engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.outputs import ArrayWriter, Outcome, require_free
 from pipeline.tasks.pictures.maps import Mapped, Painting, paint_frames, painted_file, place_on
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import Failure
 
 Floats = NDArray[np.float32]
 

@@ -23,6 +23,7 @@ from pipeline.painting.palettes import part_colors
 from pipeline.painting.points import mark_points
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine, Prepared, open_engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.outputs import Outcome, description_of, require_free, save_json, save_png
 from pipeline.tasks.pictures.maps import (
     Mapped,
@@ -35,7 +36,6 @@ from pipeline.tasks.pictures.maps import (
 )
 from pipeline.tasks.pictures.match import single_picture
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import Failure
 
 Floats = NDArray[np.float32]
 Point = tuple[float, float]

@@ -76,6 +76,12 @@ def finished_results(
     return tuple(results)
 
 
+def published_results(work: Workspace, sources: Sequence[Source]) -> tuple[InputResult, ...]:
+    """The results of the inputs that a run has finished."""
+    names = [source.name for source in sources if work.is_published(source.name)]
+    return tuple(InputResult(name, work.output / name, load_record(work.output / name)) for name in names)
+
+
 def _taken(output: Path, sources: Sequence[Source], codebook: Path | None) -> list[Path]:
     taken = [output / source.name for source in sources if (output / source.name).exists()]
     file = output / CODEBOOK

@@ -17,7 +17,7 @@ from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
 from pipeline.cluster.fit import PartFit, fit_parts
 from pipeline.cluster.sampling import spread_frames
 from pipeline.config import Settings
-from pipeline.errors import InputError, OutputError, VidpartsError
+from pipeline.errors import InputError, OutputError
 from pipeline.geometry import processed_size
 from pipeline.graph import Graph
 from pipeline.media.contract import Selection, Source
@@ -25,18 +25,11 @@ from pipeline.media.sources import resolve_inputs
 from pipeline.painting.palettes import part_colors
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.watch import Watched, confirm, neighbourhood, watch
 
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, slots=True)
-class Failure:
-    """An input that couldn't be finished, and why."""
-
-    name: str
-    error: VidpartsError
 
 
 @dataclass(frozen=True, slots=True)

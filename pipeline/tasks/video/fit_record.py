@@ -7,9 +7,9 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.cluster.codebook import load_codebook
-from pipeline.errors import InputError
 from pipeline.files import write_file
-from pipeline.tasks.video.fit import Failure, Fitted
+from pipeline.tasks.failures import Failure, FailureRecord
+from pipeline.tasks.video.fit import Fitted
 from pipeline.tasks.video.record import sha256
 
 _FILE = "fit.json"
@@ -21,7 +21,7 @@ class _FitRecord(BaseModel):
     codebook_sha256: str
     warnings: tuple[str, ...]
     seconds: float | None
-    failures: dict[str, str]
+    failures: tuple[FailureRecord, ...]
     """Inputs that couldn't be read, and why: the codebook was fitted without them."""
 
 
@@ -35,7 +35,7 @@ def save_fit(folder: Path, codebook_file: Path, fitted: Fitted, failures: list[F
         codebook_sha256=sha256(codebook_file),
         warnings=fitted.warnings,
         seconds=fitted.seconds,
-        failures={failure.name: str(failure.error) for failure in failures},
+        failures=tuple(FailureRecord.of(failure) for failure in failures),
     )
     write_file(folder / _FILE, record.model_dump_json(indent=2).encode())
 
@@ -52,5 +52,5 @@ def load_fit(folder: Path, codebook_file: Path) -> tuple[Fitted, list[Failure]] 
             return None
     except (OSError, ValidationError):
         return None
-    failures = [Failure(name, InputError(message)) for name, message in record.failures.items()]
+    failures = [failed.failure() for failed in record.failures]
     return Fitted(load_codebook(codebook_file), record.warnings, record.seconds), failures

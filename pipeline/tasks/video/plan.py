@@ -23,6 +23,12 @@ from pipeline.tasks.engine import Engine
 from pipeline.tasks.video.record import RunRecord, installed_packages, sha256
 from pipeline.version import __version__
 
+_FREE = ("run.queue_depth",)
+"""Settings that no byte of labels, codebook or clip depends on."""
+
+_FREE_ON_CPU = ("run.batch",)
+"""As above, where each frame goes through the ViT alone; on a GPU the frames beside it decide its last bits."""
+
 
 class InputFacts(BaseModel):
     """One input: the name of its result, and a SHA-256 of its content, None where it can't be read."""
@@ -58,7 +64,7 @@ class Plan(BaseModel):
         """Each thing that a finished result was made otherwise, with both values."""
         then = {
             **_tool_facts(done.program, done.python, done.packages, done.device),
-            **_model_facts(done.model.name, done.model.fingerprint, done.settings),
+            **_model_facts(done.model.name, done.model.fingerprint, done.settings, done.device),
             "input": _short(done.source.sha256),
             "codebook": _short(done.codebook_sha256 if done.fit_seconds is None else None),
             "save-frames": "frames" in done.files,
@@ -70,7 +76,7 @@ class Plan(BaseModel):
         inputs = {f"input {fact.name}": _short(fact.sha256) for fact in self.inputs}
         return {
             **_tool_facts(self.program, self.python, self.packages, self.device),
-            **_model_facts(self.model, self.fingerprint, self.settings),
+            **_model_facts(self.model, self.fingerprint, self.settings, self.device),
             "number of inputs": len(self.inputs),
             **inputs,
             "codebook": _short(self.codebook_sha256),
@@ -114,9 +120,10 @@ def _tool_facts(program: str, python: str, packages: Mapping[str, str], device: 
     return {"program": program, "python": python, **{f"package {k}": v for k, v in packages.items()}, "device": device}
 
 
-def _model_facts(name: str, fingerprint: str, settings: Settings) -> dict[str, Any]:
+def _model_facts(name: str, fingerprint: str, settings: Settings, device: str) -> dict[str, Any]:
     # The same model may be given by another name or path; what counts is its parameters.
-    flat = {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in {"model", "run.device"}}
+    free = {"model", "run.device", *_FREE, *(_FREE_ON_CPU if device == "cpu" else ())}
+    flat = {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in free}
     return {"model": f"{name} {_short(fingerprint)}", **flat}
 
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from pipeline.cluster.cache import FeatureCache, KeptCache
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.config import Settings
-from pipeline.errors import OutputError, VidpartsError
+from pipeline.errors import VidpartsError
 from pipeline.media.contract import Source
 from pipeline.media.sources import resolve_inputs
 from pipeline.tasks.engine import Engine, open_engine
+from pipeline.tasks.failures import Failure
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.admission import CODEBOOK, finished_results, require_room, require_same
-from pipeline.tasks.video.fit import Failure, Fitted, fit_codebook
+from pipeline.tasks.video.admission import CODEBOOK, finished_results, published_results, require_room, require_same
+from pipeline.tasks.video.fit import Fitted, fit_codebook
 from pipeline.tasks.video.fit_record import load_fit, save_fit
 from pipeline.tasks.video.plan import Plan, make_plan
 from pipeline.tasks.video.record import load_record
@@ -57,7 +58,7 @@ class SegmentResult:
     @property
     def resumable(self) -> bool:
         """Whether another run could finish what this one couldn't."""
-        return any(isinstance(failure.error, OutputError) for failure in self.failures)
+        return any(failure.error.resumable for failure in self.failures)
 
     def summary(self) -> str:
         """Seconds per stage, and where the files are, for a person."""
@@ -114,6 +115,11 @@ def segment(
         begun = work.plan() if resume else None
         if begun is not None:
             require_same(work, begun, plan)
+            failures = work.concluded()
+            if failures is not None:
+                work.conclude(failures)
+                progress.say(_nothing_to_resume(output, True))
+                return SegmentResult(output / CODEBOOK, published_results(work, sources), failures)
         elif resume:
             finished = () if overwrite else finished_results(work, sources, codebook, plan)
             progress.say(_nothing_to_resume(output, bool(finished)))
@@ -128,7 +134,7 @@ def segment(
                 work.begin(plan)
             result = _Run(work, begun or plan, engine, codebook, progress).finish(sources, given)
         if not result.resumable:
-            work.discard()
+            work.conclude(result.failures if result.finished else ())
     return result
 
 

@@ -129,8 +129,10 @@ class Streaming:
             self.work.empty(source.name)
             raise
         target = self.work.publish(source.name)
-        for warning in record.warnings[len(self.fitted.warnings) :]:
-            self.progress.say(f"warning: {source.name}: {warning}")
+        said = {*self.fitted.warnings, *self.engine.extractor.warnings}
+        for warning in record.warnings:
+            if warning not in said:
+                self.progress.say(f"warning: {source.name}: {warning}")
         return InputResult(source.name, target, record)
 
     def _produce(self, number: int, source: Source, folder: Path) -> RunRecord:
@@ -280,7 +282,7 @@ class Streaming:
             steadiness=canvas.steadiness(),
             fit_seconds=self.fitted.seconds,
             stages=stage_records(reports),
-            warnings=(*self.fitted.warnings, *source.problems),
+            warnings=(*self.fitted.warnings, *self.engine.extractor.warnings, *source.problems),
         )
 
 

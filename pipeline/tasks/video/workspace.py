@@ -4,6 +4,7 @@
     OUT/.run/plan.json           what the run was begun with; without it the rest counts for nothing
     OUT/.run/fit/                descriptors of the sampled frames; fit.json once the codebook is written
     OUT/.run/inputs/<name>/      an input's result as it grows; becomes OUT/<name> when it is complete
+    OUT/.run/failures.json       of a run that is over: the inputs that can't be finished, and why
 
 Every input has its directory from the beginning, so one that is gone is finished.
 """
@@ -14,13 +15,14 @@ import contextlib
 import fcntl
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from pydantic import ValidationError
 
 from pipeline.errors import Interrupted, OutputError, VidpartsError
 from pipeline.files import output_errors, publish, remove, sync, write_file
+from pipeline.tasks.failures import Failure, load_failures, save_failures
 from pipeline.tasks.video.plan import Plan
 
 FOLDER = ".run"
@@ -43,13 +45,14 @@ class Workspace:
         self.output = output
         self.folder = output / FOLDER
         self._plan = self.folder / "plan.json"
+        self._failures = self.folder / "failures.json"
         self._inputs = self.folder / "inputs"
         self.fit = self.folder / "fit"
 
     @property
     def unfinished(self) -> bool:
         """Whether a run was begun here and has something to go on with."""
-        return self._plan.exists() and self.has_progress()
+        return self._plan.exists() and not self._failures.exists() and self.has_progress()
 
     def plan(self) -> Plan | None:
         """What the unfinished run was begun with; None where there is none.
@@ -118,6 +121,28 @@ class Workspace:
         finished = any(self.is_published(given.name) for given in plan.inputs)
         described = any(file.stat().st_size for file in self.fit.glob("*"))
         return finished or described or any(self._inputs.glob("*/labels.zarr")) or next(journals, None) is not None
+
+    def conclude(self, failures: Sequence[Failure]) -> None:
+        """End a run: what it worked with goes, and where inputs failed, that is noted for a later --resume.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        if not failures:
+            self.discard()
+            return
+        if self.concluded() is None:
+            save_failures(self._failures, failures)
+        for folder in (self.fit, self._inputs):
+            remove(folder)
+
+    def concluded(self) -> tuple[Failure, ...] | None:
+        """The failures of a run that is over; None where there is none, or it isn't over.
+
+        Raises:
+            OutputError: they can't be read.
+        """
+        return load_failures(self._failures) if self._failures.is_file() else None
 
     def discard(self) -> None:
         """Remove all that is unfinished; the plan first, for without it the rest is no run."""
@@ -191,12 +216,9 @@ def kept_for_resume(work: Workspace) -> Iterator[None]:
             raise
         kept = f"interrupted; what is finished is kept in '{work.output}': the same command with --resume goes on"
         raise type(stop)(kept) from None
-    except OutputError as error:
-        if not work.has_progress():
+    except VidpartsError as error:
+        # Where it isn't resumable, going on would fail in the same way.
+        if not (error.resumable and work.has_progress()):
             work.discard()
             raise
-        raise OutputError(f"{error}; what is finished is kept: --resume goes on") from error
-    except VidpartsError:
-        # Going on would fail in the same way.
-        work.discard()
-        raise
+        raise type(error)(f"{error}; what is finished is kept: --resume goes on") from error

@@ -4,6 +4,7 @@ import contextlib
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -19,10 +20,11 @@ import pytest
 from PIL import Image
 
 from pipeline.config import Settings, with_defaults
-from pipeline.errors import Interrupted, OutputError, UsageError
+from pipeline.errors import InputError, Interrupted, OutputError, UsageError
 from pipeline.features.extractor import Extractor
 from pipeline.tasks.progress import Silent
 from pipeline.tasks.video import space
+from pipeline.tasks.video.plan import Plan
 from pipeline.tasks.video.segment import segment
 from pipeline.tasks.video.workspace import locked
 
@@ -370,6 +372,52 @@ def test_resume_of_a_finished_run_does_nothing(
     other = make_clip(tmp_path / "other.mp4", frames=5)
     with pytest.raises(OutputError, match="exists"):
         segment([clip, other], out, settings, resume=True)
+
+
+def test_resume_goes_on_with_another_batch_and_queue_depth_to_the_same_bytes(
+    tmp_path: Path, make_clip: ClipMaker, settings: Settings
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=21)
+    interrupted(clip, tmp_path / "out", settings)
+    other = with_defaults(settings, {"run": {"batch": 5, "queue_depth": 1}})
+    segment([clip], tmp_path / "out", other, resume=True).raise_failures()
+    assert contents(tmp_path / "out") == contents(_whole(tmp_path, clip, settings))
+    assert segment([clip], tmp_path / "out", other, resume=True).finished
+
+
+def test_what_a_batch_can_change_on_a_gpu_is_refused_there(settings: Settings) -> None:
+    def plan(device: str, **run: int) -> Plan:
+        given = with_defaults(settings, {"run": run})
+        facts = {"packages": {}, "model": "m", "fingerprint": "f", "inputs": (), "codebook_sha256": None}
+        return Plan(**facts, save_frames=False, device=device, settings=given)
+
+    assert plan("cpu", batch=2).differences(plan("cpu", batch=8, queue_depth=9)) == []
+    assert plan("cuda", batch=2).differences(plan("cuda", batch=8, queue_depth=9)) == ["run.batch 2 (now 8)"]
+
+
+def test_resume_tells_again_which_input_failed_and_does_nothing(
+    tmp_path: Path, make_clip: ClipMaker, settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    clip, out = make_clip(tmp_path / "walk.mp4", frames=5), tmp_path / "out"
+    broken = tmp_path / "broken.mp4"
+    broken.write_text("no video")
+    first = segment([clip, broken], out, settings)
+    with pytest.raises(InputError, match=r"broken: .*1 other inputs are finished") as told:
+        first.raise_failures()
+    stamps = {path: path.stat().st_mtime_ns for path in out.rglob("*")}
+    again = segment([clip, broken], out, settings, resume=True)
+    assert again.finished == first.finished
+    with pytest.raises(InputError, match=re.escape(str(told.value))):
+        again.raise_failures()
+    assert "nothing to resume" in capsys.readouterr().err
+    assert {path: path.stat().st_mtime_ns for path in out.rglob("*")} == stamps
+    with pytest.raises(OutputError, match="walk' exists"):
+        segment([clip, broken], out, settings)
+    with pytest.raises(UsageError, match=r"run\.seed 0 \(now 7\)"):
+        segment([clip, broken], out, with_defaults(settings, {"run": {"seed": 7}}), resume=True)
+    make_clip(broken, frames=5)
+    segment([clip, broken], out, settings, overwrite=True).raise_failures()
+    assert not (out / ".run").exists()
 
 
 def test_a_codebook_that_was_given_belongs_to_the_run(tmp_path: Path, make_clip: ClipMaker, settings: Settings) -> None:

@@ -1,0 +1,79 @@
+"""Inputs that couldn't be finished, and why, as a value and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+
+from pipeline.errors import (
+    CodebookError,
+    DeviceMemoryError,
+    InputError,
+    ModelError,
+    OutputError,
+    UsageError,
+    VidpartsError,
+)
+from pipeline.files import write_file
+
+_KINDS = (UsageError, InputError, OutputError, ModelError, CodebookError, DeviceMemoryError)
+_KindName = Literal["UsageError", "InputError", "OutputError", "ModelError", "CodebookError", "DeviceMemoryError"]
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that couldn't be finished, and why."""
+
+    name: str
+    error: VidpartsError
+
+
+class FailureRecord(BaseModel):
+    """A failure as it is written: the input, the kind of error and its one line."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    kind: _KindName
+    message: str
+
+    @classmethod
+    def of(cls, failure: Failure) -> FailureRecord:
+        """What is written of a failure."""
+        return cls.model_validate(
+            {"name": failure.name, "kind": type(failure.error).__name__, "message": str(failure.error)}
+        )
+
+    def failure(self) -> Failure:
+        """The failure as it was."""
+        (kind,) = [kind for kind in _KINDS if kind.__name__ == self.kind]
+        return Failure(self.name, kind(self.message))
+
+
+_FILE = TypeAdapter(tuple[FailureRecord, ...])
+
+
+def save_failures(file: Path, failures: Sequence[Failure]) -> None:
+    """Write failures as JSON.
+
+    Raises:
+        OutputError: the file can't be written.
+    """
+    records = tuple(FailureRecord.of(failure) for failure in failures)
+    write_file(file, _FILE.dump_json(records, indent=2))
+
+
+def load_failures(file: Path) -> tuple[Failure, ...]:
+    """Read what `save_failures` has written.
+
+    Raises:
+        OutputError: the file can't be read; it belongs to a run that can't be gone on with then.
+    """
+    try:
+        return tuple(record.failure() for record in _FILE.validate_json(file.read_bytes()))
+    except (OSError, ValidationError) as error:
+        raise OutputError(f"'{file}' is damaged or of another version; begin again with --overwrite") from error
