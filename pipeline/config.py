@@ -7,6 +7,7 @@ values to a reader, and a test holds the two together. This module knows nothing
 from __future__ import annotations
 
 import difflib
+import reprlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -21,11 +22,25 @@ Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
-Count = Annotated[int, Field(ge=1)]
+_MAX_FILE_BYTES = 2**20
+"""No file of settings is anywhere near as large."""
+
+Count = Annotated[int, Field(ge=1, lt=2**31)]
+Rounds = Annotated[int, Field(ge=1, le=10_000)]
+"""Repetitions of an iterative method: ten times what any of them needs to settle."""
+
+Deviation = Annotated[float, Field(ge=0.01, le=10_000.0)]
+"""Standard deviation of a kernel: from far below a pixel or a grey level to wider than any picture."""
+
+Weight = Annotated[float, Field(ge=0.0, le=1e6)]
+"""Weight of a kernel; what float32 sums of it can hold."""
+
+Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
+"""Up to thirty years."""
 
 
 class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
 
 class FeatureSettings(_Section):
@@ -70,23 +85,23 @@ class ClusterSettings(_Section):
     max_clusters: Count = 14
     elbow: Share = 0.975
     """The first k whose mean squared distance exceeds this share of the one before is used."""
-    iterations: Count = 300
-    restarts: Count = 10
+    iterations: Rounds = 300
+    restarts: Rounds = 10
 
 
 class CrfSettings(_Section):
     """The fully connected CRF (Krähenbühl and Koltun; constants of the paper's code)."""
 
-    iterations: Annotated[int, Field(ge=0)] = 10
+    iterations: Annotated[int, Field(ge=0, le=10_000)] = 10
     """Mean-field iterations; 0 leaves the parts as they were assigned."""
-    gaussian_sxy: Annotated[float, Field(gt=0)] = 3.0
+    gaussian_sxy: Deviation = 3.0
     """Standard deviation of the smoothness kernel, processed pixels."""
-    gaussian_weight: Annotated[float, Field(ge=0)] = 50.0
-    bilateral_sxy: Annotated[float, Field(gt=0)] = 5.0
+    gaussian_weight: Weight = 50.0
+    bilateral_sxy: Deviation = 5.0
     """Standard deviation of the appearance kernel in space, processed pixels."""
-    bilateral_srgb: Annotated[float, Field(gt=0)] = 13.0
+    bilateral_srgb: Deviation = 13.0
     """Standard deviation of the appearance kernel in colour, grey levels of 0..255."""
-    bilateral_weight: Annotated[float, Field(ge=0)] = 15.0
+    bilateral_weight: Weight = 15.0
 
 
 class PictureSettings(_Section):
@@ -96,7 +111,7 @@ class PictureSettings(_Section):
     """Pictures that the clusters are fitted on, evenly spread; none: all of them, as in the paper."""
     refine: Literal["grabcut", "crf", "none"] = "grabcut"
     """What makes a co-segmentation's mask follow the picture's edges."""
-    grabcut_iterations: Count = 5
+    grabcut_iterations: Rounds = 5
     grabcut_erosion: Annotated[int, Field(ge=1, le=99)] = 7
     """Side of the square that a mask is eroded by on either side of its edge, processed pixels."""
     remove_outliers: bool = False
@@ -118,12 +133,14 @@ class InputSettings(_Section):
 
     every: Count = 1
     """Process every so-manieth frame."""
-    start: Annotated[float, Field(ge=0)] | None = None
+    start: Seconds | None = None
     """Seconds from the first frame; none: from the beginning."""
-    end: Annotated[float, Field(gt=0)] | None = None
+    end: Annotated[Seconds, Field(gt=0)] | None = None
     """Seconds from the first frame; none: to the end."""
     fps: Annotated[float, Field(gt=0, le=1000)] = 25.0
     """Frame rate of a directory of frames."""
+    strict: bool = False
+    """Damage in a video is an error; otherwise decoding goes on behind it, and what was lost is counted."""
 
     @model_validator(mode="after")
     def _start_before_end(self) -> InputSettings:
@@ -169,6 +186,16 @@ class Settings(_Section):
     input: InputSettings = InputSettings()
     render: RenderSettings = RenderSettings()
     run: RunSettings = RunSettings()
+
+
+class _SettingsLoader(yaml.SafeLoader):
+    """Plain values only: no objects, and no aliases, by which a few lines unfold to terabytes."""
+
+    def compose_node(self, parent: yaml.Node | None, index: Any) -> yaml.Node | None:
+        """Refuse an alias; all else as PyYAML has it."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError("aliases (*name) aren't read; write the value itself")
+        return super().compose_node(parent, index)
 
 
 Overrides = Mapping[str, Any]
@@ -236,10 +263,13 @@ def read_yaml(file: Path) -> dict[str, Any]:
         UsageError: the file can't be read, isn't YAML or isn't a mapping.
     """
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if file.stat().st_size > _MAX_FILE_BYTES:
+            raise UsageError(f"config file '{file}' has more than {_MAX_FILE_BYTES:,} bytes; expected some settings")
+        content = yaml.load(file.read_text(encoding="utf-8"), _SettingsLoader)
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"config file '{file}' can't be read: {error}") from error
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError, TypeError, AttributeError, LookupError, RecursionError) as error:
+        # PyYAML's readers of dates and numbers raise whatever Python does.
         raise UsageError(f"config file '{file}' is not YAML: {' '.join(str(error).split())}") from error
     if content is None:
         return {}
@@ -277,12 +307,12 @@ def _merge(target: dict[str, Any], source: Mapping[str, Any]) -> None:
 def _explain(error: ValidationError) -> str:
     first = error.errors(include_url=False)[0]
     location = [str(part) for part in first["loc"]]
-    name = ".".join(location)
+    name = ".".join(f"{part:.60}" for part in location)
     if first["type"] == "extra_forbidden":
         return f"unknown setting '{name}'{_nearest(location)}"
     message = first["msg"].removeprefix("Value error, ")
     where = f"setting '{name}': " if name else "settings: "
-    got = "" if isinstance(first["input"], dict | BaseModel) else f", got {first['input']!r}"
+    got = "" if isinstance(first["input"], dict | BaseModel) else f", got {reprlib.repr(first['input'])}"
     return f"{where}{message}{got}"
 
 

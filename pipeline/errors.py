@@ -15,6 +15,9 @@ from typing import ClassVar
 
 EXIT_INTERRUPTED = 130
 
+_LONGEST_LINE = 1500
+"""Characters; a path alone may have 4,096, and a hostile file's words any number."""
+
 
 class Interrupted(BaseException):
     """The user or the system wants the program to end; not an `Exception`, as KeyboardInterrupt isn't one."""
@@ -61,3 +64,14 @@ class DeviceMemoryError(ModelError):
     """The model and one picture don't fit what memory the GPU has free; another process may have the rest."""
 
     resumable = True
+
+
+def one_line(message: str) -> str:
+    """A message as one line that is safe on a terminal: names of files and words of hostile files are part of it.
+
+    >>> one_line("'a\\nb' is broken")
+    "'a\\\\nb' is broken"
+    """
+    shown = "".join(char if char.isprintable() else char.encode("unicode_escape").decode() for char in message)
+    half = _LONGEST_LINE // 2
+    return shown if len(shown) <= _LONGEST_LINE else f"{shown[:half]} ... {shown[-half:]}"

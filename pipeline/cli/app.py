@@ -14,7 +14,7 @@ import typer
 from typer.main import get_command
 
 from pipeline.cli import analysis, cosegmentation, evaluation, pictures, video
-from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError
+from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError, one_line
 from pipeline.version import __version__
 
 _PATIENCE_S = 4.0
@@ -82,7 +82,7 @@ def _complaint(error: Exception) -> str:
 
 
 def _leave(message: str, code: int) -> None:
-    print(f"vidparts: error: {message}", file=sys.stderr)
+    print(f"vidparts: error: {one_line(message)}", file=sys.stderr)
     sys.exit(code)
 
 

@@ -120,8 +120,18 @@ def _frames(
     fps: Annotated[
         float | None, typer.Option(help="Frame rate of directories of frames.", rich_help_panel=_INPUT)
     ] = None,
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="A damaged video is an error, found before the work.", rich_help_panel=_INPUT),
+    ] = False,
 ) -> dict[str, Any]:
-    return {"input.every": every, "input.start": start, "input.end": end, "input.fps": fps}
+    return {
+        "input.every": every,
+        "input.start": start,
+        "input.end": end,
+        "input.fps": fps,
+        "input.strict": strict or None,
+    }
 
 
 def _parts(

@@ -117,9 +117,9 @@ def load_codebook(file: Path) -> Codebook:
     """
     from safetensors import SafetensorError, safe_open
 
-    if not file.is_file():
-        raise CodebookError(f"codebook '{file}' doesn't exist; `vidparts fit INPUT... -o FILE` makes one")
     try:
+        if not file.is_file():
+            raise CodebookError(f"codebook '{file}' doesn't exist; `vidparts fit INPUT... -o FILE` makes one")
         with safe_open(file, framework="numpy") as content:
             metadata = content.metadata() or {}
             tables = {name: content.get_tensor(name) for name in _DTYPES}

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import math
 import re
+import warnings
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -98,15 +100,17 @@ def read_checkpoint(file: Path) -> Checkpoint:
     source = f"model file '{file}'"
     if file.suffix not in SUFFIXES:
         raise ModelError(f"{source} ends in '{file.suffix}', expected one of {', '.join(SUFFIXES)}")
-    if not file.is_file():
-        raise ModelError(f"{source} does not exist; give the path of a .safetensors or .pth file")
     metadata: Mapping[str, str] = {}
     try:
+        if not file.is_file():
+            raise ModelError(f"{source} does not exist; give the path of a .safetensors or .pth file")  # noqa: TRY301
         if file.suffix == ".safetensors":
             content, metadata = _read_safetensors(file)
         else:
-            content = _unwrap(torch.load(file, map_location="cpu", weights_only=True))
+            content = _unwrap(_read_pickle(file))
         state = {_strip(name): _plain(tensor) for name, tensor in content.items() if _is_weight(tensor)}
+    except ModelError:
+        raise
     # Whatever a damaged or hostile file makes a reader raise, the user's case is the same.
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
@@ -150,6 +154,24 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]
 
     with safe_open(str(file), framework="pt", device="cpu") as opened:
         return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
+
+
+def _read_pickle(file: Path) -> Any:
+    _require_plain_archive(file)
+    with warnings.catch_warnings():
+        # Of an odd pickle torch warns, and then refuses it.
+        warnings.simplefilter("ignore")
+        return torch.load(file, map_location="cpu", weights_only=True)
+
+
+def _require_plain_archive(file: Path) -> None:
+    """Refuse an archive that unpacks to more than it holds: torch writes its own without compression."""
+    if not zipfile.is_zipfile(file):
+        return
+    with zipfile.ZipFile(file) as archive:
+        unpacked = sum(entry.file_size for entry in archive.infolist())
+    if unpacked > file.stat().st_size:
+        raise ValueError(f"its archive claims to unpack to {unpacked:,} bytes, more than the file has")
 
 
 def _unwrap(content: Any) -> dict[str, Any]:

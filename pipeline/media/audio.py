@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Generator, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from fractions import Fraction
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -97,8 +99,15 @@ class AudioCopier:
             context: object = stream.codec_context
             if context is None or not stream.time_base:
                 self._warn(f"{str(self.path)!r}: sound in an unknown codec is left out")
+            elif not (stream.codec_context.sample_rate and stream.codec_context.layout.nb_channels):
+                self._warn(f"{str(self.path)!r}: sound whose rate or channels aren't known is left out")
             elif stream.codec_context.name in _COPIED:
-                yield _Track(stream, self._output.add_stream_from_template(stream), copied=True)
+                problem = _rehearse(self.path, stream.index)
+                if problem:
+                    name = stream.codec_context.name
+                    self._warn(f"{str(self.path)!r}: sound in {name} can't be put into MP4 ({problem}); it is left out")
+                else:
+                    yield _Track(stream, self._output.add_stream_from_template(stream), copied=True)
             else:
                 track = self._declare_transcoded(stream)
                 if track is not None:
@@ -133,9 +142,11 @@ class AudioCopier:
         return time + (packet.duration or 0) * packet.time_base <= self._start
 
     def _carry(self, track: _Track, packet: Packet[AudioStream]) -> None:
+        if track.failed:
+            return
         if track.copied:
             self._copy(track, packet)
-        elif not track.failed:
+        else:
             self._transcode(track, packet)
 
     def _copy(self, track: _Track, packet: Packet[AudioStream]) -> None:
@@ -151,7 +162,11 @@ class AudioCopier:
         track.last_dts = dts
         packet.dts, packet.pts = dts, max(pts, dts)
         packet.stream = track.target
-        self._output.mux_one(packet)
+        try:
+            self._output.mux_one(packet)
+        except ValueError as error:
+            # What the disk does to a clip is an OSError; this is the muxer's word on the packet.
+            self._fail(track, "copied", error)
 
     def _transcode(self, track: _Track, packet: Packet[AudioStream]) -> None:
         import av
@@ -172,14 +187,39 @@ class AudioCopier:
         try:
             packets = track.target.encode(frame)
         except (av.FFmpegError, ValueError) as error:
-            track.failed = True
-            name = track.source.codec_context.name
-            self._warn(f"{str(self.path)!r}: sound in {name} can't be transcoded to AAC ({error}); it ends early")
+            self._fail(track, "transcoded to AAC", error)
             return
         self._output.mux(packets)
 
+    def _fail(self, track: _Track, deed: str, error: Exception) -> None:
+        track.failed = True
+        name = track.source.codec_context.name
+        self._warn(f"{str(self.path)!r}: sound in {name} can't be {deed} ({error}); it ends early")
+
     def _warn(self, message: str) -> None:
         self.warnings.append(message)
+
+
+def _rehearse(path: Path, index: int) -> str:
+    """Why MP4 can't take a stream's packets as they are; empty if it can.
+
+    What a damaged header says of a stream shows only when a clip is begun or, worse, finished.
+    """
+    import av
+
+    with open_container(path) as container:
+        stream = container.streams[index]
+        assert isinstance(stream, av.AudioStream)
+        try:
+            with av.open(io.BytesIO(), "w", format="mp4") as scratch:
+                target = scratch.add_stream_from_template(stream)
+                for number, packet in enumerate(islice(read_packets(container, [stream], lambda _: None), 4)):
+                    packet.pts = packet.dts = number * max(1, packet.duration or 1)
+                    packet.stream = target
+                    scratch.mux_one(packet)
+        except (av.FFmpegError, ValueError) as error:
+            return " ".join(str(getattr(error, "strerror", None) or error).split())
+    return ""
 
 
 def _time(packet: Packet[AudioStream]) -> Fraction | None:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
 from types import TracebackType
@@ -108,7 +110,8 @@ class ClipWriter:
                 self._stream = self._add_video(self._container)
                 if self._audio_path is not None:
                     self._audio = AudioCopier(self._audio_path, self._container)
-                self._container.start_encoding()
+                with _encoder_errors(self.path):
+                    self._container.start_encoding()
         except BaseException:
             self._abandon()
             raise
@@ -149,7 +152,7 @@ class ClipWriter:
         frame = from_rgb(_even_sides(rgb), self._colour, self._reformatter)
         frame.pts = self._next_tick(time)
         frame.time_base = self._tick
-        with output_errors(self.path):
+        with output_errors(self.path), _encoder_errors(self.path):
             if self._audio is not None:
                 self._audio.advance(time)
             self._container.mux(self._stream.encode(frame))
@@ -207,7 +210,7 @@ class ClipWriter:
     def _finish(self) -> None:
         if self.frames == 0:
             raise OutputError(f"{str(self.path)!r} is not written: no frame was selected; widen --start and --end")
-        with output_errors(self.path):
+        with output_errors(self.path), _encoder_errors(self.path):
             self._container.mux(self._stream.encode(None))
             if self._audio is not None:
                 self._audio.finish()
@@ -230,6 +233,20 @@ class ClipWriter:
             _log.debug("closing an unfinished clip: %s", error)
         finally:
             remove(self._partial)
+
+
+@contextmanager
+def _encoder_errors(path: Path) -> Iterator[None]:
+    """Turn the encoder's or the muxer's refusal into an OutputError; what the system says of the disk passes by."""
+    import av
+
+    try:
+        yield
+    except av.FFmpegError as error:
+        if isinstance(error, OSError):
+            raise
+        reason = " ".join(str(error.strerror).split())
+        raise OutputError(f"{str(path)!r} can't be written as MP4 ({reason}); convert the input first") from error
 
 
 def _clip_time_base(time_base: Fraction, rate: Fraction | None) -> Fraction:

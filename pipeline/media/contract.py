@@ -33,11 +33,13 @@ class Selection:
         every: every so-manieth of the frames between `start_s` and `end_s`.
         start_s: seconds from the first frame; a frame at exactly that time belongs to it.
         end_s: seconds from the first frame; a frame at exactly that time doesn't; None: to the end.
+        strict: a pass that meets damage ends with an error, instead of going on behind it.
     """
 
     every: int = 1
     start_s: float | None = None
     end_s: float | None = None
+    strict: bool = False
 
     def __post_init__(self) -> None:
         """Check that the interval and the span are possible."""
@@ -103,6 +105,7 @@ class DecodeReport:
         corrupt_frames: frames that were decoded with visible damage.
         missing_frames: frames that the header claims and the file doesn't hold.
         repaired_times: frames whose time was missing, doubled or ran backwards and was mended.
+        damage_s: where the first damage is, seconds from the first frame; None where there is none, or no time.
         warnings: one line each, for a person.
     """
 
@@ -111,6 +114,7 @@ class DecodeReport:
     corrupt_frames: int = 0
     missing_frames: int = 0
     repaired_times: int = 0
+    damage_s: float | None = None
     warnings: tuple[str, ...] = ()
 
     @property
@@ -170,5 +174,5 @@ class Source(ABC):
                 None: all.
 
         Raises:
-            InputError: nothing can be decoded.
+            InputError: nothing can be decoded; at the end of a strict pass: something was lost.
         """

@@ -78,6 +78,7 @@ def expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
     if not argument or "\0" in argument:
         raise InputError(f"input {argument!r} is not a path")
     path = base / argument
+    _require_reachable(path)
     if path.is_dir():
         yield path, None
     elif path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
@@ -92,6 +93,13 @@ def expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
         raise InputError(
             f"input {str(path)!r} doesn't exist; expected a video file, a directory of frames, a glob or a list"
         )
+
+
+def _require_reachable(path: Path) -> None:
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"input {str(path)!r} can't be read: {error.strerror}") from error
 
 
 def _expand_glob(pattern: Path, argument: str) -> Iterator[_Found]:

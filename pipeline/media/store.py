@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import InputError
+from pipeline.media.pictures import MAX_PICTURE_PIXELS
 
 ARRAY_FILE = "zarr.json"
 
@@ -46,14 +47,18 @@ class LabelAttributes(BaseModel):
     @model_validator(mode="after")
     def _consistent(self) -> LabelAttributes:
         numerator, denominator = self.time_base.split("/")
-        if int(numerator) == 0 or int(denominator) == 0:
-            raise ValueError("time_base is zero")
+        if not (0 < int(numerator) < 2**31 and 0 < int(denominator) < 2**31):
+            raise ValueError("time_base is zero or too large")
+        if self.source_size[0] * self.source_size[1] > MAX_PICTURE_PIXELS:
+            raise ValueError(f"source_size is more than {MAX_PICTURE_PIXELS:,} pixels")
         if any(after <= before for before, after in zip(self.pts, self.pts[1:], strict=False)):
             raise ValueError("pts don't grow")
         if self.frame_names and len(self.frame_names) != len(self.pts):
             raise ValueError("frame_names and pts differ in length")
         if any(not _is_plain(name) for name in self.frame_names):
             raise ValueError("a frame name is no plain file name")
+        if len(set(self.frame_names)) < len(self.frame_names):
+            raise ValueError("two frames have one name")
         return self
 
     @property
@@ -208,4 +213,5 @@ def damaged(path: Path, reason: str) -> InputError:
 
 
 def _is_plain(name: str) -> bool:
-    return name not in (".", "..") and not re.search(r"[/\\\x00]", name)
+    # Of surrogates only those that stand for bytes of a name that isn't UTF-8 can be written (PEP 383).
+    return name not in (".", "..") and not re.search(r"[/\\\x00\ud800-\udc7f\udd00-\udfff]", name)

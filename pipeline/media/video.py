@@ -47,6 +47,13 @@ class _Tally:
     failures: int = 0
     corrupt: int = 0
     resized: int = 0
+    last_pts: int | None = None
+    damage_pts: int | None = None
+
+    def note_damage(self, pts: int | None) -> None:
+        """Remember where the first damage is; what has no time of its own lies behind the last frame."""
+        if self.damage_pts is None:
+            self.damage_pts = self.last_pts if pts is None else pts
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +101,8 @@ class VideoSource(Source):
         Decoding goes on behind damage; `report` then says what was lost.
 
         Raises:
-            InputError: the file can't be read or nothing in it can be decoded.
+            InputError: the file can't be read or nothing in it can be decoded; at the end of a strict pass: something
+                was lost.
         """
         from av.video.reformatter import VideoReformatter
 
@@ -109,7 +117,9 @@ class VideoSource(Source):
                     yield Frame(index, pts, info.time_base, rgb, str(index))
             finished = True
         finally:
-            self.report = self._report_of(tally, timeline, whole=finished and selection.end_s is None)
+            self.report = self._report_of(tally, timeline, info, whole=finished and selection.end_s is None)
+        if selection.strict:
+            self._require_undamaged(selection)
         self._say_new_warnings()
 
     def _in_span(
@@ -136,6 +146,7 @@ class VideoSource(Source):
         except _DamageError:
             done = tally.frames
             tally.packets = tally.frames = tally.failures = tally.corrupt = 0
+            tally.last_pts = tally.damage_pts = None
             yield from islice(self._decode("SLICE", tally), done, None)
         if tally.frames == 0:
             raise InputError(f"{str(self.path)!r} holds no frame that can be decoded")
@@ -143,10 +154,11 @@ class VideoSource(Source):
     def _decode(self, threads: _Threads, tally: _Tally) -> Iterator[VideoFrame]:
         import av
 
-        def fail(error: Exception) -> None:
+        def fail(error: Exception, pts: int | None = None) -> None:
             if threads == "AUTO":
                 raise _DamageError from error
             tally.failures += 1
+            tally.note_damage(pts)
 
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)
@@ -156,7 +168,7 @@ class VideoSource(Source):
                 try:
                     yield from self._counted(packet.decode(), tally)
                 except (av.FFmpegError, OSError) as error:
-                    fail(error)
+                    fail(error, packet.pts)
             try:
                 yield from self._counted(stream.codec_context.decode(None), tally)
             except (av.FFmpegError, OSError) as error:
@@ -167,7 +179,10 @@ class VideoSource(Source):
     def _counted(self, frames: list[VideoFrame], tally: _Tally) -> Iterator[VideoFrame]:
         for frame in frames:
             tally.frames += 1
-            tally.corrupt += bool(frame.is_corrupt)
+            tally.last_pts = frame.pts
+            if frame.is_corrupt:
+                tally.corrupt += 1
+                tally.note_damage(frame.pts)
             yield frame
 
     def _upright_rgb(
@@ -251,11 +266,24 @@ class VideoSource(Source):
     def _scan_discarded(self) -> int:
         return self._scan.packets - len(self._scan.pts) - self._scan.missing_times
 
-    def _report_of(self, tally: _Tally, timeline: Timeline, whole: bool) -> DecodeReport:
+    def _require_undamaged(self, selection: Selection) -> None:
+        """Refuse what was lost; what lies behind the selected span doesn't matter."""
+        report, end = self.report, selection.end_s
+        if end is not None:
+            behind = report.damage_s is not None and report.damage_s >= end
+            report = DecodeReport() if behind else replace(report, missing_frames=0)
+        if report.damaged:
+            damage = "; ".join(_damage(report))
+            raise InputError(f"{str(self.path)!r} {damage}; without --strict all else of it is used")
+
+    def _report_of(self, tally: _Tally, timeline: Timeline, info: SourceInfo, *, whole: bool) -> DecodeReport:
         # Some codecs hold packets that show nothing: fewer frames than packets mean a loss only after an error.
         lost = max(tally.failures, tally.packets - tally.frames if whole else 0) if tally.failures else 0
         missing = max(0, self._scan.claimed - self._scan.packets)
-        report = DecodeReport(tally.frames, lost, tally.corrupt, missing, timeline.repaired)
+        place = None
+        if tally.damage_pts is not None:
+            place = max(0.0, float((tally.damage_pts - info.start_pts) * info.time_base))
+        report = DecodeReport(tally.frames, lost, tally.corrupt, missing, timeline.repaired, place)
         return replace(report, warnings=tuple(_warnings(self.path, report, tally)))
 
     def _say_new_warnings(self) -> None:
@@ -267,16 +295,22 @@ class VideoSource(Source):
 
 def _warnings(path: Path, report: DecodeReport, tally: _Tally) -> Iterator[str]:
     name = repr(str(path))
-    if report.lost_frames:
-        yield f"{name} is damaged: {report.lost_frames} frames can't be decoded and are left out"
-    if report.corrupt_frames:
-        yield f"{name} is damaged: {report.corrupt_frames} frames are only partly intact"
-    if report.missing_frames:
-        yield f"{name} ends early: its header claims {report.missing_frames} frames more than it holds"
+    yield from (f"{name} {damage}" for damage in _damage(report))
     if report.repaired_times:
         yield f"{name}: {report.repaired_times} frames had a missing, doubled or backward time, which was mended"
     if tally.resized:
         yield f"{name} changes its picture size: {tally.resized} frames were scaled to the first one's size"
+
+
+def _damage(report: DecodeReport) -> Iterator[str]:
+    """What was lost and where, as the ends of sentences about a file."""
+    place = "" if report.damage_s is None else f", first at {report.damage_s:.3f} s"
+    if report.lost_frames:
+        yield f"is damaged: {report.lost_frames} frames can't be decoded and are left out{place}"
+    if report.corrupt_frames:
+        yield f"is damaged: {report.corrupt_frames} frames are only partly intact{place}"
+    if report.missing_frames:
+        yield f"ends early: its header claims {report.missing_frames} frames more than it holds"
 
 
 def _within(offset: Fraction, selection: Selection) -> bool:

@@ -54,10 +54,25 @@ def require_free(files: Iterable[Path], overwrite: bool) -> None:
         OutputError: one exists and `overwrite` is false, or a directory is in its way.
     """
     for file in files:
-        if file.is_dir():
+        with output_errors(file):
+            is_there, is_dir = file.exists(), file.is_dir()
+        if is_dir:
             raise OutputError(f"'{file}' is a directory, and a file is to be written there; give another --output")
-        if file.exists() and not overwrite:
+        if is_there and not overwrite:
             raise OutputError(f"'{file}' exists; give another --output, or --overwrite to replace it")
+
+
+def require_empty(output: Path, overwrite: bool) -> None:
+    """Refuse to write among other files, before any work is done.
+
+    Raises:
+        OutputError: the directory isn't empty and `overwrite` is false, or a file is in its way.
+    """
+    with output_errors(output):
+        if output.exists() and not output.is_dir():
+            raise OutputError(f"'{output}' is a file; give a directory as --output")
+        if output.is_dir() and any(output.iterdir()) and not overwrite:
+            raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
 
 
 @contextlib.contextmanager

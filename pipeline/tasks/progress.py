@@ -7,6 +7,8 @@ import sys
 import time
 from typing import Any, Protocol, TextIO
 
+from pipeline.errors import one_line
+
 
 class Progress(Protocol):
     """What tasks report to."""
@@ -42,7 +44,7 @@ class Silent:
 
     def say(self, message: str) -> None:
         """Print the line."""
-        print(message, file=self._stream, flush=True)
+        print(one_line(message), file=self._stream, flush=True)
 
 
 class Bars:
@@ -73,7 +75,7 @@ class Bars:
         """Print the line above the bar."""
         from tqdm import tqdm
 
-        tqdm.write(message, file=self._stream)
+        tqdm.write(one_line(message), file=self._stream)
 
 
 class JsonLines:

@@ -14,8 +14,8 @@ from tests.fuzz.corpus import zero_bomb
 from tests.fuzz.mutations import damage_bytes, damage_container
 
 _NAMES = (
-    "new\nline", "tab\t", "ä", "a\u0301", "\u202e", "\udcff", "-rf", "--help", "~", "$(touch x)", "%d", "*", "a" * 240, " ",
-    "..png", "frame10", "frame2", "CON", "0" * 200, "9" * 220, "²", "\U0001f600",
+    "new\nline", "tab\t", "ä", "a\u0301", "\u202e", "\udcff", "-rf", "--help", "~", "$(touch x)", "%d", "*", "a" * 240,
+    " ",    "..png", "frame10", "frame2", "CON", "0" * 200, "9" * 220, "²", "\U0001f600",
 )  # fmt: skip
 
 
@@ -93,12 +93,12 @@ def _add_odd(random: Random, pictures: Mapping[str, bytes], folder: Path, suffix
     deeds: list[Callable[[], object]] = [
         *[lambda: _damaged(random, pictures, folder)] * 12,
         *[lambda: _bomb(random, folder)] * 4,
-        *[lambda: (folder / f"{random.choice(_NAMES)}{suffix}").write_bytes(pictures[f"a.{suffix[1:]}"])] * 3,
+        *[lambda: (folder / f"{random.choice(_NAMES)}{suffix}").write_bytes(whole)] * 3,
         lambda: (folder / f"z{suffix}").symlink_to(f"z{suffix}"),
         lambda: (folder / "loop").symlink_to(folder),
         lambda: (folder / f"z{suffix}").symlink_to(bait / "kept.txt"),
         lambda: (folder / f"z{suffix}").symlink_to("/dev/zero"),
-        lambda: (folder / f"z{suffix}").mkdir(),
+        (folder / f"z{suffix}").mkdir,
         lambda: os.mkfifo(folder / f"z{suffix}"),
         lambda: (folder / f"z{suffix}").write_bytes(b""),
         lambda: (folder / f"frame0{suffix}").chmod(0),
@@ -108,7 +108,7 @@ def _add_odd(random: Random, pictures: Mapping[str, bytes], folder: Path, suffix
         lambda: (folder / ".hidden.png").write_bytes(b"x"),
         lambda: (folder / "wrong.png").write_bytes(whole),
         lambda: (folder / "frame0.bmp").write_bytes(pictures["a.bmp"]),
-        lambda: (folder / f"frame0{suffix}").unlink(),
+        (folder / f"frame0{suffix}").unlink,
     ]
     random.choice(deeds)()
 

@@ -31,6 +31,7 @@ WALL_SECONDS = 150
 MEMORY_MIB = 1536
 """What a case may take beyond the process it is forked from: the largest picture that is read takes about 1.1 GiB."""
 
+_THREAD_SECONDS = 3
 _ADDRESS_SPACE_MIB = 6 * 1024
 _FILE_MIB = 256
 _CODES = frozenset({0, 2, 3, 4, 5})
@@ -173,7 +174,7 @@ def _play(build: Build, play: Path, log: Path) -> None:
         wrong += [complaint.replace("\n", " ")] if complaint else []
         (log / "wrong").write_text("\n".join(wrong), errors="replace")
         code = 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - the process ends here, and tells of whatever happened
         traceback.print_exc()
     finally:
         sys.stderr.flush()
@@ -187,16 +188,17 @@ def _shown(words: Sequence[object], play: Path) -> str:
 def _command(words: list[str]) -> int:
     from pipeline.cli import main
 
+    code = 0
     try:
         main(words)
     except SystemExit as left:
         code = left.code if isinstance(left.code, int) else 1 if left.code else 0
-    except BaseException:
+    except BaseException:  # noqa: BLE001 - what a command lets through is what is looked for
         traceback.print_exc()
         code = 1
     for thread in threading.enumerate():
         if thread is not threading.main_thread() and not thread.daemon:
-            thread.join(5)
+            thread.join(_THREAD_SECONDS)
             if thread.is_alive():
                 print(f"Traceback: thread {thread.name} was left", file=sys.stderr)
     sys.stdout.flush()

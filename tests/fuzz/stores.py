@@ -170,7 +170,7 @@ def _replace(random: Random, path: Path, bait: Path) -> None:
         lambda: path.symlink_to("/dev/zero"),
         lambda: path.symlink_to("/etc/passwd"),
         lambda: path.symlink_to(bait / "new.txt"),
-        lambda: path.mkdir(),
+        path.mkdir,
         lambda: os.mkfifo(path),
         lambda: None,
     ))()  # fmt: skip
@@ -198,10 +198,14 @@ def _lies(play: Path) -> list[tuple[str, object]]:
     return [
         *(("path", path) for path in (
             str(play / "bait"), str(play / "bait" / "kept.txt"), "/dev/zero", "/etc/passwd", "http://localhost/x.mp4",
-            "concat:a|b", "/", ".", "", "*", "~", str(play / "out" / "old" / "walk"), str(play / "out" / "old" / "walk" / "overlay.mp4"),
+            "concat:a|b", "/", ".", "", "*", "~",
+            str(play / "out" / "old" / "walk"),
+            str(play / "out" / "old" / "walk" / "overlay.mp4"),
         )),
-        ("width", 65), ("height", 1), ("frames", 3), ("frames", 2**40), ("time_base", "1/7"), ("time_base", f"1/{10**18}"),
-        ("first_pts", None), ("last_pts", -1), ("lost_frames", -1), ("path", "x" * 5000), ("path", "a\0b"), ("path", "\n"),
+        ("width", 65), ("height", 1), ("frames", 3), ("frames", 2**40),
+        ("time_base", "1/7"), ("time_base", f"1/{10**18}"),
+        ("first_pts", None), ("last_pts", -1), ("lost_frames", -1),
+        ("path", "x" * 5000), ("path", "a\0b"), ("path", "\n"),
     ]  # fmt: skip
 
 

@@ -79,7 +79,8 @@ def _other_shapes(random: Random, header: dict[str, Any]) -> dict[str, Any]:
         entry = changed[name]
         shape, size = entry["shape"], int(np.prod(entry["shape"]))
         entry["shape"] = random.choice((
-            [size], shape[::-1], [1, *shape], [size, 1], [0, *shape], [], [2**40, 2**40], [-1, size], [2**63, 0], [1] * 300,
+            [size], shape[::-1], [1, *shape], [size, 1], [0, *shape], [], [2**40, 2**40],
+            [-1, size], [2**63, 0], [1] * 300,
         ))  # fmt: skip
         if random.random() < 0.4:
             entry["dtype"] = random.choice(_DTYPES)
@@ -143,7 +144,7 @@ def damage_checkpoint(random: Random, pth: bytes, bait: Path) -> tuple[str, byte
         lambda: with_pickle(pth, random.choice(list(hostile_pickles(bait).values()))),
         lambda: random.choice(list(hostile_pickles(bait).values())),
         lambda: archive_bomb(pth, random.choice((100, 3000, 20_000))),
-        lambda: TINY_MODEL.read_bytes(),
+        TINY_MODEL.read_bytes,
     ))()  # fmt: skip
 
 
@@ -201,7 +202,7 @@ def _strange_state(random: Random) -> bytes:
         lambda: state[name].to(torch.complex64),
         lambda: state[name].to(torch.int64),
         lambda: state[name].to(torch.float64),
-        lambda: state[name].to_sparse(),
+        state[name].to_sparse,
         lambda: torch.quantize_per_tensor(state[name].reshape(-1), 0.1, 0, torch.qint8),
         lambda: state[name].reshape(-1),
         lambda: state[name] * float("nan"),

@@ -291,6 +291,35 @@ def test_goes_on_behind_damage_and_counts_what_is_lost(make_film: Film) -> None:
     assert "3 frames can't be decoded" in film.problems[0]
 
 
+def test_a_strict_pass_says_what_was_lost_and_where(make_film: Film) -> None:
+    path = make_film("film.mov", frames=40, codec="png", pix_fmt="rgb24", options={})
+    packets = _packets(path)
+    data = bytearray(path.read_bytes())
+    for number in (20, 21):
+        data[packets[number] : packets[number] + 40] = bytes(40)
+    path.write_bytes(data)
+    seen = []
+    with pytest.raises(
+        InputError, match=r"2 frames can't be decoded and are left out, first at 0\.800 s; without --strict"
+    ):
+        seen.extend(frame.index for frame in source(path).frames(Selection(strict=True)))
+    assert seen == list(range(38))
+    before = list(source(path).frames(Selection(end_s=0.8, strict=True)))
+    assert len(before) == 20
+
+
+def test_a_strict_pass_takes_a_lost_tail_for_damage_only_where_it_was_wanted(make_film: Film) -> None:
+    path = make_film("film.avi", codec="mjpeg", pix_fmt="yuvj420p", time_base=Fraction(1, 25), options={}, frames=10)
+    data = bytearray(path.read_bytes())
+    for name, offset in ((b"avih", 16), (b"strh", 32)):
+        place = data.index(name) + 8 + offset
+        data[place : place + 4] = struct.pack("<I", 15)
+    path.write_bytes(data)
+    with pytest.raises(InputError, match="claims 5 frames more"):
+        list(source(path).frames(Selection(strict=True)))
+    assert len(list(source(path).frames(Selection(end_s=0.2, strict=True)))) == 5
+
+
 def _packets(path: Path) -> list[int]:
     """Where the packets' payloads begin in the file."""
     data = path.read_bytes()

@@ -10,11 +10,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.errors import OutputError
 from pipeline.features.extractor import Extractor
 from pipeline.files import replaced_file
 from pipeline.media.albums import resolve_pictures
 from pipeline.tasks.engine import open_engine
+from pipeline.tasks.outputs import require_free
 from pipeline.tasks.progress import Progress, Silent
 
 
@@ -57,8 +57,7 @@ def features(
         ModelError: the model can't be had.
     """
     progress = progress or Silent()
-    if output.exists() and not overwrite:
-        raise OutputError(f"'{output}' exists; give another --output, or --overwrite to replace it")
+    require_free([output], overwrite)
     pictures = resolve_pictures([str(image) for image in images])
     extractor = open_extractor(settings, progress)
     progress.start("features", len(pictures))

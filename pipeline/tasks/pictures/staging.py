@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import OutputError
 from pipeline.files import sync
+from pipeline.tasks.outputs import require_empty
 
 
 @contextlib.contextmanager
@@ -25,7 +26,7 @@ def staged_results(output: Path, *, overwrite: bool) -> Iterator[Path]:
         OutputError: the directory isn't empty, or can't be written.
     """
     output = output.absolute()
-    _require_room(output, overwrite)
+    require_empty(output, overwrite)
     # Inside a directory that exists, so that a name is all that a file needs to get to its place.
     partial = output / ".vidparts.partial" if output.exists() else output.with_name(f".{output.name}.partial")
     try:
@@ -37,13 +38,6 @@ def staged_results(output: Path, *, overwrite: bool) -> Iterator[Path]:
         raise OutputError(f"'{output}' can't be written: {error.strerror or error}") from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
-
-
-def _require_room(output: Path, overwrite: bool) -> None:
-    if output.exists() and not output.is_dir():
-        raise OutputError(f"'{output}' is a file; give a directory as --output")
-    if output.is_dir() and any(output.iterdir()) and not overwrite:
-        raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
 
 
 def _publish(partial: Path, output: Path) -> None:

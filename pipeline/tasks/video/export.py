@@ -5,11 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Literal
 
-from pipeline.errors import OutputError
 from pipeline.files import output_errors
 from pipeline.media.exports import export_coco, export_davis, export_npz
 from pipeline.media.labels import open_labels
 from pipeline.painting.palettes import davis_palette
+from pipeline.tasks.outputs import require_empty
 from pipeline.tasks.video.record import LABELS, load_record
 
 Format = Literal["davis", "coco", "npz"]
@@ -33,8 +33,7 @@ def export(result: Path, output: Path, format: Format, *, overwrite: bool = Fals
     """
     title = Path(load_record(result).source.path).stem
     store = open_labels(result / LABELS)
-    if output.exists() and any(output.iterdir()) and not overwrite:
-        raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
+    require_empty(output, overwrite)
     if format == "davis":
         export_davis(store, output, davis_palette())
         return output

@@ -17,7 +17,7 @@ from pipeline.cluster.codebook import Codebook, CodebookOrigin, save_codebook
 from pipeline.cluster.fit import PartFit, fit_parts
 from pipeline.cluster.sampling import spread_frames
 from pipeline.config import Settings
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError
 from pipeline.geometry import processed_size
 from pipeline.graph import Graph
 from pipeline.media.contract import Selection, Source
@@ -26,6 +26,7 @@ from pipeline.painting.palettes import part_colors
 from pipeline.records import Frame
 from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
 from pipeline.tasks.failures import Failure
+from pipeline.tasks.outputs import require_free
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.watch import Watched, confirm, neighbourhood, watch
 
@@ -64,8 +65,7 @@ def fit(
         ModelError: the model can't be had.
     """
     settings, progress = settings or Settings(), progress or Silent()
-    if output.exists() and not overwrite:
-        raise OutputError(f"'{output}' exists; give another --output, or --overwrite to replace it")
+    require_free([output], overwrite)
     sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
     engine = open_engine(settings, progress)
     with tempfile.TemporaryDirectory(prefix="vidparts-") as folder, FeatureCache(Path(folder)) as cache:
@@ -97,7 +97,7 @@ def fit_codebook(
     """
     started = time.perf_counter()
     selection = selection_of(engine.settings)
-    counts = [_count(source, selection, failures) for source in sources]
+    counts = [_count(source, selection, failures, progress) for source in sources]
     samples = spread_frames(counts, engine.settings.cluster.frames)
     progress.start("fit", sum(map(len, samples)))
     for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
@@ -132,11 +132,38 @@ def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
 
 def selection_of(settings: Settings) -> Selection:
     """Which frames of an input the settings pick."""
-    return Selection(settings.input.every, settings.input.start, settings.input.end)
+    return Selection(settings.input.every, settings.input.start, settings.input.end, settings.input.strict)
 
 
-def _count(source: Source, selection: Selection, failures: list[Failure]) -> int:
+def require_undamaged(source: Source, selection: Selection, progress: Progress) -> None:
+    """Decode an input once where damage is an error: that takes minutes, and what it saves may be hours.
+
+    Raises:
+        InputError: it is damaged, and `selection` is strict.
+    """
+    if selection.strict:
+        progress.start(f"check {source.name}", source.count(selection))
+        try:
+            for _ in source.frames(selection, _Unwanted(progress)):
+                pass
+        finally:
+            progress.finish()
+
+
+class _Unwanted:
+    """No frame is wanted, but each that comes by is shown as progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __contains__(self, index: object) -> bool:
+        self._progress.advance()
+        return False
+
+
+def _count(source: Source, selection: Selection, failures: list[Failure], progress: Progress) -> int:
     try:
+        require_undamaged(source, selection, progress)
         frames = source.count(selection)
         if not frames:
             raise InputError(f"'{source.path}' has no frame between --start and --end; give a span inside the clip")  # noqa: TRY301

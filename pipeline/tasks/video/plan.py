@@ -137,7 +137,9 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = dict.fromkeys([*then, *now])
-    return [f"{name} {then.get(name)} (now {now.get(name)})" for name in names if then.get(name) != now.get(name)]
+    differing = [name for name in names if then.get(name) != now.get(name)]
+    # A damaged plan may say anything, at any length.
+    return [f"{name:.40} {then.get(name)!s:.60} (now {now.get(name)!s:.60})" for name in differing]
 
 
 def _short(checksum: str | None) -> str:

@@ -72,7 +72,7 @@ class SourceRecord(_Part):
     """Frames that were processed."""
     width: Annotated[int, Field(ge=1)]
     height: Annotated[int, Field(ge=1)]
-    time_base: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,18}(/[1-9][0-9]{0,18})?$")]
+    time_base: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}(/[1-9][0-9]{0,9})?$")]
     first_pts: int | None
     last_pts: int | None
     lost_frames: int = 0
@@ -170,9 +170,11 @@ def load_record(directory: Path) -> RunRecord:
         InputError: the directory holds no finished result, or the file is damaged.
     """
     file = directory / FILE_NAME
-    if not file.is_file():
-        raise InputError(f"'{directory}' holds no {FILE_NAME}; expected the directory of a finished input: OUT/<name>")
     try:
+        if not file.is_file():
+            raise InputError(
+                f"'{directory}' holds no {FILE_NAME}; expected the directory of a finished input: OUT/<name>"
+            )
         if file.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it has more than {_MAX_BYTES // 2**20} MiB")  # noqa: TRY301
         return RunRecord.model_validate_json(file.read_bytes())

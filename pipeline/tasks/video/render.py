@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError
 from pipeline.geometry import resize_labels
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Source
@@ -18,6 +18,7 @@ from pipeline.media.pictures import is_picture
 from pipeline.media.video import VideoSource
 from pipeline.painting.palettes import PaletteName, part_colors
 from pipeline.painting.styles import Style, paint, painted_size
+from pipeline.tasks.outputs import require_free
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.fit import selection_of
 from pipeline.tasks.video.record import LABELS, RunRecord, load_record
@@ -59,8 +60,7 @@ def render(
         OutputError: the clip exists or can't be written.
     """
     progress = progress or Silent()
-    if output.exists() and not overwrite:
-        raise OutputError(f"'{output}' exists; give another --output, or --overwrite to replace it")
+    require_free([output], overwrite)
     record, store = load_record(result), open_labels(result / LABELS)
     if store.parts > len(record.part_colors):
         raise InputError(f"'{result}' has {len(record.part_colors)} colours for {store.parts} parts; segment it again")
@@ -103,6 +103,12 @@ def _find_source(record: RunRecord, store: LabelStore, given: Path | None) -> So
     # A stranger's record may name anything: what isn't one plain input is neither expanded nor opened.
     path, fps, chosen = given or Path(record.source.path), record.settings.input.fps, record.settings.input
     origin: Source
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(
+            f"the input '{path}' can't be read: {error.strerror}; say with --source where it is"
+        ) from error
     if path.is_dir():
         # Of a glob's pictures the directory may hold more.
         every = chosen.every == 1 and chosen.start is None and chosen.end is None

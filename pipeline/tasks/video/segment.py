@@ -14,14 +14,14 @@ from pathlib import Path
 from pipeline.cluster.cache import FeatureCache, KeptCache
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.config import Settings
-from pipeline.errors import VidpartsError
+from pipeline.errors import InputError, VidpartsError
 from pipeline.media.contract import Source
 from pipeline.media.sources import resolve_inputs
 from pipeline.tasks.engine import Engine, open_engine
 from pipeline.tasks.failures import Failure
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.admission import CODEBOOK, finished_results, published_results, require_room, require_same
-from pipeline.tasks.video.fit import Fitted, fit_codebook
+from pipeline.tasks.video.fit import Fitted, fit_codebook, require_undamaged, selection_of
 from pipeline.tasks.video.fit_record import load_fit, save_fit
 from pipeline.tasks.video.plan import Plan, make_plan
 from pipeline.tasks.video.record import load_record
@@ -158,18 +158,24 @@ class _Run:
         """Do what is left of both passes."""
         file = self.work.output / CODEBOOK
         with KeptCache(self.work.fit) as cache:
-            fitted, failures = self._given(given, file) if given else self._fitted(sources, cache, file)
+            fitted, failures = self._given(given, file, sources) if given else self._fitted(sources, cache, file)
             for warning in fitted.warnings:
                 self.progress.say(f"warning: {warning}")
             streaming = Streaming(self.work, self.plan, self.engine, fitted, file, cache, self.progress)
             finished = self._stream(streaming, sources, failures)
         return SegmentResult(file, tuple(finished), tuple(failures))
 
-    def _given(self, given: Codebook, file: Path) -> tuple[Fitted, list[Failure]]:
+    def _given(self, given: Codebook, file: Path, sources: Sequence[Source]) -> tuple[Fitted, list[Failure]]:
         assert self.codebook is not None
         if not file.exists() or not file.samefile(self.codebook):
             save_codebook(given, file)
-        return Fitted(given, (), None), []
+        failures = []
+        for source in sources:
+            try:
+                require_undamaged(source, selection_of(self.engine.settings), self.progress)
+            except InputError as error:
+                failures.append(Failure(source.name, error))
+        return Fitted(given, (), None), failures
 
     def _fitted(self, sources: Sequence[Source], cache: FeatureCache, file: Path) -> tuple[Fitted, list[Failure]]:
         known = load_fit(self.work.fit, file)

@@ -282,7 +282,12 @@ class Streaming:
             steadiness=canvas.steadiness(),
             fit_seconds=self.fitted.seconds,
             stages=stage_records(reports),
-            warnings=(*self.fitted.warnings, *self.engine.extractor.warnings, *source.problems),
+            warnings=(
+                *self.fitted.warnings,
+                *self.engine.extractor.warnings,
+                *source.problems,
+                *canvas.clip.warnings,
+            ),
         )
 
 
