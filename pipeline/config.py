@@ -1,4 +1,4 @@
-"""Settings: typed and checked; the command line beats a YAML file, which beats a model's own, which beat the defaults.
+"""Settings: typed and checked; an option beats a YAML file, a preset, a model's own and the defaults, in this order.
 
 Every threshold of the method lives here with its unit and source; `configs/default.yaml` shows the same
 values to a reader, and a test holds the two together. This module knows nothing of how a setting is used.
@@ -10,7 +10,7 @@ import difflib
 import reprlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -18,8 +18,10 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from pipeline.errors import UsageError
 
 Facet = Literal["key", "query", "value", "token"]
+Grid = Literal["overlapping", "interleaved"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+Preset = Literal["fast", "draft"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _MAX_FILE_BYTES = 2**20
@@ -50,13 +52,24 @@ class FeatureSettings(_Section):
     """Short side of the processed picture, pixels; none keeps the source's size."""
     stride: Count = 4
     """Distance of neighbouring patches, processed pixels; divides the patch size."""
+    grid: Grid = "overlapping"
+    """One pass over overlapping patches, as in the paper, or several at the patch's own stride that interleave."""
     layer: Annotated[int, Field(ge=0)] = 11
     """Block that the descriptors are read from, counted from 0; where nobody sets it, a model's last one."""
     facet: Facet = "key"
     log_bin: bool = False
     """Add the context of log-spaced bins to each descriptor (paper section 4, point correspondences)."""
     precision: Precision = "float32"
-    """Arithmetic of the ViT on CUDA; the CPU computes in float32."""
+    """Arithmetic of the ViT's products; sums, norms and softmax stay in float32. float16 is for CUDA."""
+
+
+class KeyframeSettings(_Section):
+    """Which frames of a video are described; those between are followed to them by optical flow."""
+
+    interval: Count = 1
+    """Frames from one key frame to the next, counted from a clip's first; 1 describes every frame."""
+    lost: Share = 0.1
+    """Share of a frame's pixels that are found in neither key frame above which it is described itself."""
 
 
 class SaliencySettings(_Section):
@@ -172,13 +185,16 @@ class RunSettings(_Section):
 
 
 class Settings(_Section):
-    """All settings of a run."""
+    """All settings of a run; where a preset is named, its values stand for those that aren't given."""
 
+    preset: Preset | None = None
+    """Settings that trade exactness for speed: a file of `configs/`."""
     model: str = "auto"
     """A model's name, `auto`, or the path of a local .safetensors or .pth file."""
     model_heads: Count | None = None
     """Attention heads of a local model whose file doesn't say and doesn't let it be inferred."""
     features: FeatureSettings = FeatureSettings()
+    keyframes: KeyframeSettings = KeyframeSettings()
     saliency: SaliencySettings = SaliencySettings()
     cluster: ClusterSettings = ClusterSettings()
     crf: CrfSettings = CrfSettings()
@@ -187,6 +203,19 @@ class Settings(_Section):
     render: RenderSettings = RenderSettings()
     run: RunSettings = RunSettings()
 
+    @model_validator(mode="before")
+    @classmethod
+    def _filled_by_preset(cls, values: Any) -> Any:
+        name = values.get("preset") if isinstance(values, Mapping) else None
+        if name not in PRESETS:
+            return values
+        merged = read_yaml(preset_file(name))
+        _merge(merged, values)
+        return merged
+
+
+PRESETS: tuple[Preset, ...] = get_args(Preset)
+"""Every preset, the more exact first."""
 
 class _SettingsLoader(yaml.SafeLoader):
     """Plain values only: no objects, and no aliases, by which a few lines unfold to terabytes."""
@@ -203,11 +232,11 @@ Overrides = Mapping[str, Any]
 
 
 def load_settings(file: Path | None = None, overrides: Overrides | None = None) -> Settings:
-    """Settings from the defaults, a YAML file and single values; the later beats the earlier.
+    """Settings from the defaults, a preset, a YAML file and single values; the later beats the earlier.
 
     Args:
         file: YAML file with any part of `Settings`.
-        overrides: values by dotted name; those that are None are not given.
+        overrides: values by dotted name; those that are None are not given. Either may name the `preset`.
 
     Raises:
         UsageError: the file can't be read, a key is unknown or a value is out of range.

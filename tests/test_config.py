@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import Settings, load_settings, preset_file, read_yaml, with_defaults
+from pipeline.config import PRESETS, Settings, load_settings, preset_file, read_yaml, with_defaults
 from pipeline.errors import UsageError
 
 
@@ -24,6 +24,26 @@ def test_an_option_beats_the_file_which_beats_the_presets(tmp_path: Path) -> Non
     assert settings.features.load_size == 224
 
 
+@pytest.mark.parametrize("name", PRESETS)
+def test_a_preset_stands_below_what_is_given_and_above_a_models_own(tmp_path: Path, name: str) -> None:
+    values = read_yaml(preset_file(name))
+    plain = load_settings(overrides={"preset": name})
+    assert plain == Settings(preset=name)
+    assert plain.keyframes.interval == values["keyframes"]["interval"] > 1
+    file = tmp_path / "c.yaml"
+    file.write_text(f"preset: {name}\nkeyframes: {{interval: 3}}\n")
+    given = load_settings(file, {"features.precision": "float32"})
+    assert (given.preset, given.keyframes.interval, given.features.precision) == (name, 3, "float32")
+    assert load_settings(file, {"preset": "draft"}).keyframes.interval == 3
+    own = with_defaults(plain, {"features": {"precision": "float32", "stride": 8}})
+    assert (own.features.precision, own.features.stride) == ("bfloat16", 8)
+
+
+def test_every_file_of_configs_is_the_defaults_a_models_or_a_preset() -> None:
+    names = {file.stem for file in preset_file("default").parent.glob("*.yaml")}
+    assert names == {"default", "bundled", *PRESETS}
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -32,6 +52,7 @@ def test_an_option_beats_the_file_which_beats_the_presets(tmp_path: Path) -> Non
         ("features: {stride: zero}", r"'features.stride'.*got 'zero'"),
         ("cluster: {parts: 0}", r"'cluster.parts'.*got 0"),
         ("features: 3", r"'features'"),
+        ("preset: fsat", r"'preset'.*'fast' or 'draft', got 'fsat'"),
         ("- a", "expected a mapping"),
         ("a: [", "is not YAML"),
         ("input: {start: 5, end: 2}", r"start \(5.0 s\) must be before end"),

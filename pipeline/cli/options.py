@@ -19,6 +19,13 @@ from pipeline.tasks.progress import Progress, progress_for
 _METHOD, _INPUT, _RUN = "Method", "Frames", "Run"
 
 
+class PresetName(StrEnum):
+    """Presets."""
+
+    FAST = "fast"
+    DRAFT = "draft"
+
+
 class FacetName(StrEnum):
     """Facets of a block."""
 
@@ -78,6 +85,10 @@ CodebookFile = Annotated[
 
 def _method(
     config: Annotated[Path | None, typer.Option(help="YAML file of settings.", rich_help_panel=_RUN)] = None,
+    preset: Annotated[
+        PresetName | None,
+        typer.Option(help="Trade exactness for speed (see `vidparts info`).", rich_help_panel=_METHOD),
+    ] = None,
     model: Annotated[
         str | None,
         typer.Option(help="Name (see `vidparts info`), or a .safetensors or .pth file.", rich_help_panel=_METHOD),
@@ -101,6 +112,7 @@ def _method(
 ) -> dict[str, Any]:
     return {
         "config": config,
+        "preset": preset and preset.value,
         "model": model,
         "model_heads": heads,
         "features.load_size": load_size,

@@ -87,6 +87,9 @@ class Codebook:
         return self.centroids[~self.salient]
 
 
+_COMPARABLE = {"precision", "grid"}
+"""Settings that move descriptors too little to make a codebook useless: by rounding, and by fewer patches attending."""
+
 _DTYPES: Mapping[str, Any] = {
     "centroids": np.float32,
     "part_centroids": np.float32,
@@ -152,8 +155,7 @@ def require_fit(origin: CodebookOrigin, fingerprint: str, features: FeatureSetti
         differences.append(f"model {origin.model} ({origin.fingerprint[:12]}, now {fingerprint[:12]})")
     for name, value in origin.features:
         now = getattr(features, name)
-        # The precision of the arithmetic moves descriptors by rounding only: they stay comparable.
-        if value != now and name != "precision":
+        if value != now and name not in _COMPARABLE:
             differences.append(f"{name.replace('_', '-')} {value} (now {now})")
     if differences:
         raise CodebookError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def spread_frames(counts: Sequence[int], budget: int) -> list[list[int]]:
+def spread_frames(counts: Sequence[int], budget: int, step: int = 1) -> list[list[int]]:
     """Evenly spread frame indices of each input, `budget` of them over all inputs together.
 
     Inputs get shares in proportion to their length, but at least one frame each while the budget lasts, so that
@@ -14,12 +14,18 @@ def spread_frames(counts: Sequence[int], budget: int) -> list[list[int]]:
     Args:
         counts: frames of each input.
         budget: frames wanted over all inputs; all frames are taken where there are no more.
+        step: only every so-manieth frame of an input may be taken, from its first.
 
     >>> spread_frames([3, 2], budget=64)
     [[0, 1, 2], [0, 1]]
     >>> spread_frames([100, 10], budget=6)
     [[10, 30, 50, 70, 90], [5]]
+    >>> spread_frames([9, 2], budget=3, step=4)
+    [[0, 8], [0]]
     """
+    if step > 1:
+        spread = spread_frames([-(-count // step) for count in counts], budget)
+        return [[index * step for index in indices] for indices in spread]
     if sum(counts) <= budget:
         return [list(range(count)) for count in counts]
     shares = _shares(counts, budget)

@@ -128,8 +128,10 @@ class Attention(nn.Module):
         if heads is not None:
             class_query, key = class_query[:, list(heads)], key[:, list(heads)]
         key = rotate(key, rotary, self.prefix).float()
-        logits = (class_query.float() * key.shape[-1] ** -0.5) @ key.transpose(-2, -1)
-        weights: Tensor = logits.softmax(dim=-1)[:, :, 0, self.prefix :]
+        # One row costs nothing, and in half precision neighbouring patches would get equal shares.
+        with torch.autocast(key.device.type, enabled=False):
+            logits = (class_query.float() * key.shape[-1] ** -0.5) @ key.transpose(-2, -1)
+            weights: Tensor = logits.softmax(dim=-1)[:, :, 0, self.prefix :]
         return weights.mean(dim=1)
 
 

@@ -21,8 +21,9 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config import FeatureSettings, SaliencySettings
-from pipeline.errors import DeviceMemoryError, InputError
+from pipeline.errors import DeviceMemoryError, InputError, UsageError
 from pipeline.features.backbone import Backbone, BackboneOutput, Tap
+from pipeline.features.interleaved import run_interleaved
 from pipeline.features.logbin import bin_offsets, log_bin
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
@@ -73,7 +74,7 @@ class Extractor:
             say: told, once, when batches have to be smaller than they should be.
 
         Raises:
-            UsageError: the model has no such layer, stride or head.
+            UsageError: the model has no such layer, stride or head, or the device no such precision.
             DeviceMemoryError: the device has no room for the model.
         """
         self.device = torch.device(device)
@@ -86,7 +87,7 @@ class Extractor:
         self._one_by_one = self.device.type == "cpu"
         self._say = say
         self._fitting_tokens: int | None = None
-        self._dtype = _DTYPES[features.precision] if self.device.type == "cuda" else torch.float32
+        self._dtype = _precision(features.precision, self.device)
         self._mean = torch.tensor(model.identity.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(model.identity.std, device=self.device)[:, None, None]
 
@@ -212,8 +213,14 @@ class Extractor:
         """One pass; None where the device's memory isn't enough for it."""
         try:
             with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
-                found: BackboneOutput = self.backbone(
-                    self._to_tensor(images), stride_px, taps, saliency=saliency, saliency_heads=self.heads
+                run = run_interleaved if self.settings.grid == "interleaved" else Backbone.__call__
+                found: BackboneOutput = run(
+                    self.backbone,
+                    self._to_tensor(images),
+                    stride_px,
+                    taps,
+                    saliency=saliency,
+                    saliency_heads=self.heads,
                 )
         except torch.OutOfMemoryError:
             return None
@@ -238,6 +245,12 @@ class Extractor:
         if self.device.type == "cuda":
             stacked = stacked.pin_memory().to(self.device, non_blocking=True)
         return (stacked.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
+
+
+def _precision(name: str, device: torch.device) -> torch.dtype:
+    if device.type == "cpu" and name == "float16":
+        raise UsageError("precision float16 is for CUDA; give bfloat16 or float32 on the CPU")
+    return _DTYPES[name]
 
 
 def _moved(backbone: Backbone, device: torch.device) -> Backbone:

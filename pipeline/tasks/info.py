@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import platform
 
+from pipeline.config import PRESETS, preset_file
 from pipeline.tasks.video.record import installed_packages
 from pipeline.version import __version__
 
 
 def info() -> str:
-    """Versions, devices and models, one a line."""
+    """Versions, devices, models and presets, one a line."""
     packages = ", ".join(f"{name} {number}" for name, number in installed_packages().items())
     lines = [
         f"vidparts {__version__}, Python {platform.python_version()}, {platform.platform()}",
@@ -18,6 +19,8 @@ def info() -> str:
         f"devices: {', '.join(_devices())}",
         "models (--model; a .safetensors or .pth file in DINO's or timm's naming works too):",
         *_models(),
+        "presets (--preset):",
+        *_presets(),
     ]
     return "\n".join(lines)
 
@@ -37,3 +40,9 @@ def _models() -> list[str]:
 
     lines = [f"  {name:<24} {'cached' if cached_weights(name) else 'from the hub'}" for name in MODELS]
     return [*lines, f"  {BUNDLED:<24} {'in the package' if BUNDLED_FILE.is_file() else 'missing'}"]
+
+
+def _presets() -> list[str]:
+    """The first line of each one's file says what it is."""
+    first = {name: preset_file(name).read_text(encoding="utf-8").splitlines()[0] for name in PRESETS}
+    return [f"  {name:<24} {line.removeprefix('# ')}" for name, line in first.items()]

@@ -32,7 +32,7 @@ from pipeline.tasks.pictures.album import Album, open_album
 from pipeline.tasks.pictures.coseg import cosegment
 from pipeline.tasks.pictures.part_stages import fit_album
 from pipeline.tasks.progress import Progress
-from pipeline.tasks.video.stream import assign
+from pipeline.tasks.video.energies import assign
 
 BIRD_PARTS = 4
 """Of the paper's Table 1."""
@@ -125,8 +125,8 @@ def _segmenter(album: Album, codebook: Codebook, opened: contextlib.ExitStack) -
         with opened:
             frames = album.frames([places[picture.name] for picture in pictures])
             batches = prepare(frames, engine.extractor, engine.settings.run.batch)
-            for item in assign(describe(batches, engine.extractor, album.cache, 0), assigner):
-                yield _part_labels(*item, engine)
+            for feature in describe(batches, engine.extractor, album.cache, 0):
+                yield _part_labels(*assign(feature, assigner), engine)
             _require_all(album)
 
     return segment

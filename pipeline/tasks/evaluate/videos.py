@@ -5,11 +5,11 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.assign import PartAssigner
 from pipeline.cluster.cache import FeatureCache
 from pipeline.config import InputSettings
 from pipeline.evaluation.datasets.davis import load_davis
@@ -18,16 +18,17 @@ from pipeline.evaluation.datasets.parts import PartClip, load_part_clips
 from pipeline.evaluation.protocols.davis import evaluate_davis
 from pipeline.evaluation.protocols.parts import evaluate_parts
 from pipeline.evaluation.reports import Summary
-from pipeline.geometry import resize_labels
+from pipeline.geometry import processed_size, resize_labels
 from pipeline.media.contract import Source
 from pipeline.media.directory import DirectorySource
 from pipeline.media.sources import resolve_inputs
-from pipeline.tasks.engine import Engine, describe, prepare
+from pipeline.tasks.engine import Engine
 from pipeline.tasks.evaluate.request import Request, with_notes
 from pipeline.tasks.failures import Failure
 from pipeline.tasks.progress import Progress
+from pipeline.tasks.video.energies import energy_stages
 from pipeline.tasks.video.fit import fit_codebook
-from pipeline.tasks.video.stream import assign, refine
+from pipeline.tasks.video.stream import refine
 
 Labels = NDArray[np.uint8]
 
@@ -82,7 +83,7 @@ def segment_source(
     Raises:
         InputError: the video can't be read.
     """
-    extractor, settings = engine.extractor, engine.settings
+    settings = engine.settings
     with tempfile.TemporaryDirectory(prefix="vidparts-") as folder, FeatureCache(Path(folder)) as cache:
         failures: list[Failure] = []
         fitted = fit_codebook([source], engine, cache, progress, failures)
@@ -90,10 +91,11 @@ def segment_source(
             raise failures[0].error
         for warning in fitted.warnings:
             progress.say(f"warning: {source.name}: {warning}")
-        batches = prepare(source.frames(), extractor, settings.run.batch)
-        assigner = PartAssigner.of(fitted.codebook, extractor.device)
-        energies = assign(describe(batches, extractor, cache, 0), assigner)
-        for part in refine(energies, settings.crf):
+        size_hw = processed_size(source.probe().size_hw, settings.features.load_size)
+        items: Iterator[Any] = source.frames()
+        for _, work in energy_stages(engine, fitted.codebook, cache, 0, size_hw):
+            items = work(items)
+        for part in refine(items, settings.crf):
             yield part.frame.rgb, resize_labels(part.labels, part.frame.size_hw)
 
 

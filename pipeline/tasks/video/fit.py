@@ -98,7 +98,7 @@ def fit_codebook(
     started = time.perf_counter()
     selection = selection_of(engine.settings)
     counts = [_count(source, selection, failures, progress) for source in sources]
-    samples = spread_frames(counts, engine.settings.cluster.frames)
+    samples = spread_frames(counts, engine.settings.cluster.frames, engine.settings.keyframes.interval)
     progress.start("fit", sum(map(len, samples)))
     for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
         known = _known(cache, number, source, indices, engine)

@@ -53,9 +53,9 @@ def estimate_disk(sources: Sequence[Source], engine: Engine, *, fits: bool, save
         save_frames: whether painted frames are written too.
     """
     settings, readable = engine.settings, [_measured(source, engine) for source in sources]
-    samples = (
-        spread_frames([frames for frames, _ in readable], settings.cluster.frames) if fits else [[]] * len(sources)
-    )
+    counts = [frames for frames, _ in readable]
+    budget, interval = settings.cluster.frames, settings.keyframes.interval
+    samples = spread_frames(counts, budget, interval) if fits else [[]] * len(sources)
     cache = labels = clips = pictures = 0.0
     for (frames, size_hw), sample in zip(readable, samples, strict=True):
         if not frames:

@@ -1,6 +1,6 @@
 """Pass 2: every frame of one input through the stages, into a result's directory.
 
-    decode -> resize and batch -> describe -> assign -> CRF -> { label store, overlay clip, steadiness }
+    decode -> energies of the parts -> CRF -> { label store, overlay clip, steadiness }
 
 Everything is written into a directory of the run's own, which becomes OUT/<name> when it is complete. Where an
 interrupted run has left labels there, their frames are painted first, from them, and the stages go on behind
@@ -16,27 +16,28 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.assign import PartAssigner
 from pipeline.cluster.cache import FeatureCache
 from pipeline.config import CrfSettings
 from pipeline.errors import InputError, OutputError
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.files import output_errors, remove, sync
 from pipeline.geometry import processed_size, resize_labels, shrink
-from pipeline.graph import Graph, StageReport
+from pipeline.graph import Graph, Node, StageReport
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Selection, Source
 from pipeline.media.labels import LabelStore, LabelWriter, open_labels
 from pipeline.media.pictures import write_picture
 from pipeline.painting.styles import paint, painted_size
-from pipeline.records import FeatureMap, Frame, PartMap
+from pipeline.records import Frame, PartMap
 from pipeline.refine.crf import refine_labels
-from pipeline.tasks.engine import Engine, batch_size, describe, prepare
+from pipeline.tasks.engine import Engine
 from pipeline.tasks.progress import Progress
+from pipeline.tasks.video.energies import Energies, energy_stages, key_plan
 from pipeline.tasks.video.fit import Fitted, selection_of
 from pipeline.tasks.video.plan import Plan
 from pipeline.tasks.video.record import (
@@ -56,15 +57,6 @@ from pipeline.tasks.video.record import (
 from pipeline.tasks.video.result import InputResult
 from pipeline.tasks.video.verify import clip_problem, result_checksums
 from pipeline.tasks.video.workspace import Workspace
-
-Energies = tuple[Frame, NDArray[np.uint8], NDArray[np.float32]]
-"""A frame, its processed picture, and its unary energies [1 + K, rows, cols]."""
-
-
-def assign(features: Iterator[FeatureMap], assigner: PartAssigner) -> Iterator[Energies]:
-    """Energies of the parts; a frame's descriptors end here."""
-    for feature in features:
-        yield feature.frame, feature.image, assigner.energies(feature.descriptors).cpu().numpy()
 
 
 def refine(items: Iterator[Energies], settings: CrfSettings) -> Iterator[PartMap]:
@@ -169,17 +161,14 @@ class Streaming:
         return reports
 
     def _graph(self, number: int, source: Source, writer: LabelWriter, canvas: _Canvas) -> Graph:
-        settings, extractor, done = self.engine.settings, self.engine.extractor, writer.frames
-        assigner = PartAssigner.of(self.fitted.codebook, extractor.device)
+        settings, done = self.engine.settings, writer.frames
         # Batches are those of a run that wasn't interrupted: what is computed twice of the first one is dropped.
-        size = batch_size(extractor, writer.size_hw, settings.run.batch)
-        wanted = range(done - done % size, sys.maxsize)
+        wanted = range(done - done % key_plan(self.engine, writer.size_hw).chunk, sys.maxsize)
         graph = Graph(settings.run.queue_depth)
-        frames = graph.source("decode", source.frames(self._selection, wanted))
-        batches = graph.stage("resize", frames, lambda items: prepare(items, extractor, settings.run.batch))
-        features = graph.stage("describe", batches, lambda items: describe(items, extractor, self.cache, number))
-        energies = graph.stage("assign", features, lambda items: assign(_from(items, done), assigner))
-        parts = graph.stage("crf", energies, lambda items: refine(items, settings.crf))
+        node: Node[Any] = graph.source("decode", source.frames(self._selection, wanted))
+        for name, work in energy_stages(self.engine, self.fitted.codebook, self.cache, number, writer.size_hw):
+            node = graph.stage(name, node, work)
+        parts = graph.stage("crf", node, lambda items: refine(_from(items, done), settings.crf))
         graph.sink("labels", parts, lambda items: self._store(items, source, writer))
         graph.sink("overlay", parts, lambda items: self._paint(items, source, canvas))
         graph.sink("steadiness", parts, canvas.measure)
@@ -309,8 +298,8 @@ def _first_frames(source: Source, selection: Selection, count: int) -> Iterator[
     yield from islice(source.frames(selection, range(count)), count)
 
 
-def _from(features: Iterator[FeatureMap], first: int) -> Iterator[FeatureMap]:
-    return (feature for feature in features if feature.frame.index >= first)
+def _from(items: Iterator[Energies], first: int) -> Iterator[Energies]:
+    return (item for item in items if item[0].index >= first)
 
 
 def _labelled(

@@ -19,7 +19,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from pipeline.config import Settings, with_defaults
+from pipeline.config import PRESETS, Settings, with_defaults, with_values
 from pipeline.errors import InputError, Interrupted, OutputError, UsageError
 from pipeline.features.extractor import Extractor
 from pipeline.tasks.progress import Silent
@@ -263,6 +263,22 @@ def test_batches_are_those_of_a_run_that_was_not_interrupted(
     described.clear()
     segment([clip], tmp_path / "out", by_five, resume=True)
     assert described == usual[-len(described) :]
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("preset", PRESETS)
+@pytest.mark.parametrize(
+    ("batch", "moment"), [(1, ("walk", 17)), (3, ("walk", 17)), (1, ("walk", 30)), (3, ("fit", 2))]
+)
+def test_presets_resume_to_the_same_bytes(
+    tmp_path: Path, make_clip: ClipMaker, settings: Settings, preset: str, batch: int, moment: tuple[str, int]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=35)
+    chosen = with_values(settings, {"preset": preset, "run.batch": batch, "crf.iterations": 1})
+    segment([clip], tmp_path / "whole", chosen)
+    with pytest.raises(Interrupted, match="the same command with --resume goes on"):
+        segment([clip], tmp_path / "out", chosen, progress=StopAfter(*moment))
+    segment([clip], tmp_path / "out", chosen, resume=True).raise_failures()
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 

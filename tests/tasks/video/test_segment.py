@@ -9,7 +9,7 @@ import torch
 from pipeline.cluster.assign import PartAssigner, normalise
 from pipeline.cluster.codebook import load_codebook
 from pipeline.cluster.kmeans import fit_kmeans
-from pipeline.config import Settings, with_defaults
+from pipeline.config import PRESETS, Settings, with_defaults, with_values
 from pipeline.errors import CodebookError, InputError, OutputError
 from pipeline.media.labels import open_labels
 from pipeline.media.sources import resolve_inputs
@@ -127,12 +127,13 @@ def test_no_frame_is_described_twice(
     assert sum(described) == 12
 
 
+@pytest.mark.parametrize("preset", [None, *PRESETS])
 @pytest.mark.parametrize(("batch", "depth"), [(1, 1), (3, 1), (5, 4)])
 def test_labels_do_not_depend_on_batch_or_queues(
-    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, batch: int, depth: int
+    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, batch: int, depth: int, preset: str | None
 ) -> None:
-    clip = make_clip(tmp_path / "a.mp4", frames=7)
-    settings = with_defaults(small_settings, {"cluster": {"frames": 4}})
+    clip = make_clip(tmp_path / "a.mp4", frames=7 if preset is None else 19)
+    settings = with_values(with_defaults(small_settings, {"cluster": {"frames": 4}}), {"preset": preset})
     (reference,) = segment([clip], tmp_path / "reference", settings).finished
     other = with_defaults(settings, {"run": {"batch": batch, "queue_depth": depth}})
     (found,) = segment([clip], tmp_path / "found", other).finished

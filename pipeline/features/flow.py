@@ -1,0 +1,94 @@
+"""Where a frame's pixels are in another frame, how far that is to be trusted, and what they bring along from there.
+
+Dense optical flow (DIS, Kroeger et al., ECCV 2016) both ways: where the way forth and back ends elsewhere, or the
+colours differ, a pixel is hidden, new or missed. Knows nothing of what the maps hold that are brought along.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+Picture = NDArray[np.uint8]
+Map = NDArray[np.float32]
+
+RETURN_PX = 1.0
+"""How far from its beginning the way forth and back may end; the trust falls as a Gaussian of it."""
+RETURN_SHARE = 0.05
+"""And how much farther for each pixel of the way: the error of a flow grows with its length."""
+COLOUR_LEVELS = 20.0
+"""Difference in colour, grey levels of 0..255, mean around a pixel, that is likely another surface."""
+LOST_TRUST = 0.1
+"""A pixel that is trusted less than this is found nowhere."""
+
+_COLOUR_WINDOW_PX = 5
+_LEAST_TRUST = 1e-4
+"""Of a pixel that nothing is known of, so that the nearer frame decides."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Track:
+    """Where the pixels of one frame are in another.
+
+    Attributes:
+        x: float32 [h, w], columns in the other frame.
+        y: float32 [h, w], rows.
+        trust: float32 [h, w] in [0, 1].
+    """
+
+    x: Map
+    y: Map
+    trust: Map
+
+    def carry(self, field: Map) -> Map:
+        """Bring a map [channels, h, w] of the other frame to this one, bilinearly."""
+        return np.stack([_sample(channel, self.x, self.y) for channel in field])
+
+
+def find_track(picture: Picture, other: Picture) -> Track:
+    """Follow each pixel of a picture to another; both uint8 [h, w, 3]."""
+    grey, other_grey = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (picture, other))
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    forth, back = flow_of.calc(grey, other_grey, None), flow_of.calc(other_grey, grey, None)
+    height, width = grey.shape
+    rows, columns = np.mgrid[:height, :width].astype(np.float32)
+    x, y = columns + forth[..., 0], rows + forth[..., 1]
+    astray = np.linalg.norm(forth + _sample(back, x, y), axis=-1)
+    allowed = RETURN_PX + RETURN_SHARE * np.linalg.norm(forth, axis=-1)
+    change = np.abs(picture.astype(np.float32) - _sample(other.astype(np.float32), x, y)).mean(axis=-1)
+    change = cv2.blur(change, (_COLOUR_WINDOW_PX, _COLOUR_WINDOW_PX))
+    inside = (x > -1) & (x < width) & (y > -1) & (y < height)
+    trust = inside * np.exp(-((astray / allowed) ** 2) - (change / COLOUR_LEVELS) ** 2)
+    return Track(x, y, trust.astype(np.float32))
+
+
+def lost_share(before: Track, after: Track) -> float:
+    """Share of a frame's pixels that are found in neither of two other frames."""
+    return float((np.maximum(before.trust, after.trust) < LOST_TRUST).mean())
+
+
+def blend(before: Track, after: Track, fields: tuple[Map, Map], progress: float) -> Map:
+    """A map of a frame from those of the frames around it, each as far as it is trusted and near.
+
+    Args:
+        before: the frame's pixels in the earlier one.
+        after: and in the later one.
+        fields: float32 [channels, h, w], the maps of both.
+        progress: how far the frame is on the way from one to the other, between 0 and 1.
+
+    Returns:
+        float32 [channels, h, w].
+    """
+    first, second = (
+        (track.trust + np.float32(_LEAST_TRUST)) * np.float32(near)
+        for track, near in ((before, 1 - progress), (after, progress))
+    )
+    share = second / (first + second)
+    return np.asarray(before.carry(fields[0]) * (1 - share) + after.carry(fields[1]) * share, dtype=np.float32)
+
+
+def _sample(field: Map, x: Map, y: Map) -> Map:
+    return np.asarray(cv2.remap(field, x, y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REPLICATE), dtype=np.float32)

@@ -1,0 +1,68 @@
+"""From frames to the energies of their parts: the stages in their order, for whoever joins them.
+
+resize -> describe -> assign                      every frame is described
+resize -> follow -> describe -> assign and carry  key frames are described, the others followed to them
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import chain
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cluster.assign import PartAssigner
+from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.codebook import Codebook
+from pipeline.records import FeatureMap, Frame
+from pipeline.tasks.engine import Engine, batch_size, describe, prepare
+from pipeline.tasks.video.keyframes import KeyPlan, carry, describe_keys, follow
+
+Energies = tuple[Frame, NDArray[np.uint8], NDArray[np.float32]]
+"""A frame, its processed picture, and its unary energies [1 + K, rows, cols]."""
+
+Stage = tuple[str, Callable[[Iterator[Any]], Iterator[Any]]]
+"""A stage's name, and what it makes of the items of the one before."""
+
+
+def energy_stages(
+    engine: Engine, codebook: Codebook, cache: FeatureCache, source: int, size_hw: tuple[int, int]
+) -> list[Stage]:
+    """The stages from an input's frames to `Energies`.
+
+    Args:
+        engine: model and settings.
+        codebook: the parts.
+        cache: the fit's descriptors.
+        source: number of the input among all.
+        size_hw: its processed size.
+    """
+    extractor, batch = engine.extractor, engine.settings.run.batch
+    assigner = PartAssigner.of(codebook, extractor.device)
+    plan = key_plan(engine, size_hw)
+    resize: Stage = ("resize", lambda items: prepare(items, extractor, batch))
+    if plan.interval == 1:
+        return [
+            resize,
+            ("describe", lambda items: describe(items, extractor, cache, source)),
+            ("assign", lambda items: (assign(feature, assigner) for feature in items)),
+        ]
+    return [
+        resize,
+        ("follow", lambda items: follow(chain.from_iterable(items), plan)),
+        ("describe", lambda items: describe_keys(items, plan, lambda keys: describe(keys, extractor, cache, source))),
+        ("assign", lambda items: carry(items, lambda feature: assign(feature, assigner)[2])),
+    ]
+
+
+def key_plan(engine: Engine, size_hw: tuple[int, int]) -> KeyPlan:
+    """Which frames of an input of that processed size are described, and how many of them together."""
+    batch = batch_size(engine.extractor, size_hw, engine.settings.run.batch)
+    return KeyPlan.of(engine.settings.keyframes, batch)
+
+
+def assign(feature: FeatureMap, assigner: PartAssigner) -> Energies:
+    """Energies of the parts; a frame's descriptors end here."""
+    return feature.frame, feature.image, assigner.energies(feature.descriptors).cpu().numpy()
