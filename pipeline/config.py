@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import UsageError
 
@@ -182,6 +182,9 @@ class RunSettings(_Section):
     """Frames that go through the ViT together; none: as many as fit a memory budget."""
     queue_depth: Count = 2
     """Items that wait between two stages at most."""
+    max_memory: ByteSize | None = None
+    """Resident memory that a run on videos stays below, by a smaller batch, shorter queues and what of the fit's
+    descriptors is read from the disk; none: four fifths of what the machine or its control group has."""
 
 
 class Settings(_Section):
@@ -216,6 +219,7 @@ class Settings(_Section):
 
 PRESETS: tuple[Preset, ...] = get_args(Preset)
 """Every preset, the more exact first."""
+
 
 class _SettingsLoader(yaml.SafeLoader):
     """Plain values only: no objects, and no aliases, by which a few lines unfold to terabytes."""

@@ -171,6 +171,14 @@ def _render(
     return {"render.alpha": alpha, "render.palette": palette and palette.value}
 
 
+def _memory(
+    max_memory: Annotated[
+        str | None, typer.Option("--max-memory", help="Memory to stay below, as 4G or 512MiB.", rich_help_panel=_RUN)
+    ] = None,
+) -> dict[str, Any]:
+    return {"run.max_memory": max_memory}
+
+
 def _progress(
     json_progress: Annotated[
         bool, typer.Option("--json-progress", help="Progress as JSON lines on stderr.", rich_help_panel=_RUN)
@@ -186,7 +194,7 @@ def _progress(
 
 
 Group = Callable[..., dict[str, Any]]
-METHOD, FRAMES, PARTS, FIT, RENDER = _method, _frames, _parts, _fit, _render
+METHOD, FRAMES, PARTS, FIT, MEMORY, RENDER = _method, _frames, _parts, _fit, _memory, _render
 
 
 def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:

@@ -11,6 +11,7 @@ import typer
 from pipeline.cli.options import (
     FIT,
     FRAMES,
+    MEMORY,
     METHOD,
     PARTS,
     RENDER,
@@ -35,7 +36,7 @@ class ExportFormat(StrEnum):
     NPZ = "npz"
 
 
-@settings_from(METHOD, PARTS, FIT, FRAMES, RENDER)
+@settings_from(METHOD, PARTS, FIT, FRAMES, MEMORY, RENDER)
 def segment(
     inputs: Inputs,
     output: Output,
@@ -68,7 +69,7 @@ def segment(
     outcome.raise_failures()
 
 
-@settings_from(METHOD, PARTS, FIT, FRAMES)
+@settings_from(METHOD, PARTS, FIT, FRAMES, MEMORY)
 def fit(
     inputs: Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="The codebook to write, a .safetensors file.")],

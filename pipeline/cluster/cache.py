@@ -48,14 +48,17 @@ class FeatureCache:
 
     Args:
         directory: where the file is made; it must exist.
+        held_bytes: of the frames that are put, so much is held in memory too, and not read from the file.
 
     Raises:
         OutputError: the file can't be made or has no more room.
     """
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, held_bytes: int = 0) -> None:
         """Make an empty cache."""
         self._path = directory / "features.cache"
+        self._room = held_bytes
+        self._held: dict[Hashable, CachedFeatures] = {}
         self._places: dict[Hashable, _Place] = {}
         try:
             self._file: BinaryIO = self._open()
@@ -94,9 +97,14 @@ class FeatureCache:
         except OSError as error:
             raise OutputError(f"the fit's cache '{self._path}' can't be written: {error.strerror or error}") from error
         self._places[key] = place
+        if place.size <= self._room:
+            self._room -= place.size
+            self._held[key] = _copied(descriptors, saliency)
 
     def get(self, key: Hashable) -> CachedFeatures:
         """Read a frame back, bit by bit what was put."""
+        if key in self._held:
+            return self._held[key]
         place = self._places[key]
         rows, cols, channels = place.shape
         self._file.seek(place.offset)
@@ -107,6 +115,12 @@ class FeatureCache:
     def drop(self, key: Hashable) -> None:
         """Forget a frame; its room in the file isn't used again."""
         del self._places[key]
+        self._held.pop(key, None)
+
+    def release(self) -> None:
+        """Hold nothing in memory any more; all of it is in the file."""
+        self._held.clear()
+        self._room = 0
 
     def __iter__(self) -> Iterator[CachedFeatures]:
         """All frames in the order they were put, one in memory at a time."""
@@ -158,6 +172,14 @@ class KeptCache(FeatureCache):
     def _note(self, key: Hashable, place: _Place, checksum: int) -> None:
         with self._index.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps([key, place.offset, place.shape, checksum]) + "\n")
+
+
+def _copied(descriptors: Floats, saliency: Floats) -> CachedFeatures:
+    """Arrays of their own, since those that are put may belong to a batch, and nobody may write into them."""
+    copies = [np.array(part, dtype=np.float32, order="C") for part in (descriptors, saliency)]
+    for part in copies:
+        part.flags.writeable = False
+    return CachedFeatures(*copies)
 
 
 def _parse(line: str, offset: int) -> tuple[tuple[int, int], _Place, int] | None:

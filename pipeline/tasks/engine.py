@@ -19,6 +19,7 @@ from pipeline.features.device import choose_device
 from pipeline.features.extractor import Extractor
 from pipeline.features.models import MODELS, ModelIdentity
 from pipeline.features.weights import BUNDLED, resolve_model
+from pipeline.media.contract import Selection
 from pipeline.records import FeatureMap, Frame
 from pipeline.tasks.progress import Progress
 
@@ -40,6 +41,11 @@ class Engine:
 
     extractor: Extractor
     settings: Settings
+
+    @property
+    def on_cpu(self) -> bool:
+        """Whether the ViT runs on the processor, where no result depends on the batch."""
+        return self.extractor.device.type == "cpu"
 
     @property
     def fingerprint(self) -> str:
@@ -92,6 +98,11 @@ def _codebook_defaults(codebook: Codebook | None) -> dict[str, Any]:
         "saliency": origin.saliency.model_dump(),
         "cluster": {**origin.cluster.model_dump(), "parts": codebook.parts},
     }
+
+
+def selection_of(settings: Settings) -> Selection:
+    """Which frames of an input the settings pick."""
+    return Selection(settings.input.every, settings.input.start, settings.input.end, settings.input.strict)
 
 
 def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) -> Iterator[list[Prepared]]:

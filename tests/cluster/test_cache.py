@@ -25,6 +25,23 @@ def test_frames_come_back_bit_by_bit_in_any_order(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
 
 
+def test_what_is_held_in_memory_is_what_the_file_has_and_never_more_than_was_allowed(tmp_path: Path) -> None:
+    frames = [np.random.default_rng(number).normal(size=(2, 3, 4)).astype(np.float32) for number in range(3)]
+    size = 4 * 2 * 3 * 5
+    with FeatureCache(tmp_path, held_bytes=2 * size + 1) as cache:
+        for number, frame in enumerate(frames):
+            mine = frame.copy()
+            cache.put(number, mine, mine[..., 0])
+            mine.fill(0)  # whoever puts an array may use it again
+        (tmp_path / "features.cache").write_bytes(bytes(3 * size))
+        assert [bool(entry.descriptors.any()) for entry in cache] == [True, True, False]
+        assert np.array_equal(cache.get(1).descriptors, frames[1])
+        with pytest.raises(ValueError, match="read-only"):
+            cache.get(0).saliency[0] = 0
+        cache.release()
+        assert not any(entry.descriptors.any() for entry in cache)
+
+
 def test_no_directory_is_an_output_error(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't be made"):
         FeatureCache(tmp_path / "missing")

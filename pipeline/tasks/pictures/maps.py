@@ -24,11 +24,10 @@ from pipeline.media.contract import ALL_FRAMES, Selection, Source
 from pipeline.media.visuals import Still
 from pipeline.painting.heatmaps import GridPlace
 from pipeline.records import Frame
-from pipeline.tasks.engine import Engine, Prepared, prepare
+from pipeline.tasks.engine import Engine, Prepared, prepare, selection_of
 from pipeline.tasks.failures import Failure
 from pipeline.tasks.outputs import save_png
 from pipeline.tasks.progress import Progress
-from pipeline.tasks.video.fit import selection_of
 
 Floats = NDArray[np.float32]
 Mapped = tuple[Frame, Floats]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,10 +24,11 @@ from pipeline.media.contract import Selection, Source
 from pipeline.media.sources import resolve_inputs
 from pipeline.painting.palettes import part_colors
 from pipeline.records import Frame
-from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare
+from pipeline.tasks.engine import Engine, Prepared, batch_size, describe_for_votes, open_engine, prepare, selection_of
 from pipeline.tasks.failures import Failure
 from pipeline.tasks.outputs import require_free
 from pipeline.tasks.progress import Progress, Silent
+from pipeline.tasks.video.memory import size_run
 from pipeline.tasks.video.watch import Watched, confirm, neighbourhood, watch
 
 T = TypeVar("T")
@@ -63,14 +64,18 @@ def fit(
         InputError: an input can't be read; here one that fails fails all, for the codebook would be another.
         OutputError: the file exists or can't be written.
         ModelError: the model can't be had.
+        UsageError: the fit would take more memory than it may.
     """
     settings, progress = settings or Settings(), progress or Silent()
     require_free([output], overwrite)
     sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
     engine = open_engine(settings, progress)
-    with tempfile.TemporaryDirectory(prefix="vidparts-") as folder, FeatureCache(Path(folder)) as cache:
+    capacity = size_run(sources, engine, fits=True, paints=False)
+    engine = replace(engine, settings=capacity.settings)
+    with tempfile.TemporaryDirectory(prefix="vidparts-") as folder:
         failures: list[Failure] = []
-        fitted = fit_codebook(sources, engine, cache, progress, failures)
+        with FeatureCache(Path(folder), capacity.cache_bytes) as cache:
+            fitted = fit_codebook(sources, engine, cache, progress, failures)
     if failures:
         raise failures[0].error
     for warning in fitted.warnings:
@@ -114,6 +119,7 @@ def fit_codebook(
     found = _apart(
         lambda: fit_parts(cache, engine.settings.run.seed, engine.settings.cluster, engine.settings.saliency)
     )
+    cache.release()
     warnings = (found.votes.warning,) if found.votes.warning else ()
     return Fitted(codebook_of(found, engine, len(cache)), warnings, time.perf_counter() - started)
 
@@ -128,11 +134,6 @@ def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
         part_colors=part_colors(len(found.part_centroids), engine.settings.render.palette),
         origin=_origin(engine, frames, found.clustering.objectives),
     )
-
-
-def selection_of(settings: Settings) -> Selection:
-    """Which frames of an input the settings pick."""
-    return Selection(settings.input.every, settings.input.start, settings.input.end, settings.input.strict)
 
 
 def require_undamaged(source: Source, selection: Selection, progress: Progress) -> None:

@@ -23,7 +23,7 @@ from pipeline.tasks.engine import Engine
 from pipeline.tasks.video.record import RunRecord, installed_packages, sha256
 from pipeline.version import __version__
 
-_FREE = ("run.queue_depth",)
+_FREE = ("run.queue_depth", "run.max_memory")
 """Settings that no byte of labels, codebook or clip depends on."""
 
 _FREE_ON_CPU = ("run.batch",)

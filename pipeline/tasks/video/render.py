@@ -18,9 +18,9 @@ from pipeline.media.pictures import is_picture
 from pipeline.media.video import VideoSource
 from pipeline.painting.palettes import PaletteName, part_colors
 from pipeline.painting.styles import Style, paint, painted_size
+from pipeline.tasks.engine import selection_of
 from pipeline.tasks.outputs import require_free
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import selection_of
 from pipeline.tasks.video.record import LABELS, RunRecord, load_record
 
 

@@ -8,7 +8,7 @@ the same bytes.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cluster.cache import FeatureCache, KeptCache
@@ -17,12 +17,13 @@ from pipeline.config import Settings
 from pipeline.errors import InputError, VidpartsError
 from pipeline.media.contract import Source
 from pipeline.media.sources import resolve_inputs
-from pipeline.tasks.engine import Engine, open_engine
+from pipeline.tasks.engine import Engine, open_engine, selection_of
 from pipeline.tasks.failures import Failure
 from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.admission import CODEBOOK, finished_results, published_results, require_room, require_same
-from pipeline.tasks.video.fit import Fitted, fit_codebook, require_undamaged, selection_of
+from pipeline.tasks.video.fit import Fitted, fit_codebook, require_undamaged
 from pipeline.tasks.video.fit_record import load_fit, save_fit
+from pipeline.tasks.video.memory import size_run
 from pipeline.tasks.video.plan import Plan, make_plan
 from pipeline.tasks.video.record import load_record
 from pipeline.tasks.video.result import InputResult
@@ -100,7 +101,8 @@ def segment(
         InputError: no input can be read; one that fails among others is listed in the result's `failures`.
         OutputError: results exist, can't be written, or another run is at work on them.
         ModelError: the model can't be had, or the codebook doesn't fit.
-        UsageError: `resume`, and the run that ended early was begun with other settings or inputs.
+        UsageError: `resume`, and the run that ended early was begun with other settings or inputs; or the run would
+            take more memory than it may.
         Interrupted, KeyboardInterrupt: with a message that says what is kept, if anything is.
     """
     settings, progress = settings or Settings(), progress or Silent()
@@ -111,7 +113,10 @@ def segment(
         if not (overwrite or resume):
             require_room(work, sources, codebook)
         engine = open_engine(settings, progress, given, str(codebook))
-        plan = make_plan(sources, engine, codebook, save_frames)
+        capacity = size_run(sources, engine, fits=given is None)
+        sized = replace(engine, settings=capacity.settings)
+        # On a GPU the batch decides the last bits: there a run is what it was sized to, elsewhere what was asked for.
+        plan = make_plan(sources, engine if engine.on_cpu else sized, codebook, save_frames)
         begun = work.plan() if resume else None
         if begun is not None:
             require_same(work, begun, plan)
@@ -132,7 +137,7 @@ def segment(
             require_space(output, need, written_bytes(work.folder))
             if begun is None:
                 work.begin(plan)
-            result = _Run(work, begun or plan, engine, codebook, progress).finish(sources, given)
+            result = _Run(work, begun or plan, sized, codebook, capacity.cache_bytes, progress).finish(sources, given)
         if not result.resumable:
             work.conclude(result.failures if result.finished else ())
     return result
@@ -152,12 +157,13 @@ class _Run:
     plan: Plan
     engine: Engine
     codebook: Path | None
+    cache_bytes: int
     progress: Progress
 
     def finish(self, sources: Sequence[Source], given: Codebook | None) -> SegmentResult:
         """Do what is left of both passes."""
         file = self.work.output / CODEBOOK
-        with KeptCache(self.work.fit) as cache:
+        with KeptCache(self.work.fit, self.cache_bytes) as cache:
             fitted, failures = self._given(given, file, sources) if given else self._fitted(sources, cache, file)
             for warning in fitted.warnings:
                 self.progress.say(f"warning: {warning}")

@@ -12,8 +12,7 @@ from pipeline.errors import InputError, OutputError
 from pipeline.geometry import processed_size
 from pipeline.media.contract import Source
 from pipeline.painting.styles import painted_size
-from pipeline.tasks.engine import Engine
-from pipeline.tasks.video.fit import selection_of
+from pipeline.tasks.engine import Engine, selection_of
 
 LABEL_BYTES = 0.03
 """Of a label map's pixel once it is compressed; 0.017 to 0.042 on six clips."""

@@ -35,10 +35,10 @@ from pipeline.media.pictures import write_picture
 from pipeline.painting.styles import paint, painted_size
 from pipeline.records import Frame, PartMap
 from pipeline.refine.crf import refine_labels
-from pipeline.tasks.engine import Engine
+from pipeline.tasks.engine import Engine, selection_of
 from pipeline.tasks.progress import Progress
 from pipeline.tasks.video.energies import Energies, energy_stages, key_plan
-from pipeline.tasks.video.fit import Fitted, selection_of
+from pipeline.tasks.video.fit import Fitted
 from pipeline.tasks.video.plan import Plan
 from pipeline.tasks.video.record import (
     FILE_NAME,

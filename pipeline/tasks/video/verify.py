@@ -14,8 +14,8 @@ from pipeline.errors import InputError
 from pipeline.media.contract import Selection
 from pipeline.media.labels import LabelStore, open_labels
 from pipeline.media.playback import frame_times
+from pipeline.tasks.engine import selection_of
 from pipeline.tasks.progress import Progress, Silent
-from pipeline.tasks.video.fit import selection_of
 from pipeline.tasks.video.record import FRAMES, LABELS, OVERLAY, ResultFile, load_record, sha256
 
 
