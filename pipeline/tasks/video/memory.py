@@ -19,6 +19,7 @@ from pipeline.media.contract import Source
 from pipeline.media.labels import CHUNK_FRAMES
 from pipeline.painting.styles import painted_size
 from pipeline.tasks.engine import Engine, batch_size, selection_of
+from pipeline.tasks.video.keyframes import KeyPlan
 from pipeline.tasks.video.machine import memory_bytes, resident_bytes
 
 DEFAULT_SHARE = 0.8
@@ -45,6 +46,9 @@ CRF_BYTES, CRF_BLOCK_BYTES = 250, 80
 
 FLOW_BYTES = 145
 """Of a processed pixel: optical flow forth and back."""
+
+TRACK_BYTES = 40
+"""Of a processed pixel of a frame that is followed to two key frames."""
 
 ACTIVATION_SHARE = 1.5
 """Of the tensors that one block names, what one pass of the ViT takes: 15 to 17 kB a token where these are 10.8 kB."""
@@ -153,7 +157,9 @@ class _Need:
         """Of pass 2 over one input: every queue is full, and all stages are at work."""
         batch, depth = self._batch(shape, settings), settings.run.queue_depth
         # Between decoding and resizing, in batches, and behind each of three more stages; one frame in each hand.
-        frames = min(shape.frames, (depth + 2) + batch * (depth + 2) + 3 * (depth + 2))
+        keys = KeyPlan.of(settings.keyframes, batch)
+        followed = keys.interval + (depth + 2) * keys.chunk if keys.interval > 1 else 0
+        frames = min(shape.frames, (depth + 2) + batch * (depth + 2) + 3 * (depth + 2) + followed)
         looked_ahead = min(shape.frames, ENCODER_FRAMES)
         labels = 1 + settings.cluster.parts
         work = (
@@ -162,6 +168,8 @@ class _Need:
             + (PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * looked_ahead) * shape.painted_px
             + (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * shape.processed_px
             + self._descriptors(shape) * min(shape.frames, batch + depth + 2)
+            + (TRACK_BYTES * min(shape.frames, followed) + 4 * labels * (depth + 2) * (followed > 0))
+            * shape.processed_px
             + self._activations(shape)
         )
         return self._with_libraries(work)
