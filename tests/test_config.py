@@ -56,6 +56,22 @@ def test_every_file_of_configs_is_the_defaults_a_models_or_a_preset() -> None:
         ("- a", "expected a mapping"),
         ("a: [", "is not YAML"),
         ("input: {start: 5, end: 2}", r"start \(5.0 s\) must be before end"),
+        ("crf: {gaussian_weight: .inf}", r"'crf.gaussian_weight'.*finite"),
+        ("crf: {bilateral_srgb: 1.0e-320}", r"'crf.bilateral_srgb'"),
+        ("cluster: {restarts: 1000000000}", r"'cluster.restarts'.*got 1000000000"),
+        ("cluster: {frames: 99999999999999999999}", r"'cluster.frames'"),
+        ("a: &a [1]\nb: *a", "aliases"),
+        ("a: &a {x: 1}\nb: {<<: *a}", "aliases"),
+        ("cluster: &a [*a]", "aliases"),
+        ("model: !!python/object/apply:os.system ['true']", "is not YAML"),
+        ("[" * 100_000, "is not YAML"),
+        ("a: " + "9" * 10_000, "is not YAML"),
+        ("run: {seed: 2001-99-99}", "is not YAML"),
+        ("[a]: 2", "is not YAML"),
+        ("1: 2", "setting '1'"),
+        ("? " + "x" * 5000 + "\n: 1", "unknown setting"),
+        ("model_heads: " + "x" * 5000, "'model_heads'"),
+        ("#" * 2**21, "has more than"),
     ],
 )
 def test_a_wrong_file_is_one_clear_line(tmp_path: Path, text: str, message: str) -> None:
@@ -64,6 +80,7 @@ def test_a_wrong_file_is_one_clear_line(tmp_path: Path, text: str, message: str)
     with pytest.raises(UsageError, match=message) as caught:
         load_settings(file)
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 600
 
 
 def test_a_missing_file_is_named(tmp_path: Path) -> None:

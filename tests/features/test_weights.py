@@ -187,6 +187,15 @@ def zip_of_nothing(file):
         archive.writestr("a/b", "c")
 
 
+def zip_bomb(file):
+    torch.save({"cls_token": torch.zeros(2**20)}, file)
+    with zipfile.ZipFile(file) as archive:
+        members = {name: archive.read(name) for name in archive.namelist()}
+    with zipfile.ZipFile(file, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, content in members.items():
+            archive.writestr(name, content)
+
+
 @pytest.mark.parametrize(
     ("name", "write"),
     [
@@ -202,18 +211,23 @@ def zip_of_nothing(file):
         ("a.pth", lambda file: torch.save({"epoch": 3}, file)),
         ("a.pth", claim_a_huge_shape),
         ("a.pth", zip_of_nothing),
+        ("a.pth", zip_bomb),
+        ("a.pth", lambda file: file.write_bytes(b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"x.")),
+        ("a.pth", lambda file: file.write_bytes(b"\x80\x02" + b"]" * 200_000 + b".")),
+        ("x" * 300 + ".pth", lambda file: None),
         ("a.pth", Path.mkdir),
         ("a.bin", lambda file: file.write_bytes(b"x")),
         ("a.safetensors", lambda file: None),
     ],
 )
-def test_damaged_and_hostile_files_are_refused_in_one_line(name, write, tmp_path, monkeypatch):
+def test_damaged_and_hostile_files_are_refused_in_one_line(name, write, tmp_path, monkeypatch, recwarn):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / name)
     with pytest.raises(ModelError) as caught:
         read_checkpoint(tmp_path / name)
     assert "\n" not in str(caught.value)
     assert not Path("exploded").exists()
+    assert not [warned for warned in recwarn if "pickle" in str(warned.message)]
 
 
 @pytest.fixture

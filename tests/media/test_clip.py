@@ -258,3 +258,29 @@ def test_damaged_sound_does_not_stop_the_clip(
     with caplog.at_level(logging.WARNING):
         copy(path, tmp_path / "o.mp4")
     assert len(list(VideoSource(tmp_path / "o.mp4", "x").frames())) >= 10
+
+
+@pytest.mark.parametrize(
+    ("name", "film", "there", "instead"),
+    [
+        # Opus without its header: MP4 refuses that when the clip is finished.
+        (
+            "film.webm",
+            {"codec": "libvpx-vp9", "time_base": Fraction(1, 1000), "audio": "libopus"},
+            b"\x63\xa2",
+            b"\x63\xa3",
+        ),
+        # No packet says a rate: MP4 refuses that when the clip is begun.
+        ("film.ts", {"codec": "mpeg2video", "time_base": Fraction(1, 25), "audio": "mp2"}, b"\xff\xfd", b"\0\0"),
+    ],
+)
+def test_sound_of_which_nothing_is_known_is_left_out(
+    make_film: Film, tmp_path: Path, name: str, film: dict, there: bytes, instead: bytes
+) -> None:
+    path = make_film(name, **film)
+    data = path.read_bytes()
+    assert there in data
+    path.write_bytes(data.replace(there, instead))
+    clip = copy(path, tmp_path / "o.mp4")
+    assert len(list(VideoSource(tmp_path / "o.mp4", "x").frames())) == VideoSource(path, "x").probe().frames
+    assert [warning for warning in clip.warnings if "left out" in warning]

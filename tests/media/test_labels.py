@@ -238,6 +238,10 @@ HOSTILE: list[tuple[tuple[str | int, ...], object]] = [
     (("attributes", "frame_names"), ["/etc/x"] * 10),
     (("attributes", "frame_names"), [".."] * 10),
     (("attributes", "frame_names"), ["a"]),
+    (("attributes", "frame_names"), ["same"] * 10),
+    (("attributes", "frame_names"), [f"{n}\ud800" for n in range(10)]),
+    (("attributes", "source_size"), [65536, 65536]),
+    (("attributes", "time_base"), f"1/{10**60}"),
 ]
 
 

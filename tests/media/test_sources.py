@@ -129,6 +129,8 @@ def test_names_that_differ_in_case_get_numbers(tmp_path: Path) -> None:
         ("binary.txt", "can't be read"),
         ("missing.txt", "doesn't exist"),
         ("loop", "doesn't exist"),
+        ("x" * 5000, "can't be read: File name too long"),
+        ("long.txt", "can't be read: File name too long"),
     ],
 )
 def test_arguments_that_mean_nothing_are_refused(
@@ -140,6 +142,7 @@ def test_arguments_that_mean_nothing_are_refused(
     (tmp_path / "nested.txt").write_text("empty.txt\n")
     (tmp_path / "missing.txt").write_text("gone.mp4\n")
     (tmp_path / "binary.txt").write_bytes(b"\xff\xfe\x00\x81")
+    (tmp_path / "long.txt").write_text("x" * 5000)
     (tmp_path / "loop").symlink_to(tmp_path / "loop")
     monkeypatch.chdir(tmp_path)
     with pytest.raises(InputError, match=message) as caught:

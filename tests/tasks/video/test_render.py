@@ -33,7 +33,7 @@ def test_the_same_style_gives_the_same_bytes(tmp_path: Path, result: Path) -> No
 
 def test_a_strangers_record_leads_nowhere(tmp_path: Path, result: Path) -> None:
     (tmp_path / "list.txt").write_text("walk.mp4\n")
-    for path in (tmp_path / "list.txt", tmp_path / "*.mp4", Path("/dev/zero"), Path("/nowhere")):
+    for path in (tmp_path / "list.txt", tmp_path / "*.mp4", Path("/dev/zero"), Path("/nowhere"), Path("x" * 5000)):
         name_source(result, path)
         with pytest.raises(InputError):
             render(result, tmp_path / "again.mp4")

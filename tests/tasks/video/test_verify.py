@@ -195,6 +195,7 @@ def test_painted_frames_belong_to_a_result(tmp_path: Path, small_settings: Setti
         ("files", {"../../etc/passwd": "0" * 64}),
         ("files", {"overlay.mp4": "short"}),
         ("source__time_base", "1/0"),
+        ("source__time_base", f"1/{10**18}"),
         ("source__path", ""),
         ("source__frames", -1),
         ("part_colors", [[300, 0, 0]]),
