@@ -16,6 +16,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UsageError
+from pipeline.features.attention import attention
+from pipeline.features.linear import Linear
 from pipeline.features.positions import Rotary, interpolate_positions, rotary_angles, rotate
 from pipeline.geometry import grid_size
 
@@ -100,15 +102,13 @@ class Attention(nn.Module):
         """Empty parameters of the shapes that `config` says."""
         super().__init__()
         self.heads, self.prefix = config.heads, config.prefix
-        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
-        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
+        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
+        self.proj = Linear(config.embed_dim, config.embed_dim)
 
     def project(self, x: Tensor, facet: str) -> Tensor:
         """One of query, key, value of normalised tokens [b, n, c] as [b, heads, n, head channels]."""
         rows = slice(_QKV_ROW[facet] * x.shape[-1], (_QKV_ROW[facet] + 1) * x.shape[-1])
-        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
-        projected = F.linear(x, self.qkv.weight[rows], bias)
-        return projected.reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        return self.qkv.some(x, rows).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
     def project_all(self, x: Tensor) -> dict[str, Tensor]:
         """Query, key and value of normalised tokens [b, n, c] in one product."""
@@ -119,8 +119,7 @@ class Attention(nn.Module):
         """The attention's output [b, n, c]; no matrix of n by n is ever stored."""
         query = rotate(parts["query"], rotary, self.prefix)
         key = rotate(parts["key"], rotary, self.prefix)
-        mixed = F.scaled_dot_product_attention(query, key, parts["value"])
-        projected: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
+        projected: Tensor = self.proj(attention(query, key, parts["value"]))
         return projected
 
     def class_row(self, class_query: Tensor, key: Tensor, rotary: Rotary | None, heads: Sequence[int] | None) -> Tensor:
@@ -154,8 +153,8 @@ class Mlp(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         """Empty parameters of the shapes that `config` says."""
         super().__init__()
-        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
-        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
+        self.fc1 = Linear(config.embed_dim, config.mlp_dim)
+        self.fc2 = Linear(config.mlp_dim, config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [b, n, c] to [b, n, c]."""

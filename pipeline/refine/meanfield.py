@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.compiled import compiled
 from pipeline.config import CrfSettings
-from pipeline.refine.compiled import compiled
 from pipeline.refine.lanes import LANES
 from pipeline.refine.lattice import filter_gain
 from pipeline.refine.permutohedral import Floats, Lattice, build_lattice

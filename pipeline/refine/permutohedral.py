@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.refine.compiled import compiled
+from pipeline.compiled import compiled
 from pipeline.refine.lanes import LANES, add_scaled, load_row, no_lanes, store_row
 from pipeline.refine.lattice import axis_scales, axis_steps, key_strides
 

@@ -1,0 +1,75 @@
+"""Linear layers in float32 at the full rate of processors with wide registers.
+
+A row of the result depends on that row of the input alone, summed in one order: neither batches nor threads move a
+bit. torch's own layer asks a library that on some processors uses half of the registers.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from pipeline.compiled import compiled
+from pipeline.features.processor import can_compute, run_tasks
+from pipeline.features.tiles import LANES, product_tile
+
+_ROWS = 14
+_PANEL = 2 * LANES
+"""Outputs that are computed together; 28 registers of sums, two of weights."""
+_TASK = 6 * _ROWS
+"""Rows of a task: they stay in the second cache while all weights go by."""
+
+_tile = product_tile(_ROWS, _PANEL // LANES, "bias")
+
+
+class Linear(nn.Linear):
+    """A linear layer that keeps its weights a second time, as the kernel reads them, once it has used them there."""
+
+    _laid: tuple[Tensor, int, Tensor] | None = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Tokens [..., in] to [..., out]."""
+        return self.some(x, slice(0, self.out_features))
+
+    def some(self, x: Tensor, outputs: slice) -> Tensor:
+        """Some of the outputs, a slice with both ends: [..., in] to [..., outputs]."""
+        fits = x.numel() >= _ROWS * self.in_features and not outputs.start % _PANEL + outputs.stop % _PANEL
+        if fits and can_compute(x) and not torch.is_autocast_enabled(x.device.type):
+            return self._compute(x, outputs)
+        return F.linear(x, self.weight[outputs], None if self.bias is None else self.bias[outputs])
+
+    def _compute(self, x: Tensor, outputs: slice) -> Tensor:
+        panels = self._panels()[outputs.start // _PANEL : outputs.stop // _PANEL]
+        rows = x.reshape(-1, self.in_features).contiguous()
+        result = torch.empty(len(rows), outputs.stop - outputs.start)
+        bias = torch.zeros(result.shape[1]) if self.bias is None else self.bias[outputs]
+        arrays = [each.detach().numpy() for each in (rows, panels, bias, result)]
+        run_tasks(_multiply, [(*arrays, first) for first in range(0, len(rows), _TASK)])
+        return result.reshape(*x.shape[:-1], -1)
+
+    def _panels(self) -> Tensor:
+        """The weights as [panel, in, output of the panel]."""
+        laid, version = self._laid, self.weight._version
+        if laid is None or laid[0] is not self.weight or laid[1] != version:
+            panels = self.weight.detach().reshape(-1, _PANEL, self.in_features).transpose(1, 2).contiguous()
+            self._laid = laid = (self.weight, version, panels)
+        return laid[2]
+
+
+@compiled
+def _multiply(x: Any, panels: Any, bias: Any, result: Any, first: Any) -> None:
+    """The result's rows from `first` on, at most _TASK of them."""
+    depth, outputs = x.shape[1], result.shape[1]
+    weights = panels.reshape(-1)
+    last = min(first + _TASK, x.shape[0])
+    for panel in range(panels.shape[0]):
+        for begin in range(first, last, _ROWS):
+            # The last rows of all are computed with those before them, which come out as they are.
+            row = min(begin, x.shape[0] - _ROWS)
+            _tile(
+                x, row * depth, depth, weights, panel * depth * _PANEL, _PANEL, depth,
+                result, row * outputs + panel * _PANEL, outputs, bias, panel * _PANEL,
+            )  # fmt: skip
