@@ -83,6 +83,18 @@ def test_exit_codes_are_those_of_the_errors() -> None:
     assert {str(kind.exit_code) for kind in kinds} | {"0", str(errors.EXIT_INTERRUPTED)} == set(table)
 
 
+def test_the_tests_of_odd_inputs_exist() -> None:
+    rows = (ROOT / "tests" / "INPUTS.md").read_text(encoding="utf-8").splitlines()[7:]
+    assert len(rows) > 30
+    for row in rows:
+        file = None
+        for path, name in re.findall(r"(?:([\w/]+\.py) )?`(test_\w+)`", row.rsplit("|", 2)[1]):
+            file = ROOT / "tests" / path if path else file
+            assert file is not None, row
+            assert f"\ndef {name}(" in file.read_text(encoding="utf-8"), (file, name)
+        assert file is not None, row
+
+
 def test_the_changelog_names_this_version() -> None:
     from pipeline import __version__
 

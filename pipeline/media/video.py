@@ -19,6 +19,7 @@ from pipeline.media.colour import Colour, frame_colour, to_rgb
 from pipeline.media.container import open_container, read_packets, video_stream
 from pipeline.media.contract import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
 from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix
+from pipeline.media.tally import Tally, require_undamaged, warnings_of
 from pipeline.media.timeline import Timeline
 from pipeline.records import Frame
 
@@ -36,24 +37,6 @@ _Threads = Literal["AUTO", "SLICE"]
 
 class _DamageError(Exception):
     """Decoding with frame threads met something broken."""
-
-
-@dataclass(slots=True)
-class _Tally:
-    """What one pass has met so far."""
-
-    packets: int = 0
-    frames: int = 0
-    failures: int = 0
-    corrupt: int = 0
-    resized: int = 0
-    last_pts: int | None = None
-    damage_pts: int | None = None
-
-    def note_damage(self, pts: int | None) -> None:
-        """Remember where the first damage is; what has no time of its own lies behind the last frame."""
-        if self.damage_pts is None:
-            self.damage_pts = self.last_pts if pts is None else pts
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +90,7 @@ class VideoSource(Source):
         from av.video.reformatter import VideoReformatter
 
         info = self.probe()
-        tally, timeline, reformatter = _Tally(), self._timeline(info.time_base, info.average_rate), VideoReformatter()
+        tally, timeline, reformatter = Tally(), self._timeline(info.time_base, info.average_rate), VideoReformatter()
         finished = False
         try:
             chosen = islice(self._in_span(info, selection, tally, timeline), 0, None, selection.every)
@@ -119,11 +102,11 @@ class VideoSource(Source):
         finally:
             self.report = self._report_of(tally, timeline, info, whole=finished and selection.end_s is None)
         if selection.strict:
-            self._require_undamaged(selection)
+            require_undamaged(self.path, self.report, selection.end_s)
         self._say_new_warnings()
 
     def _in_span(
-        self, info: SourceInfo, selection: Selection, tally: _Tally, timeline: Timeline
+        self, info: SourceInfo, selection: Selection, tally: Tally, timeline: Timeline
     ) -> Iterator[tuple[int, VideoFrame]]:
         first_pts: int | None = None
         for decoded in self._decoded(tally):
@@ -135,7 +118,7 @@ class VideoSource(Source):
             if not selection.starts_after(offset):
                 yield pts, decoded
 
-    def _decoded(self, tally: _Tally) -> Iterator[VideoFrame]:
+    def _decoded(self, tally: Tally) -> Iterator[VideoFrame]:
         """All frames in order of presentation; behind the first damage one frame is decoded at a time.
 
         With several frames under way at once, an error belongs to no frame in particular and can swallow
@@ -145,20 +128,18 @@ class VideoSource(Source):
             yield from self._decode("AUTO", tally)
         except _DamageError:
             done = tally.frames
-            tally.packets = tally.frames = tally.failures = tally.corrupt = 0
-            tally.last_pts = tally.damage_pts = None
+            tally.restart()
             yield from islice(self._decode("SLICE", tally), done, None)
         if tally.frames == 0:
             raise InputError(f"{str(self.path)!r} holds no frame that can be decoded")
 
-    def _decode(self, threads: _Threads, tally: _Tally) -> Iterator[VideoFrame]:
+    def _decode(self, threads: _Threads, tally: Tally) -> Iterator[VideoFrame]:
         import av
 
         def fail(error: Exception, pts: int | None = None) -> None:
             if threads == "AUTO":
                 raise _DamageError from error
-            tally.failures += 1
-            tally.note_damage(pts)
+            tally.count_failure(pts)
 
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)
@@ -176,17 +157,13 @@ class VideoSource(Source):
         if threads == "AUTO" and tally.frames < tally.packets:
             raise _DamageError
 
-    def _counted(self, frames: list[VideoFrame], tally: _Tally) -> Iterator[VideoFrame]:
+    def _counted(self, frames: list[VideoFrame], tally: Tally) -> Iterator[VideoFrame]:
         for frame in frames:
-            tally.frames += 1
-            tally.last_pts = frame.pts
-            if frame.is_corrupt:
-                tally.corrupt += 1
-                tally.note_damage(frame.pts)
+            tally.count_frame(frame)
             yield frame
 
     def _upright_rgb(
-        self, frame: VideoFrame, info: SourceInfo, tally: _Tally, reformatter: VideoReformatter
+        self, frame: VideoFrame, info: SourceInfo, tally: Tally, reformatter: VideoReformatter
     ) -> NDArray[np.uint8]:
         # Reading a matrix ties its frame into a cycle that only the garbage collector frees, hundreds of frames
         # later; so it is read again only where it is another one.
@@ -233,7 +210,7 @@ class VideoSource(Source):
             return self._describe(container, stream, first)
 
     def _decode_first(self) -> Iterator[VideoFrame]:
-        yield from self._decode("SLICE", _Tally())
+        yield from self._decode("SLICE", Tally())
 
     def _describe(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> SourceInfo:
         orientation, degrees = _orientation(first)
@@ -266,51 +243,17 @@ class VideoSource(Source):
     def _scan_discarded(self) -> int:
         return self._scan.packets - len(self._scan.pts) - self._scan.missing_times
 
-    def _require_undamaged(self, selection: Selection) -> None:
-        """Refuse what was lost; what lies behind the selected span doesn't matter."""
-        report, end = self.report, selection.end_s
-        if end is not None:
-            behind = report.damage_s is not None and report.damage_s >= end
-            report = DecodeReport() if behind else replace(report, missing_frames=0)
-        if report.damaged:
-            damage = "; ".join(_damage(report))
-            raise InputError(f"{str(self.path)!r} {damage}; without --strict all else of it is used")
-
-    def _report_of(self, tally: _Tally, timeline: Timeline, info: SourceInfo, *, whole: bool) -> DecodeReport:
-        # Some codecs hold packets that show nothing: fewer frames than packets mean a loss only after an error.
-        lost = max(tally.failures, tally.packets - tally.frames if whole else 0) if tally.failures else 0
+    def _report_of(self, tally: Tally, timeline: Timeline, info: SourceInfo, *, whole: bool) -> DecodeReport:
         missing = max(0, self._scan.claimed - self._scan.packets)
-        place = None
-        if tally.damage_pts is not None:
-            place = max(0.0, float((tally.damage_pts - info.start_pts) * info.time_base))
-        report = DecodeReport(tally.frames, lost, tally.corrupt, missing, timeline.repaired, place)
-        return replace(report, warnings=tuple(_warnings(self.path, report, tally)))
+        place = tally.damage_s(info.start_pts, info.time_base)
+        report = DecodeReport(tally.frames, tally.lost(whole), tally.corrupt, missing, timeline.repaired, place)
+        return replace(report, warnings=tuple(warnings_of(self.path, report, tally.resized)))
 
     def _say_new_warnings(self) -> None:
         for warning in self.report.warnings:
             if warning not in self._reported:
                 _log.warning("%s", warning)
                 self._reported.add(warning)
-
-
-def _warnings(path: Path, report: DecodeReport, tally: _Tally) -> Iterator[str]:
-    name = repr(str(path))
-    yield from (f"{name} {damage}" for damage in _damage(report))
-    if report.repaired_times:
-        yield f"{name}: {report.repaired_times} frames had a missing, doubled or backward time, which was mended"
-    if tally.resized:
-        yield f"{name} changes its picture size: {tally.resized} frames were scaled to the first one's size"
-
-
-def _damage(report: DecodeReport) -> Iterator[str]:
-    """What was lost and where, as the ends of sentences about a file."""
-    place = "" if report.damage_s is None else f", first at {report.damage_s:.3f} s"
-    if report.lost_frames:
-        yield f"is damaged: {report.lost_frames} frames can't be decoded and are left out{place}"
-    if report.corrupt_frames:
-        yield f"is damaged: {report.corrupt_frames} frames are only partly intact{place}"
-    if report.missing_frames:
-        yield f"ends early: its header claims {report.missing_frames} frames more than it holds"
 
 
 def _within(offset: Fraction, selection: Selection) -> bool:
