@@ -85,7 +85,7 @@ def fuzz(first: int, count: int, kind: str | None, jobs: int, folder: Path, keep
                 del running[seed]
                 report.add(seed, KINDS[seed % len(KINDS)], outcome)
                 _put_away(folder / f"case-{seed}", keep if outcome.wrong else None)
-        time.sleep(0.002)
+        time.sleep(0.01)
 
 
 def _seeds(first: int, count: int, kind: str | None) -> Iterator[int]:
