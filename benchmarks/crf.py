@@ -1,6 +1,6 @@
-"""Measure the CRF against pydensecrf, in turns in one process, on frames of a clip.
+"""Measure the CRF against pydensecrf, in turns in one process, on frames of clips.
 
-    python benchmarks/crf.py CLIP [--frames 4] [--labels 2 5 10] [--threads 2] [--turns 5]
+    python benchmarks/crf.py CLIP... [--frames 2] [--labels 2 5 10] [--threads 2] [--turns 5]
 
 Energies are squared distances of patches (pixels and place, through a fixed random projection) to their k-means
 centroids. The last line is JSON. A ratio above 1 means that this program's inference is faster.
@@ -24,6 +24,7 @@ from sklearn.cluster import KMeans
 from pipeline.cluster.assign import normalise, squared_distances
 from pipeline.config import CrfSettings
 from pipeline.geometry import grid_size, processed_size
+from pipeline.graph import processors, side_by_side
 from pipeline.media.sources import resolve_inputs
 from pipeline.refine import densecrf, meanfield
 from pipeline.refine.crf import energies_of_pixels
@@ -39,11 +40,12 @@ class Row:
     pydensecrf_ms: float
     own_1_thread_ms: float
     own_ms: float
+    """Of a frame where as many as there are threads are computed side by side."""
     ratio: float
     """Median over frames of the ratio of both times, all threads."""
     ratio_1_thread: float
     processor_ratio: float
-    """The same of the processors' time, which other programs on the machine disturb less; all threads."""
+    """The same of the processors' time, which other programs on the machine disturb less; one thread."""
     agreement: float
     """Smallest share of equal pixels in a frame."""
 
@@ -87,50 +89,50 @@ def in_turns(ways: list[Callable[[], object]], turns: int) -> NDArray[np.float64
     return np.asarray(1000 * np.median(spent, axis=0))
 
 
-def measure(images: list[NDArray[np.uint8]], labels: int, threads: int | None, turns: int) -> Row:
+def measure(images: list[NDArray[np.uint8]], labels: int, threads: int, turns: int) -> Row:
     """The table's line for a number of labels."""
     crf = CrfSettings()
     times, agreements = [], []
     for image in images:
         unary = energies_of(image, labels)
         reference = densecrf.infer_labels(unary, image, crf)
-        agreements.append(float((meanfield.infer_labels(unary, image, crf, threads) == reference).mean()))
-        ways: list[Callable[[], object]] = [
-            partial(densecrf.infer_labels, unary, image, crf),
-            partial(meanfield.infer_labels, unary, image, crf, 1),
-            partial(meanfield.infer_labels, unary, image, crf, threads),
-        ]
-        times.append(in_turns(ways, turns))
+        own = partial(meanfield.infer_labels, unary, image, crf)
+        agreements.append(float((own() == reference).mean()))
+        ways = [partial(densecrf.infer_labels, unary, image, crf), own, partial(_side_by_side, own, threads)]
+        times.append(in_turns(ways, turns) / [1, 1, threads])
     table = np.array(times)
     reference_ms, alone_ms, own_ms = np.median(table[:, 0], axis=0).tolist()
     ratios = np.median(table[:, :, :1] / table[:, :, 1:], axis=0)
-    (ratio_1_thread, ratio), (_, processor_ratio) = ratios.tolist()
+    (ratio_1_thread, ratio), (processor_ratio, _) = ratios.tolist()
     agreement = min(agreements)
     return Row(labels, reference_ms, alone_ms, own_ms, ratio, ratio_1_thread, processor_ratio, agreement)
+
+
+def _side_by_side(way: Callable[[], object], threads: int) -> None:
+    list(side_by_side(range(threads), lambda _: way(), threads))
 
 
 def main() -> None:
     """Read the options, measure, print the table and the JSON line."""
     parser = argparse.ArgumentParser(description="Measure the CRF against pydensecrf on frames of a clip.")
-    parser.add_argument("clip")
-    parser.add_argument("--frames", type=int, default=4)
+    parser.add_argument("clips", nargs="+")
+    parser.add_argument("--frames", type=int, default=2, help="of each clip")
     parser.add_argument("--labels", type=int, nargs="+", default=[2, 3, 5, 7, 10])
     parser.add_argument("--load-size", type=int, default=224)
-    parser.add_argument("--threads", type=int, help="of this program's inference; none: one for each processor")
+    parser.add_argument("--threads", type=int, default=processors(), help="frames side by side")
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
-    images = list(frames_of(options.clip, options.frames, options.load_size))
+    images = [image for clip in options.clips for image in frames_of(clip, options.frames, options.load_size)]
     if not images:
-        sys.exit(f"{options.clip} holds no frames")
+        sys.exit("the clips hold no frames")
     print(
-        f"{'labels':>6}{'pydensecrf ms':>15}{'1 thread ms':>13}{'ms':>8}{'ratio':>8}{'1 thread':>10}{'agreement':>11}"
+        f"{'labels':>6}{'pydensecrf ms':>15}{'1 thread ms':>13}{'ms':>8}{'ratio':>8}{'1 thread':>10}{'processor':>11}{'agreement':>11}"
     )
     rows = [measure(images, labels, options.threads, options.turns) for labels in options.labels]
     for row in rows:
         numbers = f"{row.labels:6d}{row.pydensecrf_ms:15.1f}{row.own_1_thread_ms:13.1f}{row.own_ms:8.1f}"
         print(f"{numbers}{row.ratio:8.2f}{row.ratio_1_thread:10.2f}{row.processor_ratio:11.2f}{row.agreement:11.5f}")
-    size = {"width": images[0].shape[1], "height": images[0].shape[0], "frames": len(images)}
-    print(json.dumps({"benchmark": "crf", **size, "rows": [asdict(row) for row in rows]}))
+    print(json.dumps({"benchmark": "crf", "frames": len(images), "threads": options.threads, "rows": [asdict(row) for row in rows]}))
 
 
 if __name__ == "__main__":

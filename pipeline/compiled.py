@@ -7,6 +7,8 @@ from typing import ParamSpec, TypeVar
 
 import numba
 
+_OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
+
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
 
@@ -18,9 +20,13 @@ def compiled(function: Callable[Params, Result]) -> Callable[Params, Result]:
     a constant that it imports, delete `__pycache__`. Products and sums may be fused, nothing else is reordered, so that
     the bytes don't depend on how the work is divided.
     """
-    options = {"nogil": True, "error_model": "numpy", "fastmath": {"contract"}}
     try:
-        kernel = numba.njit(cache=True, **options)(function)
+        kernel = numba.njit(cache=True, nogil=True, **_OPTIONS)(function)
     except RuntimeError:  # No directory to keep the machine code in can be written: compile in every process.
-        kernel = numba.njit(**options)(function)
+        kernel = numba.njit(nogil=True, **_OPTIONS)(function)
     return kernel  # type: ignore[no-any-return]
+
+
+def inlined(function: Callable[Params, Result]) -> Callable[Params, Result]:
+    """A part of compiled functions, put where they call it: a call would pass each array's shape and strides on."""
+    return numba.njit(forceinline=True, **_OPTIONS)(function)  # type: ignore[no-any-return]

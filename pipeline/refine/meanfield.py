@@ -1,31 +1,42 @@
 """Mean-field inference in the fully connected CRF on the processor (Krähenbühl and Koltun, 2011, algorithm 1).
 
-The labels go through the lattice four at a time; each such block and kernel is one task for a thread, and each
-writes its own memory, so that the result doesn't depend on the number of threads.
+One pass over the pixels does what belongs to a pixel: its messages are sliced from both kernels' lattices, its
+marginals are updated, and their change is splatted at once, so that no message is ever stored. After a few
+iterations nearly all marginals stand still; a pixel whose vertices all do is left out.
+
+Each picture is one thread's work, which holds no lock: pictures run side by side, and the result depends on none.
 """
 
 from __future__ import annotations
 
-import os
-from concurrent.futures import Executor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import lru_cache
-from itertools import pairwise
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.compiled import compiled
 from pipeline.config import CrfSettings
-from pipeline.refine.lanes import LANES
+from pipeline.compiled import compiled, inlined
+from pipeline.refine.lanes import (
+    WIDTHS,
+    add_scaled,
+    exponential,
+    largest,
+    largest_change,
+    load_row,
+    no_lanes,
+    row_type,
+    store_row,
+    total,
+)
 from pipeline.refine.lattice import filter_gain
-from pipeline.refine.permutohedral import Floats, Lattice, build_lattice
+from pipeline.refine.permutohedral import Floats, Lattice, Table, build_lattice
 
-_CHUNK = 128
-"""Pixels whose energies are turned into marginals together: they stay in the first cache."""
-_LN2 = np.float32(np.log(2))
-_LOG2E = np.float32(1 / np.log(2))
+_LEAST_MESSAGE = 3e-3
+"""Change of a message, in nats, below which the pixels that it goes to aren't updated."""
+_LEAST_MARGINAL = np.float32(1e-5)
+"""Change of a marginal below which it isn't splatted, but kept for a larger one."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -33,154 +44,187 @@ class Kernel:
     """One pairwise kernel, symmetrically normalised: weight * D^-1/2 F D^-1/2 with D the filter of ones.
 
     Attributes:
-        lattice: F over n pixels.
-        gain_in: float32 [n], D^-1/2.
-        gain_out: float32 [n], D^-1/2 times the weight and the filter's own gain.
+        lattice: F over n pixels, D^-1/2 in its weights.
+        gain: the weight times the filter's own gain.
     """
 
     lattice: Lattice
-    gain_in: Floats
-    gain_out: Floats
+    gain: np.float32
 
     @classmethod
-    def over(cls, positions: Floats, weight: float, pool: Executor) -> Kernel:
-        """The kernel between pixels at float32 [n, d] positions, whose unit is its standard deviation."""
-        lattice = build_lattice(positions, pool)
-        count, dims = positions.shape
-        gain = np.full(count, filter_gain(dims), dtype=np.float32)
-        ones, sums = np.ones((count, LANES), dtype=np.float32), np.empty((count, LANES), dtype=np.float32)
-        lattice.filter_into(ones, ones[:, 0].copy(), gain, sums)
-        inverse = 1 / np.sqrt(sums[:, 0] + np.float32(1e-20))
-        return cls(lattice, inverse, inverse * gain * np.float32(weight))
+    def over(cls, positions: Floats, row: int, weight: float) -> Kernel:
+        """The kernel between pixels at float32 [d, n] positions, whose unit is its standard deviation."""
+        lattice, gain = build_lattice(positions, row), filter_gain(len(positions))
+        lattice.weights[:] /= np.sqrt(lattice.filtered_ones() * np.float32(gain) + np.float32(1e-20))[:, None]
+        return cls(lattice, np.float32(gain * weight))
 
 
-def infer_labels(
-    unary: Floats, image: NDArray[np.uint8], settings: CrfSettings, threads: int | None = None
-) -> NDArray[np.uint8]:
+class _Messages:
+    """What one kernel carries between the pixels, in tables of a row for each vertex, [blocks, m + 1].
+
+    Attributes:
+        splatted: the marginals at the vertices.
+        blurred: the messages there.
+        changed: uint8 [m + 1], 1 where these have changed.
+    """
+
+    def __init__(self, kernel: Kernel, blocks: int, lanes: int) -> None:
+        """No marginals and no messages yet."""
+        self.kernel = kernel
+        self.splatted, self.blurred = (
+            np.stack([kernel.lattice.new_table(lanes) for _ in range(blocks)]) for _ in range(2)
+        )
+        self._spare = kernel.lattice.new_table(lanes), kernel.lattice.new_table(lanes)
+        self.changed = np.ones(self.splatted.shape[1], dtype=np.uint8)
+
+    def blur(self) -> None:
+        least = _LEAST_MESSAGE / max(float(self.kernel.gain), _LEAST_MESSAGE)
+        changes = [
+            self.kernel.lattice.blur(splatted, blurred, self._spare, least)
+            for splatted, blurred in zip(self.splatted, self.blurred, strict=True)
+        ]
+        self.changed = np.maximum.reduce(changes)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        lattice = self.kernel.lattice
+        return lattice.vertices, lattice.weights, self.kernel.gain, self.splatted, self.blurred, self.changed
+
+
+def infer_labels(unary: Floats, image: NDArray[np.uint8], settings: CrfSettings) -> NDArray[np.uint8]:
     """The most probable label of each pixel after `settings.iterations` (one or more) of mean field.
 
     Args:
         unary: float32 [labels, h, w], energies.
         image: uint8 [h, w, 3].
         settings: kernels, weights and iterations.
-        threads: how many work at once; none: one for each processor, at most one for each task.
 
     Returns:
-        uint8 [h, w]; the same bytes with any number of threads.
+        uint8 [h, w].
     """
     labels, height, width = unary.shape
-    flat = np.ascontiguousarray(unary.reshape(labels, -1), dtype=np.float32)
-    blocks = -(-labels // LANES)
-    with ThreadPoolExecutor(threads or min(_processors(), 2 * blocks)) as pool:
-        kernels = (
-            _bilateral_kernel(image, settings, pool),
-            _gaussian_kernel(height, width, settings.gaussian_sxy, settings.gaussian_weight),
-        )
-        field, first, second = np.zeros((3, blocks, flat.shape[1], LANES), dtype=np.float32)
-        for _ in range(settings.iterations):
-            _each_band(pool, _marginals, flat, first, second, field)
-            _filter(pool, kernels, field, (first, second))
-        best = np.empty(flat.shape[1], dtype=np.uint8)
-        _each_band(pool, _best_labels, flat, first, second, best)
-    return best.reshape(height, width)
+    lanes = next((width for width in WIDTHS if labels <= width), WIDTHS[-1])
+    energies = _in_rows(unary, lanes)
+    field = np.zeros_like(energies)
+    kernels = (
+        _bilateral_kernel(image, settings),
+        _gaussian_kernel(height, width, settings.gaussian_sxy, settings.gaussian_weight),
+    )
+    messages = [_Messages(kernel, len(energies), lanes) for kernel in kernels]
+    for _ in range(settings.iterations):
+        _update(energies, field, messages[0].arguments, messages[1].arguments)
+        for message in messages:
+            message.blur()
+    _update(energies, field, messages[0].arguments, messages[1].arguments)
+    return _best_labels(field).reshape(height, width)
 
 
-def _filter(pool: Executor, kernels: tuple[Kernel, ...], field: Floats, results: tuple[Floats, ...]) -> None:
-    # The costly kernel's tasks come first, so that the cheap ones fill the gap at the end.
-    tasks = [
-        pool.submit(kernel.lattice.filter_into, values, kernel.gain_in, kernel.gain_out, result)
-        for kernel, messages in zip(kernels, results, strict=True)
-        for values, result in zip(field, messages, strict=True)
-    ]
-    for task in tasks:
-        task.result()
+def _in_rows(unary: Floats, lanes: int) -> Table:
+    """Energies [labels, h, w] as blocks of rows [blocks, h * w]; a label that only fills a row up is never best."""
+    labels, pixels = len(unary), unary[0].size
+    rows = np.empty((-(-labels // lanes), pixels), dtype=row_type(lanes))
+    for lane in range(rows.shape[0] * lanes):
+        rows["lanes"][lane // lanes, :, lane % lanes] = unary[lane].ravel() if lane < labels else np.inf
+    return rows
 
 
-def _each_band(pool: Executor, kernel: Any, unary: Floats, first: Floats, second: Floats, result: Any) -> None:
-    bands = 4
-    edges = [unary.shape[1] * band // bands for band in range(bands + 1)]
-    tasks = [pool.submit(kernel, unary, first, second, result, a, b) for a, b in pairwise(edges)]
-    for task in tasks:
-        task.result()
-
-
-def _bilateral_kernel(image: NDArray[np.uint8], settings: CrfSettings, pool: Executor) -> Kernel:
-    place = pixel_positions(*image.shape[:2]) / np.float32(settings.bilateral_sxy)
-    colour = image.reshape(-1, 3).astype(np.float32) / np.float32(settings.bilateral_srgb)
-    return Kernel.over(np.concatenate([place, colour], axis=1), settings.bilateral_weight, pool)
+def _bilateral_kernel(image: NDArray[np.uint8], settings: CrfSettings) -> Kernel:
+    height, width = image.shape[:2]
+    place = pixel_positions(height, width) / np.float32(settings.bilateral_sxy)
+    colour = image.reshape(-1, 3).T / np.float32(settings.bilateral_srgb)
+    return Kernel.over(np.concatenate([place, colour]), width, settings.bilateral_weight)
 
 
 @lru_cache(maxsize=4)
 def _gaussian_kernel(height: int, width: int, sxy: float, weight: float) -> Kernel:
     """The same for every picture of a size, so that a clip computes it once."""
-    with ThreadPoolExecutor(1) as pool:
-        return Kernel.over(pixel_positions(height, width) / np.float32(sxy), weight, pool)
+    return Kernel.over(pixel_positions(height, width) / np.float32(sxy), width, weight)
 
 
 def pixel_positions(height: int, width: int) -> Floats:
-    """float32 [h * w, 2], column and row of every pixel."""
+    """float32 [2, h * w], column and row of every pixel."""
     rows, columns = np.mgrid[:height, :width].reshape(2, -1).astype(np.float32)
-    return np.stack([columns, rows], axis=1)
-
-
-def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return np.stack([columns, rows])
 
 
 @compiled
-def _marginals(unary: Any, first: Any, second: Any, field: Any, start: Any, stop: Any) -> None:
-    """Softmax over the labels of first + second - unary, for the pixels from `start` to `stop`."""
-    labels = unary.shape[0]
-    chunk = np.empty((labels, _CHUNK), np.float32)
-    largest = np.empty(_CHUNK, np.float32)
-    total = np.empty(_CHUNK, np.float32)
-    bits = np.empty(_CHUNK, np.int32)
-    for begin in range(start, stop, _CHUNK):
-        count = min(_CHUNK, stop - begin)
-        largest[:] = np.float32(-np.inf)
-        total[:] = np.float32(0)
-        for k in range(labels):
-            block, lane = k // LANES, k % LANES
-            for i in range(count):
-                n = begin + i
-                chunk[k, i] = first[block, n, lane] + second[block, n, lane] - unary[k, n]
-                largest[i] = max(largest[i], chunk[k, i])
-        for k in range(labels):
-            _exponentiate(chunk[k, :count], largest, bits)
-            for i in range(count):
-                total[i] += chunk[k, i]
-        for k in range(labels):
-            block, lane = k // LANES, k % LANES
-            for i in range(count):
-                field[block, begin + i, lane] = chunk[k, i] / total[i]
+def _update(unary: Any, field: Any, bilateral: Any, gaussian: Any) -> None:
+    """Marginals of the pixels whose messages have changed; what they change by joins what is splatted."""
+    logits = np.zeros(unary.shape[0], unary.dtype)
+    for n in range(unary.shape[1]):
+        if not (_is_due(n, bilateral) or _is_due(n, gaussian)):
+            continue
+        best = _logits(n, unary, bilateral, gaussian, logits)
+        sums = no_lanes(logits)
+        for block in range(unary.shape[0]):
+            share = exponential(load_row(logits, block), best)
+            sums = add_scaled(sums, np.float32(1), share)
+            store_row(logits, block, share)
+        norm = np.float32(1) / total(sums)
+        for block in range(unary.shape[0]):
+            marginal = add_scaled(no_lanes(logits), norm, load_row(logits, block))
+            if largest_change(marginal, load_row(field[block], n)) < _LEAST_MARGINAL:
+                continue
+            change = add_scaled(marginal, np.float32(-1), load_row(field[block], n))
+            store_row(field[block], n, marginal)
+            _splat(n, block, change, bilateral)
+            _splat(n, block, change, gaussian)
+
+
+@inlined
+def _is_due(n: Any, kernel: Any) -> Any:
+    """Whether the kernel has changed at a vertex of the pixel."""
+    vertices, _, _, _, _, changed = kernel
+    due = np.uint8(0)
+    for r in range(vertices.shape[1]):
+        due |= changed[vertices[n, r]]
+    return due != 0
+
+
+@inlined
+def _logits(n: Any, unary: Any, bilateral: Any, gaussian: Any, logits: Any) -> Any:
+    """Messages less energies of one pixel, and the largest of them."""
+    best = np.float32(-np.inf)
+    for block in range(unary.shape[0]):
+        value = add_scaled(no_lanes(logits), np.float32(-1), load_row(unary[block], n))
+        value = _add_slice(n, block, value, bilateral)
+        value = _add_slice(n, block, value, gaussian)
+        store_row(logits, block, value)
+        best = max(best, largest(value))
+    return best
+
+
+@inlined
+def _add_slice(n: Any, block: Any, value: Any, kernel: Any) -> Any:
+    vertices, weights, gain, _, blurred, _ = kernel
+    message = no_lanes(blurred)
+    for r in range(vertices.shape[1]):
+        message = add_scaled(message, weights[n, r], load_row(blurred[block], vertices[n, r]))
+    return add_scaled(value, gain, message)
+
+
+@inlined
+def _splat(n: Any, block: Any, change: Any, kernel: Any) -> None:
+    vertices, weights, _, splatted, _, _ = kernel
+    for r in range(vertices.shape[1]):
+        vertex = vertices[n, r]
+        store_row(splatted[block], vertex, add_scaled(load_row(splatted[block], vertex), weights[n, r], change))
 
 
 @compiled
-def _exponentiate(values: Any, largest: Any, bits: Any) -> None:
-    """exp(values - largest), none of which is positive: 2^z exp(r) by its series, which fills vector registers."""
-    power = bits.view(np.float32)
-    for i in range(values.size):
-        x = max(values[i] - largest[i], np.float32(-87))
-        z = np.floor(x * _LOG2E + np.float32(0.5))
-        r = x - z * _LN2
-        bits[i] = (np.int32(z) + np.int32(127)) << np.int32(23)
-        series = np.float32(1 / 120) + r * (np.float32(1 / 720) + r * np.float32(1 / 5040))
-        series = np.float32(0.5) + r * (np.float32(1 / 6) + r * (np.float32(1 / 24) + r * series))
-        values[i] = np.float32(1) + r * (np.float32(1) + r * series)
-    for i in range(values.size):
-        values[i] *= power[i]
+def _labels_of(field: Any, best: Any) -> None:
+    for n in range(best.size):
+        largest_share = np.float32(-1)
+        for block in range(field.shape[0]):
+            shares = field[block, n]["lanes"]
+            for lane in range(shares.size):
+                if shares[lane] > largest_share:
+                    largest_share = shares[lane]
+                    best[n] = block * shares.size + lane
 
 
-@compiled
-def _best_labels(unary: Any, first: Any, second: Any, best: Any, start: Any, stop: Any) -> None:
-    """The label of the largest first + second - unary, for the pixels from `start` to `stop`."""
-    for n in range(start, stop):
-        largest = np.float32(-np.inf)
-        for k in range(unary.shape[0]):
-            block, lane = k // LANES, k % LANES
-            value = first[block, n, lane] + second[block, n, lane] - unary[k, n]
-            if value > largest:
-                largest = value
-                best[n] = k
+def _best_labels(field: Table) -> NDArray[np.uint8]:
+    """The label of the largest marginal of each pixel, uint8 [n]."""
+    best = np.empty(field.shape[1], dtype=np.uint8)
+    _labels_of(field, best)
+    return best

@@ -27,7 +27,7 @@ from pipeline.errors import InputError, OutputError
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.files import output_errors, remove, sync
 from pipeline.geometry import processed_size, resize_labels, shrink
-from pipeline.graph import Graph, Node, StageReport
+from pipeline.graph import Graph, Node, StageReport, processors, side_by_side
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Selection, Source
 from pipeline.media.labels import LabelStore, LabelWriter, open_labels
@@ -60,9 +60,13 @@ from pipeline.tasks.video.workspace import Workspace
 
 
 def refine(items: Iterator[Energies], settings: CrfSettings) -> Iterator[PartMap]:
-    """Label maps that follow the pictures' edges."""
-    for frame, image, energies in items:
-        yield PartMap(frame, refine_labels(energies, image, settings))
+    """Label maps that follow the pictures' edges; frames side by side."""
+
+    def refined(item: Energies) -> PartMap:
+        frame, image, energies = item
+        return PartMap(frame, refine_labels(energies, image, settings))
+
+    return side_by_side(items, refined, processors())
 
 
 @dataclass(frozen=True, slots=True)
