@@ -125,14 +125,22 @@ def main() -> None:
     images = [image for clip in options.clips for image in frames_of(clip, options.frames, options.load_size)]
     if not images:
         sys.exit("the clips hold no frames")
-    print(
-        f"{'labels':>6}{'pydensecrf ms':>15}{'1 thread ms':>13}{'ms':>8}{'ratio':>8}{'1 thread':>10}{'processor':>11}{'agreement':>11}"
-    )
+    print(f"{'labels':>6}{'pydensecrf ms':>15}{'1 thread ms':>13}{'ms':>8}{'ratio':>8}{'1 thread':>10}", end="")
+    print(f"{'processor':>11}{'agreement':>11}")
     rows = [measure(images, labels, options.threads, options.turns) for labels in options.labels]
     for row in rows:
         numbers = f"{row.labels:6d}{row.pydensecrf_ms:15.1f}{row.own_1_thread_ms:13.1f}{row.own_ms:8.1f}"
         print(f"{numbers}{row.ratio:8.2f}{row.ratio_1_thread:10.2f}{row.processor_ratio:11.2f}{row.agreement:11.5f}")
-    print(json.dumps({"benchmark": "crf", "frames": len(images), "threads": options.threads, "rows": [asdict(row) for row in rows]}))
+    print(
+        json.dumps(
+            {
+                "benchmark": "crf",
+                "frames": len(images),
+                "threads": options.threads,
+                "rows": [asdict(row) for row in rows],
+            }
+        )
+    )
 
 
 if __name__ == "__main__":

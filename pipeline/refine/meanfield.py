@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.config import CrfSettings
 from pipeline.compiled import compiled, inlined
+from pipeline.config import CrfSettings
 from pipeline.refine.lanes import (
     WIDTHS,
     add_scaled,

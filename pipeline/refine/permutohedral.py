@@ -147,7 +147,7 @@ def _lift(positions: Any, begin: Any, count: Any, scales: Any, rest: Any) -> Non
 
 @compiled
 def _round(rest: Any, strides: Any, count: Any, steps: Any, excess: Any, first: Any) -> None:
-    """Coordinates as the nearest multiple of d + 1 and what is left over; the multiples' key, and their sum's excess."""
+    """Coordinates as the nearest multiple of d + 1 and what is left over; key and excess of the multiples."""
     whole = np.float32(rest.shape[0])
     excess[:] = np.int32(0)
     first[:] = np.int64(0)
