@@ -101,6 +101,8 @@ def replaced_file(path: Path) -> Iterator[Path]:
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
+        # What lies there may be a link that leads elsewhere.
+        remove(partial)
         yield partial
         sync(partial)
         publish(partial, path)

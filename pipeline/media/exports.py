@@ -11,7 +11,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.files import output_errors, partial_path, replaced_file, sync
+from pipeline.files import output_errors, partial_path, remove, replaced_file, sync
 from pipeline.geometry import resize_labels
 from pipeline.media.labels import LabelStore
 from pipeline.media.rle import encode_mask
@@ -43,6 +43,7 @@ def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) ->
         file = folder / f"{store.name(index)}.png"
         with output_errors(file):
             partial = partial_path(file)
+            remove(partial)
             image.save(partial, format="PNG")
             partial.replace(file)
         files.append(file)

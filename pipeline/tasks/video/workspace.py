@@ -62,12 +62,22 @@ class Workspace:
         """
         if not self._plan.is_file():
             return None
+        self._require_plain()
         try:
             return Plan.model_validate_json(self._plan.read_bytes())
         except (OSError, ValidationError) as error:
             raise OutputError(
                 f"the unfinished run in '{self.output}' is damaged or of another version; begin again with --overwrite"
             ) from error
+
+    def _require_plain(self) -> None:
+        """Refuse what would lead elsewhere: what is written into an unfinished run must stay in it."""
+        found = [Path(folder, name) for folder, folders, files in os.walk(self.folder) for name in (*folders, *files)]
+        for path in (self.folder, *found):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise OutputError(
+                    f"'{path}' of an unfinished run is no plain file; begin again with --overwrite, which removes it"
+                )
 
     def begin(self, plan: Plan) -> None:
         """Forget what an earlier run left, and begin a new one.
@@ -179,7 +189,7 @@ def locked(output: Path) -> Iterator[None]:
 
 def _acquire(file: Path) -> int:
     while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT, 0o666)
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
