@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     PARTS,
     RENDER,
     CodebookFile,
+    DryRun,
     Inputs,
     Output,
     Overwrite,
@@ -48,11 +49,18 @@ def segment(
     save_frames: Annotated[
         bool, typer.Option("--save-frames", help="Also write the painted frames under the input's own names.")
     ] = False,
+    dry_run: DryRun = False,
     *,
     settings: Settings,
     progress: Progress,
 ) -> None:
     """Find the parts in videos and paint them: OUT/<name>/overlay.mp4, labels.zarr, run.json."""
+    if dry_run:
+        from pipeline.tasks.video.estimate import estimate
+
+        found = estimate(inputs, settings, codebook=codebook, save_frames=save_frames, progress=progress)
+        typer.echo(found.summary())
+        return
     from pipeline.tasks.video.segment import segment as run
 
     outcome = run(
@@ -74,11 +82,17 @@ def fit(
     inputs: Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="The codebook to write, a .safetensors file.")],
     overwrite: Overwrite = False,
+    dry_run: DryRun = False,
     *,
     settings: Settings,
     progress: Progress,
 ) -> None:
     """Find the parts that videos share, and write them as a codebook."""
+    if dry_run:
+        from pipeline.tasks.video.estimate import estimate
+
+        typer.echo(estimate(inputs, settings, paints=False, progress=progress).summary())
+        return
     from pipeline.tasks.video.fit import fit as run
 
     found = run(inputs, output, settings, overwrite=overwrite, progress=progress)

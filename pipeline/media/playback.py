@@ -10,6 +10,27 @@ from pipeline.errors import InputError
 from pipeline.media.container import open_container, video_stream
 
 
+def packet_bytes(clip: Path) -> list[int]:
+    """Bytes of each frame of a clip as it is stored, in the order of storing; nothing is decoded.
+
+    Raises:
+        InputError: the clip can't be read.
+    """
+    with open_container(clip) as container:
+        stream = video_stream(container, clip)
+        return [packet.size for packet in container.demux(stream) if packet.size]
+
+
+def sound_bytes(file: Path) -> float:
+    """Bytes a second of a file's sound, as far as its streams say.
+
+    Raises:
+        InputError: the file can't be read.
+    """
+    with open_container(file) as container:
+        return sum((stream.bit_rate or 0) / 8 for stream in container.streams.audio)
+
+
 def frame_times(clip: Path) -> Iterator[Fraction]:
     """Seconds of each frame of a clip, in the order in which they are shown; nothing is turned into RGB.
 

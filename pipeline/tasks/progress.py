@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sys
 import time
+from collections.abc import Mapping
 from typing import Any, Protocol, TextIO
 
 from pipeline.errors import one_line
@@ -24,6 +25,9 @@ class Progress(Protocol):
 
     def say(self, message: str) -> None:
         """One line for the user: a warning, or what was chosen and why."""
+
+    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Figures for a program that reads along."""
 
 
 class Silent:
@@ -45,6 +49,9 @@ class Silent:
     def say(self, message: str) -> None:
         """Print the line."""
         print(one_line(message), file=self._stream, flush=True)
+
+    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
+        """No program reads along."""
 
 
 class Bars:
@@ -76,6 +83,9 @@ class Bars:
         from tqdm import tqdm
 
         tqdm.write(one_line(message), file=self._stream)
+
+    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
+        """No program reads along."""
 
 
 class JsonLines:
@@ -111,6 +121,10 @@ class JsonLines:
     def say(self, message: str) -> None:
         """Pass the line on as a message."""
         self._write(event="message", text=message)
+
+    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
+        """Write the figures as one line."""
+        self._write(event=event, **facts)
 
     def _write(self, **fields: object) -> None:
         print(json.dumps({"pass": self._name, **fields}), file=self._stream, flush=True)

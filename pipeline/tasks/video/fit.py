@@ -110,7 +110,7 @@ def fit_codebook(
         progress.advance(known)
         if known < len(indices):
             fresh = set(indices[known:])
-            needed = neighbourhood(fresh) if _sees_motion(engine) else fresh
+            needed = neighbourhood(fresh) if sees_motion(engine) else fresh
             frames = _readable(source, selection, needed, failures)
             _fill(cache, number, frames, fresh, engine, progress)
     progress.finish()
@@ -210,7 +210,7 @@ def _fill(
 
     def store(items: Iterator[Watched]) -> None:
         for prepared, motion in items:
-            descriptors, saliency = _describe(prepared, motion, engine)
+            descriptors, saliency = describe_sampled(prepared, motion, engine)
             for (frame, _), grid, salient in zip(prepared, descriptors, saliency, strict=True):
                 if (number, frame.index) not in cache:
                     cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
@@ -219,22 +219,24 @@ def _fill(
     graph = Graph(engine.settings.run.queue_depth)
     decoded = graph.source("decode", frames)
     batches = graph.stage("resize", decoded, lambda items: prepare(items, extractor, batch))
-    watched = graph.stage("motion", batches, lambda items: _watched(items, wanted, engine))
+    watched = graph.stage("motion", batches, lambda items: watched_batches(items, wanted, engine))
     graph.sink("describe", watched, store)
     graph.run()
 
 
-def _sees_motion(engine: Engine) -> bool:
+def sees_motion(engine: Engine) -> bool:
+    """Whether saliency needs the frames around a sampled one."""
     return engine.settings.saliency.source != "attention"
 
 
-def _watched(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine) -> Iterator[Watched]:
-    if not _sees_motion(engine):
+def watched_batches(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine) -> Iterator[Watched]:
+    """The wanted frames in batches, with their motion where saliency needs it."""
+    if not sees_motion(engine):
         return ((items, None) for items in batches)
     return watch(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
 
 
-def _describe(prepared: list[Prepared], motion: Tensor | None, engine: Engine) -> tuple[Tensor, Tensor]:
+def describe_sampled(prepared: list[Prepared], motion: Tensor | None, engine: Engine) -> tuple[Tensor, Tensor]:
     """Descriptors, and the saliency that the settings name: attention, motion, or attention that motion confirms."""
     if motion is None:
         return describe_for_votes(prepared, engine.extractor)

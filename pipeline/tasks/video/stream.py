@@ -22,7 +22,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cluster.cache import FeatureCache
-from pipeline.config import CrfSettings
+from pipeline.cluster.codebook import Codebook
+from pipeline.config import CrfSettings, RenderSettings
 from pipeline.errors import InputError, OutputError
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.files import output_errors, remove, sync
@@ -67,6 +68,12 @@ def refine(items: Iterator[Energies], settings: CrfSettings) -> Iterator[PartMap
         return PartMap(frame, refine_labels(energies, image, settings))
 
     return side_by_side(items, refined, processors())
+
+
+def paint_parts(part: PartMap, codebook: Codebook, settings: RenderSettings) -> NDArray[np.uint8]:
+    """A frame with its parts in the codebook's colours, uint8 [height, width, 3]."""
+    labels = resize_labels(part.labels, part.frame.size_hw)
+    return paint(part.frame.rgb, labels, codebook.part_colors, settings.style, settings.alpha)
 
 
 @dataclass(frozen=True, slots=True)
@@ -211,16 +218,11 @@ class Streaming:
 
     def _paint(self, items: Iterator[PartMap], source: Source, canvas: _Canvas) -> None:
         for part in items:
-            painted = self._painted(part)
+            painted = paint_parts(part, self.fitted.codebook, self.engine.settings.render)
             canvas.clip.write(part.frame.pts, painted)
             if self.plan.save_frames:
                 name = _file_name(source, part.frame) or f"{part.frame.index:06d}.png"
                 write_picture(canvas.folder / FRAMES / name, painted)
-
-    def _painted(self, part: PartMap) -> NDArray[np.uint8]:
-        settings, colors = self.engine.settings.render, self.fitted.codebook.part_colors
-        labels = resize_labels(part.labels, part.frame.size_hw)
-        return paint(part.frame.rgb, labels, colors, settings.style, settings.alpha)
 
     @property
     def _selection(self) -> Selection:

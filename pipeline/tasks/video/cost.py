@@ -1,0 +1,53 @@
+"""Seconds of work: measured, added up, and overlapped as stages in threads do."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import TypeVar
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Cost:
+    """Seconds by the clock, and of all processors together."""
+
+    wall_s: float = 0.0
+    cpu_s: float = 0.0
+
+    def __add__(self, other: Cost) -> Cost:
+        """Both, one after the other."""
+        return Cost(self.wall_s + other.wall_s, self.cpu_s + other.cpu_s)
+
+    def __mul__(self, factor: float) -> Cost:
+        """So many times as much."""
+        return Cost(self.wall_s * factor, self.cpu_s * factor)
+
+
+NOTHING = Cost()
+
+
+def measure(work: Callable[[], T]) -> tuple[T, Cost]:
+    """What some work gives, and what it costs while nothing else is done."""
+    wall, cpu = time.perf_counter(), time.process_time()
+    result = work()
+    return result, Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def overlapped(costs: Iterable[Cost], processors: int | None = None) -> float:
+    """Seconds of stages that work at once: those of the longest, or of all where processors are what is short.
+
+    >>> overlapped([Cost(3.0, 3.0), Cost(1.0, 2.0)], processors=8), overlapped([Cost(3.0, 3.0)] * 4, processors=2)
+    (3.0, 6.0)
+    """
+    stages = list(costs)
+    shared = sum(stage.cpu_s for stage in stages) / (processors or count_processors())
+    return max([shared, *(stage.wall_s for stage in stages)])
+
+
+def count_processors() -> int:
+    """Processors that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

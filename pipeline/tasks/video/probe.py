@@ -1,0 +1,235 @@
+"""What a frame costs, measured on a few real ones: every stage for itself, in seconds and bytes.
+
+Two bursts of neighbouring frames go through the stages that a run would send them through; what is written goes into
+a temporary directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.codebook import Codebook
+from pipeline.evaluation.metrics.steadiness import SteadinessMeter
+from pipeline.features.flops import describe_flops
+from pipeline.features.motion import REACH
+from pipeline.geometry import processed_size, shrink
+from pipeline.media.clip import ClipWriter
+from pipeline.media.contract import Source
+from pipeline.media.labels import CHUNK_FRAMES, LabelWriter
+from pipeline.media.pictures import write_picture
+from pipeline.media.playback import frame_times, packet_bytes
+from pipeline.painting.styles import painted_size
+from pipeline.records import Frame, PartMap
+from pipeline.tasks.engine import Engine, prepare, selection_of
+from pipeline.tasks.video.cost import NOTHING, Cost, measure
+from pipeline.tasks.video.energies import energy_stages
+from pipeline.tasks.video.fit import describe_sampled, watched_batches
+from pipeline.tasks.video.keyframes import Between
+from pipeline.tasks.video.stream import paint_parts, refine
+
+BURST = 2 * CHUNK_FRAMES
+"""Frames of a burst: two chunks of labels, most of what the encoder looks ahead at."""
+
+REACHABLE = 400
+"""Frames among which the bursts are spread: all before the last one have to be decoded."""
+
+SAMPLED = 6
+"""Frames of an input that the probe's codebook is fitted on."""
+
+LARGE_PX = 4_000_000
+"""Pixels of a frame above which one burst, of half the length, must do, for time and memory."""
+
+HEAVY_FLOPS = 50e9
+"""Operations of a frame above which that is so too, a second on two cores; above eight times as many, a quarter."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """What one input costs; costs and bytes are those of one frame.
+
+    Attributes:
+        bursts: its frames.
+        lead: until the first frame is there.
+        skip: a frame that is decoded, and nothing more.
+        decode: a frame that is decoded and turned into RGB.
+        sample: by stage, a frame that the fit samples; `watch` is None where motion isn't looked at.
+        stages: by name, a frame of pass 2 in each stage.
+        check: a frame of the finished clip.
+        described: share of the frames that are described.
+        label_bytes: of a label map.
+        key_bytes: of a frame of the clip that stands for itself.
+        frame_bytes: of any other frame of the clip.
+        picture_bytes: of a painted frame as a picture.
+    """
+
+    bursts: list[list[Frame]]
+    lead: Cost
+    skip: Cost
+    decode: Cost
+    sample: dict[str, Cost] = field(default_factory=dict)
+    stages: dict[str, Cost] = field(default_factory=dict)
+    check: Cost = NOTHING
+    described: float = 1.0
+    label_bytes: float = 0.0
+    key_bytes: float = 0.0
+    frame_bytes: float = 0.0
+    picture_bytes: float = 0.0
+
+    @property
+    def frames(self) -> int:
+        """Frames of all bursts."""
+        return sum(map(len, self.bursts))
+
+
+def read_bursts(source: Source, engine: Engine) -> Probe:
+    """Read the frames that the probe is made on, and measure what reading costs.
+
+    Args:
+        source: an input that can be read.
+        engine: the settings, and how many frames there are.
+
+    Raises:
+        InputError: it can't be read any more.
+    """
+    selection = selection_of(engine.settings)
+    total = source.count(selection)
+    size_hw = source.probe().size_hw
+    length = min(total, max(_burst(engine, size_hw), 2 * engine.settings.keyframes.interval + 1))
+    reach = min(total, REACHABLE)
+    starts = [0, max(length, (reach - length) // 2)] if length == BURST else [0]
+    spans = [range(start, min(start + length, total)) for start in starts if start < total]
+    known = iter(source.frames(selection, {0, length - 1}))
+    _, lead = measure(lambda: next(known))
+    _, skipped = measure(lambda: next(known, None))
+    wanted = set(chain.from_iterable(spans))
+    frames = iter(source.frames(selection, wanted))
+    first = next(frames)
+    burst, decoded = measure(lambda: [next(frames) for _ in spans[0][1:]])
+    bursts = [[first, *burst]]
+    bursts += [[next(frames) for _ in span] for span in spans[1:]]
+    steps = 1 / max(1, length - 1)
+    return Probe(bursts, lead, skipped * steps, decoded * steps)
+
+
+def probe_sampling(probe: Probe, engine: Engine, cache: FeatureCache, number: int) -> None:
+    """Measure what pass 1 does with a sampled frame, and put some of them into a cache."""
+    frames = probe.bursts[-1]
+    middle = frames[REACH:-REACH] or frames
+    wanted = {frame.index for frame in middle[:: max(1, len(middle) // SAMPLED)]}
+    extractor, batch = engine.extractor, engine.settings.run.batch
+    prepared, resize = measure(lambda: list(prepare(iter(frames), extractor, batch)))
+    watched, watch = measure(lambda: list(watched_batches(iter(prepared), wanted, engine)))
+    chosen = [(items, motion) for items, motion in watched if any(frame.index in wanted for frame, _ in items)]
+    found, describe = measure(lambda: [describe_sampled(items, motion, engine) for items, motion in chosen])
+    count = sum(len(items) for items, _ in chosen)
+    for (items, _), (descriptors, saliency) in zip(chosen, found, strict=True):
+        for (frame, _), grid, salient in zip(items, descriptors, saliency, strict=True):
+            cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+    share = 1 / len(frames)
+    probe.sample = {"resize": resize * share, "motion": watch * (1 / len(wanted)), "describe": describe * (1 / count)}
+
+
+def probe_stages(
+    probe: Probe, source: Source, engine: Engine, codebook: Codebook, folder: Path, *, save_frames: bool
+) -> None:
+    """Measure what pass 2 does with a frame, stage by stage, and how many bytes it writes.
+
+    Raises:
+        OutputError: the temporary directory can't be written.
+    """
+    share = 1 / probe.frames
+    described, sizes = 0.0, list[list[int]]()
+    with FeatureCache(folder) as nothing:
+        for burst in probe.bursts:
+            items: list[Any] = list(burst)
+            for name, work in energy_stages(engine, codebook, nothing, 0, _processed(source, engine)):
+                items = _note(probe, name, work, items, share)
+                if name == "describe":
+                    # Both ends of a burst are key frames; of a clip's frames one of them belongs to the next stretch.
+                    keys = sum(not isinstance(item, Between) for item in items)
+                    described += keys if keys == len(items) else (keys - 1) * len(items) / (len(items) - 1)
+            parts = _note(probe, "crf", lambda each: refine(each, engine.settings.crf), items, share)
+            _note(probe, "steadiness", _measure_steadiness, parts, share)
+            probe.label_bytes += share * _write_labels(probe, source, engine, codebook, parts, folder)
+            sizes.append(_write_clip(probe, source, engine, codebook, parts, folder, save_frames))
+    probe.described = described * share
+    probe.key_bytes = float(np.mean([packets[0] for packets in sizes]))
+    probe.frame_bytes = float(np.mean([size for packets in sizes for size in packets[1:]] or [0]))
+
+
+def _burst(engine: Engine, size_hw: tuple[int, int]) -> int:
+    """Frames of a burst: fewer where one takes long or is large."""
+    operations = describe_flops(engine.extractor, processed_size(size_hw, engine.settings.features.load_size))
+    small = size_hw[0] * size_hw[1] < LARGE_PX
+    return BURST if small and operations < HEAVY_FLOPS else BURST // 2 if operations < 8 * HEAVY_FLOPS else BURST // 4
+
+
+def _note(probe: Probe, name: str, work: Any, items: Sequence[Any], share: float) -> list[Any]:
+    made, cost = measure(lambda: list(work(iter(items))))
+    probe.stages[name] = probe.stages.get(name, NOTHING) + cost * share
+    return made
+
+
+def _measure_steadiness(parts: Iterator[PartMap]) -> Iterator[None]:
+    meter = SteadinessMeter()
+    for part in parts:
+        meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
+        yield None
+
+
+def _write_labels(
+    probe: Probe, source: Source, engine: Engine, codebook: Codebook, parts: Sequence[PartMap], folder: Path
+) -> int:
+    info, path = source.probe(), folder / f"{parts[0].frame.index}.zarr"
+    writer = LabelWriter(path, _processed(source, engine), info.size_hw, info.time_base, codebook.parts)
+
+    def write(items: Iterator[PartMap]) -> Iterator[None]:
+        with writer:
+            for part in items:
+                writer.write(part.frame.pts, part.labels)
+                yield None
+
+    _note(probe, "labels", write, parts, 1 / probe.frames)
+    return sum(file.stat().st_size for file in path.rglob("c/*/0/0"))
+
+
+def _write_clip(
+    probe: Probe,
+    source: Source,
+    engine: Engine,
+    codebook: Codebook,
+    parts: Sequence[PartMap],
+    folder: Path,
+    save_frames: bool,
+) -> list[int]:
+    info, settings = source.probe(), engine.settings.render
+    clip = ClipWriter(folder / "probe.mp4", painted_size(info.size_hw, settings.style), info, crf=settings.crf)
+    pictures: list[Path] = []
+
+    def write(items: Iterator[PartMap]) -> Iterator[None]:
+        with clip:
+            for part in items:
+                painted = paint_parts(part, codebook, settings)
+                clip.write(part.frame.pts, painted)
+                if save_frames:
+                    name = source.file_names.get(part.frame.name) or f"{part.frame.index}.png"
+                    pictures.append(folder / "frames" / name)
+                    write_picture(pictures[-1], painted)
+                yield None
+
+    _note(probe, "overlay", write, parts, 1 / probe.frames)
+    probe.picture_bytes += sum(picture.stat().st_size for picture in pictures) / probe.frames
+    _, cost = measure(lambda: sum(1 for _ in frame_times(clip.path)))
+    probe.check += cost * (1 / probe.frames)
+    return packet_bytes(clip.path)
+
+
+def _processed(source: Source, engine: Engine) -> tuple[int, int]:
+    return processed_size(source.probe().size_hw, engine.settings.features.load_size)
