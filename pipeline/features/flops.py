@@ -10,6 +10,7 @@ from collections.abc import Sequence
 
 from pipeline.features.backbone import Tap, ViTConfig
 from pipeline.features.extractor import Extractor
+from pipeline.features.interleaved import shifts_px
 from pipeline.geometry import grid_size, processed_size
 
 
@@ -73,7 +74,12 @@ def vote_flops(extractor: Extractor, source_hw: tuple[int, int], *, attends: boo
 
 def _flops(extractor: Extractor, size_hw: tuple[int, int], *, saliency: bool) -> int:
     config, stride = extractor.backbone.config, extractor.settings.stride
-    return pass_flops(config, size_hw, stride, [extractor.tap], saliency=saliency, heads=_heads(extractor))
+    sizes = [size_hw]
+    if extractor.settings.grid == "interleaved":
+        sizes = [(size_hw[0] - down, size_hw[1] - right) for down, right in shifts_px(size_hw, config.patch_px, stride)]
+        stride = config.patch_px
+    heads = _heads(extractor)
+    return sum(pass_flops(config, size, stride, [extractor.tap], saliency=saliency, heads=heads) for size in sizes)
 
 
 def _heads(extractor: Extractor) -> int:

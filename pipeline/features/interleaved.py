@@ -36,11 +36,10 @@ def run_interleaved(
     backbone.check(taps, stride_px, saliency_heads)
     patch_px = backbone.config.patch_px
     rows, cols = grid_size((pixels.shape[2], pixels.shape[3]), patch_px, stride_px)
-    # In a picture that is hardly larger than a patch some shifts leave no whole one.
-    shifts = list(product(range(min(rows, patch_px // stride_px)), range(min(cols, patch_px // stride_px))))
+    shifts = shifts_px((pixels.shape[2], pixels.shape[3]), patch_px, stride_px)
     passes = [
         backbone(
-            pixels[:, :, down * stride_px :, right * stride_px :],
+            pixels[:, :, down:, right:],
             patch_px,
             taps,
             saliency=saliency,
@@ -48,10 +47,22 @@ def run_interleaved(
         )
         for down, right in shifts
     ]
-    grid = _Grid(rows, cols, patch_px // stride_px, shifts)
+    starts = [(down // stride_px, right // stride_px) for down, right in shifts]
+    grid = _Grid(rows, cols, patch_px // stride_px, starts)
     facets = {tap: grid.tokens([found.facets.pop(tap) for found in passes]) for tap in dict.fromkeys(taps)}
     maps = [found.saliency for found in passes if found.saliency is not None]
     return BackboneOutput(facets, grid.woven(maps) if maps else None, (rows, cols))
+
+
+def shifts_px(size_hw: tuple[int, int], patch_px: int, stride_px: int) -> list[tuple[int, int]]:
+    """By how many pixels down and right each pass sees the picture shifted.
+
+    >>> shifts_px((32, 32), patch_px=8, stride_px=4)
+    [(0, 0), (0, 4), (4, 0), (4, 4)]
+    """
+    # In a picture that is hardly larger than a patch some shifts leave no whole one.
+    rows, cols = (min(side, patch_px // stride_px) for side in grid_size(size_hw, patch_px, stride_px))
+    return [(row * stride_px, col * stride_px) for row, col in product(range(rows), range(cols))]
 
 
 @dataclass(frozen=True, slots=True)
