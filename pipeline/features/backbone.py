@@ -179,13 +179,16 @@ class Block(nn.Module):
 
     def finish(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
         """The block's output, given its input and what `attn.project_all` made of it."""
-        x = x + self.ls1(self.attn.attend(parts, rotary))
-        output: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
+        # In place on what a branch has just made: on the CPU a fresh tensor costs more than the sum.
+        x = self.ls1(self.attn.attend(parts, rotary)).add_(x)
+        output: Tensor = self.ls2(self.mlp(self.norm2(x))).add_(x)
         return output
 
 
 class Backbone(nn.Module):
     """A plain ViT (DINO, DINOv2, supervised) or one with rotary angles (DINOv3)."""
+
+    _kept_positions: tuple[tuple[object, ...], Tensor] | None = None
 
     def __init__(self, config: ViTConfig) -> None:
         """Empty parameters of the shapes that `config` says; the names are DINO's."""
@@ -287,10 +290,22 @@ class Backbone(nn.Module):
         patches = F.conv2d(pixels, projection.weight, projection.bias, stride=stride_px)
         patches = patches.flatten(2).transpose(1, 2)
         if self.config.grid_hw is not None:
-            size_hw = (pixels.shape[2], pixels.shape[3])
-            patches = patches + interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
+            patches = patches + self._positions((pixels.shape[2], pixels.shape[3]), grid_hw)
         prefix = [self.cls_token, self.reg_token] if self.config.registers else [self.cls_token]
         return torch.cat([*(token.expand(len(pixels), -1, -1) for token in prefix), patches], dim=1)
+
+    def _positions(self, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
+        """Position embeddings of a grid; those of the last size are kept, for a clip's frames have one."""
+        assert self.config.grid_hw is not None
+        if torch.is_grad_enabled():
+            return interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
+        version = 0 if self.pos_embed.is_inference() else self.pos_embed._version
+        key = (id(self.pos_embed), version, size_hw, grid_hw)
+        kept = self._kept_positions
+        if kept is None or kept[0] != key:
+            table = interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
+            self._kept_positions = kept = (key, table)
+        return kept[1]
 
     def _by_channel(self, heads: Tensor) -> Tensor:
         """[b, heads, tokens, head channels] to float32 [b, 1 + patches, head channels * heads]."""

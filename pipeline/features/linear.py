@@ -52,7 +52,7 @@ class Linear(nn.Linear):
 
     def _panels(self) -> Tensor:
         """The weights as [panel, in, output of the panel]."""
-        laid, version = self._laid, self.weight._version
+        laid, version = self._laid, 0 if self.weight.is_inference() else self.weight._version
         if laid is None or laid[0] is not self.weight or laid[1] != version:
             panels = self.weight.detach().reshape(-1, _PANEL, self.in_features).transpose(1, 2).contiguous()
             self._laid = laid = (self.weight, version, panels)

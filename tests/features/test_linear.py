@@ -67,3 +67,9 @@ def test_lower_precision_is_torchs():
     layer, tokens = random_layer(32, 32), random_tokens(20, 32)
     with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
         assert layer(tokens).dtype == torch.bfloat16
+
+
+def test_a_layer_made_in_inference_mode():
+    with torch.inference_mode():
+        layer, tokens = random_layer(32, 32), random_tokens(20, 32)
+        assert torch.allclose(layer(tokens), F.linear(tokens, layer.weight, layer.bias), atol=1e-4)

@@ -1,0 +1,128 @@
+"""The machine's own limit for a setting's arithmetic: what its matrix products and its attention take alone.
+
+Counted are the ViT's linear layers and attention, and the CRF, which is arithmetic of every setting too. Each product
+and the attention is timed by itself at the setting's own shape and precision, in whichever way is the fastest here:
+torch's, oneDNN's (a convolution of one pixel), or this program's kernels.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from pipeline.config import Settings
+from pipeline.features.attention import attention
+from pipeline.features.backbone import ViTConfig
+from pipeline.features.linear import Linear
+from pipeline.geometry import grid_size
+from pipeline.refine.crf import refine_labels
+
+
+@dataclass(frozen=True, slots=True)
+class Limit:
+    """The least that a frame can take.
+
+    Attributes:
+        product_gflop: floating point operations of the linear layers, 10^9 a frame.
+        attention_gflop: those of the attention.
+        product_rate: 10^9 a second of the linear layers at their shapes.
+        attention_rate: those of the attention.
+        crf_s: seconds of the CRF alone.
+    """
+
+    product_gflop: float
+    attention_gflop: float
+    product_rate: float
+    attention_rate: float
+    crf_s: float
+
+    @property
+    def vit_s(self) -> float:
+        """Seconds of a frame's ViT."""
+        return self.product_gflop / self.product_rate + self.attention_gflop / self.attention_rate
+
+    @property
+    def frame_s(self) -> float:
+        """Seconds of a frame's ViT and CRF."""
+        return self.vit_s + self.crf_s
+
+
+def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int]) -> Limit:
+    """Count and time a setting's arithmetic on frames of a processed size."""
+    tokens, share = tokens_of(config, settings, size_hw)
+    dtype = torch.bfloat16 if settings.features.precision == "bfloat16" else torch.float32
+    width, blocks = config.embed_dim, settings.features.layer
+    # Of the block that is read only the keys are computed.
+    shapes = [(width, 3 * width), (width, width), (width, config.mlp_dim), (config.mlp_dim, width)]
+    repeated = 2.0 * blocks * sum(inputs * outputs for inputs, outputs in shapes) + 2.0 * width * width
+    patch = 2.0 * 3 * config.patch_px**2 * width
+    pairs = 4.0 * blocks * width
+    with torch.inference_mode():
+        spent = [_product_s(tokens[0], inputs, outputs, dtype) for inputs, outputs in shapes]
+        rate = 2.0 * tokens[0] * sum(inputs * outputs for inputs, outputs in shapes) / sum(spent)
+        attending = 4.0 * tokens[0] ** 2 * width / _attention_s(tokens[0], config)
+    return Limit(
+        share * sum(tokens) * (repeated + patch) / 1e9,
+        share * sum(count**2 for count in tokens) * pairs / 1e9,
+        rate / 1e9,
+        attending / 1e9,
+        _crf_s(settings, size_hw, grid_size(size_hw, config.patch_px, settings.features.stride)),
+    )
+
+
+def tokens_of(config: ViTConfig, settings: Settings, size_hw: tuple[int, int]) -> tuple[list[int], float]:
+    """Tokens of each pass of the ViT over a frame, and the share of frames that go through it."""
+    stride, patch = settings.features.stride, config.patch_px
+    rows, cols = grid_size(size_hw, patch, stride)
+    share = 1 / settings.keyframes.interval
+    if settings.features.grid != "interleaved":
+        return [rows * cols + config.prefix], share
+    step = patch // stride
+    split = [[len(range(first, length, step)) for first in range(min(length, step))] for length in (rows, cols)]
+    return [down * right + config.prefix for down in split[0] for right in split[1]], share
+
+
+def _product_s(tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:
+    layer, x = Linear(inputs, outputs), torch.randn(1, tokens, inputs)
+    weight, bias, lower = layer.weight.to(dtype), layer.bias.to(dtype), x.to(dtype)
+    picture, filters = lower.reshape(1, tokens, 1, inputs).permute(0, 3, 1, 2), weight[:, :, None, None]
+    ways: list[Callable[[], Tensor]] = [
+        lambda: F.linear(lower, weight, bias),
+        lambda: F.conv2d(picture, filters, bias),
+    ]
+    return fastest([*ways, lambda: layer(x)] if dtype == torch.float32 else ways)
+
+
+def _attention_s(tokens: int, config: ViTConfig) -> float:
+    query, key, value = torch.randn(1, tokens, 3, config.heads, config.head_dim).permute(2, 0, 3, 1, 4)
+    return fastest([lambda: attention(query, key, value), lambda: F.scaled_dot_product_attention(query, key, value)])
+
+
+def _crf_s(settings: Settings, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> float:
+    random = np.random.default_rng(0)
+    energies = random.normal(size=(settings.cluster.parts + 1, *grid_hw)).astype(np.float32)
+    # Smooth, as pictures are: noise would give every pixel a place of its own in the lattice.
+    coarse = torch.from_numpy(random.uniform(0, 255, (1, 3, 12, 20)).astype(np.float32))
+    smooth = F.interpolate(coarse, size=size_hw, mode="bicubic")[0].permute(1, 2, 0)
+    picture = np.clip(smooth.numpy() + random.normal(size=(*size_hw, 3)) * 3, 0, 255).astype(np.uint8)
+    return fastest([lambda: refine_labels(energies, picture, settings.crf)])
+
+
+def fastest(ways: Iterable[Callable[[], object]], turns: int = 5) -> float:
+    """Seconds of the fastest way, each the best of some turns behind one that isn't counted."""
+    best = []
+    for way in ways:
+        way()
+        spent = []
+        for _ in range(turns):
+            start = time.perf_counter()
+            way()
+            spent.append(time.perf_counter() - start)
+        best.append(min(spent))
+    return min(best)

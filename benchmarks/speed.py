@@ -1,0 +1,212 @@
+"""Measure the whole program in turns: the paper's computation, the default, every preset, and the machine's limit.
+
+    python -m benchmarks.speed CLIP [--model random] [--frames 64] [--paper-frames 2] [--presets fast draft]
+                                    [--strides 8 4 --load-sizes 160 224 --lengths 16 64]
+
+Every figure is a whole process: imports, the model's load, fit, CRF, label store and overlay included. `random`, the
+default model, is DINO's ViT-S/8 in shape, with seeded random weights: speed doesn't depend on their values. Labels do,
+so agreement is for a model that was trained, such as `bundled`. All runs have the paper's settings, whatever the model
+brings along.
+
+The paper's computation is slow, so it takes the first `--paper-frames` frames alone: its extraction and CRF take the
+same for each frame, and its k-means, which grows a little faster than the sample, is a small part.
+
+The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import torch
+import yaml
+from safetensors.torch import save_file
+
+from benchmarks.agreement import agreement
+from benchmarks.limit import Limit, measure_limit
+from benchmarks.processes import Run, run_paper, run_program
+from pipeline.config import PRESETS, load_settings, with_values
+from pipeline.features.backbone import Backbone, ViTConfig
+from pipeline.features.weights import resolve_model
+from pipeline.geometry import processed_size
+from pipeline.media.sources import resolve_inputs
+
+VITS8 = ViTConfig(384, 12, 6, 8, (28, 28), 0, 1536, qkv_bias=True, layer_scale=False, norm_eps=1e-6)
+
+
+def write_random_model(file: Path) -> None:
+    """A ViT-S/8 of seeded random weights, small enough that no activation grows."""
+    generator, backbone = torch.Generator().manual_seed(0), Backbone(VITS8)
+    state = {
+        name: torch.randn(tensor.shape, generator=generator) * 0.05 + float("norm" in name and "weight" in name)
+        for name, tensor in backbone.state_dict().items()
+    }
+    metadata = {"num_heads": str(VITS8.heads), "patch_size": "8", "img_size": "224", "saliency_heads": "0,2,4,5"}
+    save_file(state, file, metadata=metadata)
+
+
+def paper_settings(model: str, folder: Path) -> Path:
+    """A config file of the paper's settings, so that no model's own take their place."""
+    values = load_settings().model_dump(mode="json")
+    wanted: dict[str, Any] = {section: values[section] for section in ("saliency", "cluster")}
+    wanted["saliency"].pop("heads")
+    depth = resolve_model(model).identity.depth
+    wanted["features"] = {"load_size": 224, "stride": 4, "layer": depth - 1}
+    file = folder / "paper.yaml"
+    file.write_text(yaml.safe_dump(wanted))
+    return file
+
+
+def first_seconds(clip: Path, frames: int) -> float:
+    """Seconds from the first frame after which that many frames have been shown."""
+    found = []
+    for index, frame in enumerate(resolve_inputs([str(clip)], fps=25)[0].frames(wanted=_Upto(frames))):
+        found.append(frame.pts)
+        if index == frames:
+            break
+    info = resolve_inputs([str(clip)], fps=25)[0].probe()
+    if len(found) <= frames:
+        raise SystemExit(f"{clip} has {len(found)} frames, fewer than the {frames + 1} needed; give a smaller --frames")
+    return float((found[-2] + 0.5 * (found[-1] - found[-2]) - found[0]) * info.time_base)
+
+
+class _Upto:
+    """The first frames, the one behind included."""
+
+    def __init__(self, last: int) -> None:
+        self._last = last
+
+    def __contains__(self, index: object) -> bool:
+        return isinstance(index, int) and index <= self._last
+
+
+def table(runs: dict[str, Run], limits: dict[str, Limit]) -> list[dict[str, Any]]:
+    """A row for each way."""
+    paper, default = runs["paper"], runs["default"]
+    rows = []
+    for name, run in runs.items():
+        row: dict[str, Any] = {"name": name, "frames": run.frames, "fps": run.rate, "ratio": run.rate / paper.rate}
+        if name in limits:
+            limit = limits[name]
+            row |= {
+                "limit_fps": 1 / limit.frame_s,
+                "share": run.rate * limit.frame_s,
+                "vit_share": run.rate * limit.vit_s,
+            }
+        same = agreement(run.labels, default.labels) if run.frames == default.frames else (None, None)
+        rows.append({**row, "peak_mb": run.peak_mb, "agreement": same[0], "steady_agreement": same[1]})
+    return rows
+
+
+def show_table(rows: list[dict[str, Any]]) -> None:
+    """Print the rows."""
+    print(
+        f"{'':<9}{'frames':>7}{'frames/s':>10}{'x paper':>9}{'limit/s':>9}{'share':>7}{'ViT only':>10}"
+        f"{'peak MB':>9}{'agrees':>8}{'where steady':>14}"
+    )
+    for row in rows:
+        limit = f"{row['limit_fps']:9.3f}{row['share']:7.0%}{row['vit_share']:10.0%}" if "share" in row else " " * 26
+        same = [f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("agreement", "steady_agreement")]
+        head = f"{row['name']:<9}{row['frames']:7d}{row['fps']:10.3f}{row['ratio']:9.1f}"
+        print(f"{head}{limit}{row['peak_mb']:9.0f}{same[0]:>8}{same[1]:>14}")
+
+
+def show_limits(limits: dict[str, Limit]) -> None:
+    """Print what the limits are made of."""
+    print("\nlimit      products GFLOP at GFLOP/s   attention GFLOP at GFLOP/s   CRF s   a frame s")
+    for name, limit in limits.items():
+        print(
+            f"{name:<11}{limit.product_gflop:14.1f}{limit.product_rate:11.0f}{limit.attention_gflop:18.1f}"
+            f"{limit.attention_rate:11.0f}{limit.crf_s:8.3f}{limit.frame_s:12.3f}"
+        )
+
+
+def show_stages(runs: dict[str, Run]) -> None:
+    """Print where the time of each stage went, and how full its queue was: a full one is never waited for."""
+    for name, run in runs.items():
+        if run.stages:
+            print(f"\n{name}: {run.seconds:.1f} s, of which the fit {run.fit_s:.1f} s")
+        for stage in run.stages:
+            print(stage.line() + ("" if stage.fill is None else f"{stage.fill:8.2f} waiting"))
+
+
+def measure_grid(clip: Path, folder: Path, options: Sequence[str], choices: argparse.Namespace) -> list[dict[str, Any]]:
+    """The default at several strides, load sizes and lengths."""
+    rows = []
+    print(f"\n{'stride':>6}{'load size':>11}{'frames':>8}{'seconds':>9}{'s a frame':>11}{'peak MB':>9}")
+    for stride, load_size, length in product(choices.strides, choices.load_sizes, choices.lengths):
+        more = ["--stride", str(stride), "--load-size", str(load_size), "--end", str(first_seconds(clip, length))]
+        run = run_program(clip, folder / f"{stride}-{load_size}-{length}", [*options, *more])
+        row = {"stride": stride, "load_size": load_size, "frames": run.frames, "seconds": run.seconds}
+        rows.append({**row, "peak_mb": run.peak_mb})
+        each = run.seconds / run.frames
+        print(f"{stride:6d}{load_size:11d}{run.frames:8d}{run.seconds:9.1f}{each:11.3f}{run.peak_mb:9.0f}", flush=True)
+    return rows
+
+
+def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Everything that was asked for, printed and returned."""
+    model = options.model
+    if model == "random":
+        model = str(folder / "random.safetensors")
+        write_random_model(Path(model))
+    config = paper_settings(model, folder)
+    common = ["--model", model, "--config", str(config)]
+    found: dict[str, Any] = {"benchmark": "speed", "model": options.model, "threads": torch.get_num_threads()}
+    found["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
+    if options.frames:
+        end = ["--end", str(first_seconds(options.clip, options.frames))]
+        run_program(options.clip, folder / "warm", [*common, "--end", str(first_seconds(options.clip, 1))])
+        runs = {"paper": run_paper(options.clip, folder, common, options.paper_frames)}
+        runs["default"] = run_program(options.clip, folder / "default", [*common, *end])
+        for preset in options.presets:
+            runs[preset] = run_program(options.clip, folder / preset, [*common, *end, "--preset", preset])
+        limits = _limits(options, model, config)
+        rows = table(runs, limits)
+        show_table(rows)
+        show_limits(limits)
+        show_stages(runs)
+        found |= {"rows": rows, "limits": {name: asdict(limit) for name, limit in limits.items()}}
+        found["stages"] = {name: [stage.model_dump() for stage in run.stages] for name, run in runs.items()}
+    if options.lengths:
+        found["grid"] = measure_grid(options.clip, folder, common, options)
+    return found
+
+
+def _limits(options: argparse.Namespace, model: str, config: Path) -> dict[str, Limit]:
+    shape = resolve_model(model).backbone.config
+    size_hw = resolve_inputs([str(options.clip)], fps=25)[0].probe().size_hw
+    limits = {}
+    for name in ("default", *options.presets):
+        settings = with_values(load_settings(config), {"preset": None if name == "default" else name})
+        limits[name] = measure_limit(shape, settings, processed_size(size_hw, settings.features.load_size))
+    return limits
+
+
+def main() -> None:
+    """Read the options, measure, print the tables and the JSON line."""
+    parser = argparse.ArgumentParser(description="Measure the program against the paper's computation, in turns.")
+    parser.add_argument("clip", type=Path)
+    parser.add_argument("--model", default="random", help="random, or what vidparts --model takes")
+    parser.add_argument("--frames", type=int, default=64, help="0 leaves all but the last table out")
+    parser.add_argument("--paper-frames", type=int, default=2)
+    parser.add_argument("--presets", nargs="*", default=list(PRESETS))
+    parser.add_argument("--strides", type=int, nargs="+", default=[8, 4])
+    parser.add_argument("--load-sizes", type=int, nargs="+", default=[160, 224])
+    parser.add_argument("--lengths", type=int, nargs="*", default=[])
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="vidparts-speed-") as folder:
+        found = measure(options, Path(folder))
+    print(json.dumps(found))
+
+
+if __name__ == "__main__":
+    main()
