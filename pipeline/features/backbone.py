@@ -300,7 +300,7 @@ class Backbone(nn.Module):
         if torch.is_grad_enabled():
             return interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
         version = 0 if self.pos_embed.is_inference() else self.pos_embed._version
-        key = (id(self.pos_embed), version, size_hw, grid_hw)
+        key = (id(self.pos_embed), self.pos_embed.device, version, size_hw, grid_hw)
         kept = self._kept_positions
         if kept is None or kept[0] != key:
             table = interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
