@@ -208,6 +208,7 @@ def test_pictures_of_every_kind_under_every_name(quick: Segment, tmp_path: Path)
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.timeout(3600)
 def test_odd_real_files_from_end_to_end(shared_dir: Path, quick: Segment) -> None:
     rows = (shared_dir / "robust" / "PROBE.tsv").read_text(encoding="utf-8").splitlines()
     names = [row.split("\t")[0] for row in rows if EVERY_FILE or _pixels(row) <= QUICK_PIXELS]
