@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
@@ -33,3 +34,7 @@ def run_tasks(function: Callable[..., None], tasks: Iterable[tuple[Any, ...]]) -
 @cache
 def _pool(threads: int) -> Executor:
     return ThreadPoolExecutor(threads, thread_name_prefix="features")
+
+
+# A process that is forked inherits the pool without its threads, and would wait for them for ever.
+os.register_at_fork(after_in_child=_pool.cache_clear)
