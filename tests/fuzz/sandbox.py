@@ -5,6 +5,7 @@ A case plays in a folder: it may write below `out` and, while it runs, below `tm
 
 from __future__ import annotations
 
+import concurrent.futures.thread
 import contextlib
 import faulthandler
 import json
@@ -36,7 +37,9 @@ _ADDRESS_SPACE_MIB = 6 * 1024
 _FILE_MIB = 256
 _CODES = frozenset({0, 2, 3, 4, 5})
 _KNOWN_LINES = re.compile(
-    r"vidparts: error: .|warning: .|model: .|'.*' (holds no unfinished run|is finished already)|fit: |$"
+    r"vidparts: error: .|warning: .|model: .|'.*' (holds no unfinished run|is finished already)|$"
+    # libtiff tells of broken files itself, and Pillow gives no way to stop it.
+    r"|(_?TIFF|Fax|\w+Decode|\w+PreDecode)\w*: ."
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
 _WATCHED = {
@@ -196,8 +199,10 @@ def _command(words: list[str]) -> int:
     except BaseException:  # noqa: BLE001 - what a command lets through is what is looked for
         traceback.print_exc()
         code = 1
-    for thread in threading.enumerate():
-        if thread is not threading.main_thread() and not thread.daemon:
+    # Threads of a pool that is kept end with the interpreter.
+    kept = {threading.main_thread(), *concurrent.futures.thread._threads_queues}
+    for thread in set(threading.enumerate()) - kept:
+        if not thread.daemon:
             thread.join(_THREAD_SECONDS)
             if thread.is_alive():
                 print(f"Traceback: thread {thread.name} was left", file=sys.stderr)
