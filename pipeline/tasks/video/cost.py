@@ -37,15 +37,17 @@ def measure(work: Callable[[], T]) -> tuple[T, Cost]:
     return result, Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def overlapped(costs: Iterable[Cost], processors: int | None = None) -> float:
-    """Seconds of stages that work at once: those of the longest, or of all where processors are what is short.
+def overlapped(costs: Iterable[Cost], processors: int | None = None) -> Cost:
+    """Stages that work at once take as long as the longest of them, or as all where processors are what is short.
 
-    >>> overlapped([Cost(3.0, 3.0), Cost(1.0, 2.0)], processors=8), overlapped([Cost(3.0, 3.0)] * 4, processors=2)
-    (3.0, 6.0)
+    >>> overlapped([Cost(3.0, 3.0), Cost(1.0, 2.0)], processors=8)
+    Cost(wall_s=3.0, cpu_s=5.0)
+    >>> overlapped([Cost(3.0, 3.0)] * 4, processors=2)
+    Cost(wall_s=6.0, cpu_s=12.0)
     """
     stages = list(costs)
-    shared = sum(stage.cpu_s for stage in stages) / (processors or count_processors())
-    return max([shared, *(stage.wall_s for stage in stages)])
+    work = sum(stage.cpu_s for stage in stages)
+    return Cost(max([work / (processors or count_processors()), *(stage.wall_s for stage in stages)]), work)
 
 
 def count_processors() -> int:

@@ -32,7 +32,7 @@ from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.cost import NOTHING, Cost, measure, overlapped
 from pipeline.tasks.video.fit import codebook_of, sees_motion
 from pipeline.tasks.video.memory import size_run
-from pipeline.tasks.video.probe import Probe, probe_sampling, probe_stages, read_bursts
+from pipeline.tasks.video.probe import LABEL_HEADER, Probe, probe_sampling, probe_stages, read_bursts
 from pipeline.tasks.video.watch import neighbourhood
 
 KEY_INTERVAL = 250
@@ -51,8 +51,8 @@ class InputEstimate:
         grid_hw: rows and columns of descriptors.
         described: frames that go through the ViT, in either pass.
         flops: operations of the ViT.
-        fit_seconds: of its share of pass 1.
-        stream_seconds: of pass 2, the check of the clip included.
+        fit: its share of pass 1, without k-means.
+        stream: pass 2, the check of the clip included.
         label_bytes: of labels.zarr.
         clip_bytes: of overlay.mp4.
         picture_bytes: of frames/.
@@ -65,8 +65,8 @@ class InputEstimate:
     grid_hw: tuple[int, int]
     described: int
     flops: int
-    fit_seconds: float
-    stream_seconds: float = 0.0
+    fit: Cost
+    stream: Cost = NOTHING
     label_bytes: int = 0
     clip_bytes: int = 0
     picture_bytes: int = 0
@@ -88,8 +88,8 @@ class Estimate:
         inputs: those that can be read.
         failures: one line for each of the others.
         channels: of a descriptor.
-        start_seconds: until the first frame is there: loading, and first calls.
-        cluster_seconds: of k-means and votes.
+        start: loading, and what first calls take longer.
+        clusters: k-means and votes.
         peak_bytes: resident memory at most.
         cache_bytes: of the fit's descriptors on the disk, which go at the end.
     """
@@ -97,8 +97,8 @@ class Estimate:
     inputs: tuple[InputEstimate, ...]
     failures: tuple[str, ...]
     channels: int
-    start_seconds: float
-    cluster_seconds: float
+    start: Cost
+    clusters: Cost
     peak_bytes: int
     cache_bytes: int
 
@@ -108,19 +108,19 @@ class Estimate:
         return sum(each.flops for each in self.inputs)
 
     @property
-    def fit_seconds(self) -> float:
-        """Of pass 1."""
-        return self.cluster_seconds + sum(each.fit_seconds for each in self.inputs)
+    def fit(self) -> Cost:
+        """Pass 1."""
+        return sum((each.fit for each in self.inputs), self.clusters)
 
     @property
-    def stream_seconds(self) -> float:
-        """Of pass 2."""
-        return sum(each.stream_seconds for each in self.inputs)
+    def stream(self) -> Cost:
+        """Pass 2."""
+        return sum((each.stream for each in self.inputs), NOTHING)
 
     @property
-    def seconds(self) -> float:
-        """Of the whole run."""
-        return self.start_seconds + self.fit_seconds + self.stream_seconds
+    def cost(self) -> Cost:
+        """The whole run."""
+        return self.start + self.fit + self.stream
 
     @property
     def written_bytes(self) -> dict[str, int]:
@@ -134,8 +134,8 @@ class Estimate:
 
     def facts(self) -> dict[str, Any]:
         """All figures, for a program."""
-        names = ("flops", "fit_seconds", "stream_seconds", "seconds", "written_bytes")
-        return {**asdict(self), **{name: getattr(self, name) for name in names}}
+        costs = {name: asdict(getattr(self, name)) for name in ("fit", "stream", "cost")}
+        return {**asdict(self), **costs, "flops": self.flops, "written_bytes": self.written_bytes}
 
     def summary(self) -> str:
         """The figures for a person."""
@@ -145,8 +145,8 @@ class Estimate:
         lines += [f"can't be read: {line}" for line in self.failures]
         lines += [
             f"operations  {self.flops / 1e12:.3g} TFLOP in the ViT, for {described} frames",
-            f"seconds     {self.seconds:.0f}: start {self.start_seconds:.0f}, fit {self.fit_seconds:.0f}, "
-            f"frames {self.stream_seconds:.0f}",
+            f"seconds     {self.cost.wall_s:.0f}: start {self.start.wall_s:.0f}, fit {self.fit.wall_s:.0f}, "
+            f"frames {self.stream.wall_s:.0f}; {self.cost.cpu_s:.0f} of processors",
             f"memory      {_mebibytes(self.peak_bytes)} at most",
         ]
         if written:
@@ -185,28 +185,21 @@ def estimate(
     given = load_codebook(codebook) if codebook else None
     engine = open_engine(settings, progress, given, str(codebook))
     capacity = size_run(sources, engine, fits=given is None, paints=paints)
-    loaded = _process_seconds()
+    loaded = Cost(_process_seconds(), time.process_time())
     dry_run = _DryRun(replace(engine, settings=capacity.settings), given, save_frames, paints)
     with tempfile.TemporaryDirectory(prefix="vidparts-") as folder:
         found = dry_run.measure(sources, Path(folder))
-    found = replace(found, start_seconds=found.start_seconds + loaded, peak_bytes=capacity.peak_bytes)
+    found = replace(found, start=found.start + loaded, peak_bytes=capacity.peak_bytes)
     progress.tell("estimate", found.facts())
     return found
 
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """Probes by the size of source frames, seconds of k-means for a descriptor, and seconds of all this."""
+    """Probes by the size of source frames, and k-means for a descriptor."""
 
     of: dict[tuple[int, int], Probe]
-    cluster_seconds: float
-    seconds: float
-
-    @property
-    def seconds_a_frame(self) -> float:
-        """What a frame took in all stages, one after the other."""
-        costs = [sum((*probe.stages.values(), *probe.sample.values()), NOTHING).wall_s for probe in self.of.values()]
-        return sum(costs) / len(costs)
+    clusters: Cost
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,7 +221,9 @@ class _DryRun:
         if self.given is None:
             samples = spread_frames([count for _, count in readable], self.engine.settings.cluster.frames)
         # Twice: what the first calls take beyond the second ones is part of the start.
-        first, probes = (self._probe([source for source, _ in readable], folder / name) for name in ("1", "2"))
+        paths = [source for source, _ in readable]
+        _, first = measure(lambda: self._probe(paths, folder / "1"))
+        probes, second = measure(lambda: self._probe(paths, folder / "2"))
         inputs = [
             self._input(source, count, sample, probes.of[_size(source)])
             for (source, count), sample in zip(readable, samples, strict=True)
@@ -239,8 +234,8 @@ class _DryRun:
             inputs=tuple(inputs),
             failures=tuple(failures),
             channels=extractor.channels,
-            start_seconds=max(0.0, first.seconds - probes.seconds),
-            cluster_seconds=probes.cluster_seconds * sampled,
+            start=Cost(max(0.0, first.wall_s - second.wall_s), max(0.0, first.cpu_s - second.cpu_s)),
+            clusters=probes.clusters * sampled,
             peak_bytes=0,
             cache_bytes=sampled * (extractor.channels + 1) * 4,
         )
@@ -258,7 +253,6 @@ class _DryRun:
 
     def _probe(self, sources: Sequence[Source], folder: Path) -> _Probes:
         """Probe the first input of each size."""
-        started = time.perf_counter()
         firsts = {_size(source): source for source in reversed(sources)}
         (folder / "fit").mkdir(parents=True)
         probes = {size: read_bursts(source, self.engine) for size, source in firsts.items()}
@@ -266,17 +260,17 @@ class _DryRun:
             if self.given is None:
                 for number, probe in enumerate(probes.values()):
                     probe_sampling(probe, self.engine, cache, number)
-            codebook, cluster_seconds = (self.given, 0.0) if self.given else self._fitted(cache)
+            codebook, clusters = (self.given, NOTHING) if self.given else self._fitted(cache)
         if self.paints:
             for size, source in firsts.items():
                 probe_stages(probes[size], source, self.engine, codebook, folder, save_frames=self.save_frames)
-        return _Probes(probes, cluster_seconds, time.perf_counter() - started)
+        return _Probes(probes, clusters)
 
-    def _fitted(self, cache: FeatureCache) -> tuple[Codebook, float]:
-        """A codebook of the probe's frames, and the seconds that it took for each descriptor."""
+    def _fitted(self, cache: FeatureCache) -> tuple[Codebook, Cost]:
+        """A codebook of the probe's frames, and what it took for each descriptor."""
         settings, descriptors = self.engine.settings, sum(entry.saliency.size for entry in cache)
         found, cost = measure(lambda: fit_parts(cache, settings.run.seed, settings.cluster, settings.saliency))
-        return codebook_of(found, self.engine, len(cache)), cost.wall_s / descriptors
+        return codebook_of(found, self.engine, len(cache)), cost * (1 / descriptors)
 
     def _input(self, source: Source, count: int, sample: Sequence[int], probe: Probe) -> InputEstimate:
         processed, extractor = _processed(source, self.engine), self.engine.extractor
@@ -292,11 +286,11 @@ class _DryRun:
             grid_hw=extractor.grid_hw(processed),
             described=len(sample) + fresh,
             flops=len(sample) * voting + fresh * describe_flops(extractor, processed),
-            fit_seconds=self._fit_seconds(count, sample, probe) if sample else 0.0,
+            fit=self._fit(count, sample, probe) if sample else NOTHING,
         )
         return replace(found, **self._streamed(source, count, fresh, probe)) if self.paints else found
 
-    def _fit_seconds(self, count: int, sample: Sequence[int], probe: Probe) -> float:
+    def _fit(self, count: int, sample: Sequence[int], probe: Probe) -> Cost:
         """All frames up to the last one that is needed are decoded; those needed are turned into RGB."""
         needed = neighbourhood(sample) if sees_motion(self.engine) else set(sample)
         needed = {index for index in needed if 0 <= index < count}
@@ -307,16 +301,16 @@ class _DryRun:
             probe.sample["motion"] * len(sample),
             probe.sample["describe"] * len(sample),
         ]
-        return probe.lead.wall_s + overlapped(stages)
+        return probe.lead + overlapped(stages)
 
     def _streamed(self, source: Source, count: int, fresh: int, probe: Probe) -> dict[str, Any]:
         stages = {**probe.stages, "decode": probe.decode}
         describe = stages.pop("describe") * (fresh / probe.described)
-        seconds = overlapped([describe, *(cost * count for cost in stages.values())])
+        work = overlapped([describe, *(cost * count for cost in stages.values())])
         keys = -(-count // KEY_INTERVAL)
         return {
-            "stream_seconds": probe.lead.wall_s + seconds + (probe.check * count).wall_s,
-            "label_bytes": int(probe.label_bytes * count),
+            "stream": probe.lead + work + probe.check * count,
+            "label_bytes": int(LABEL_HEADER + probe.label_bytes * count),
             "clip_bytes": int(probe.key_bytes * keys + probe.frame_bytes * (count - keys) + self._sound(source, count)),
             "picture_bytes": int(probe.picture_bytes * count),
         }

@@ -40,8 +40,11 @@ BURST = 2 * CHUNK_FRAMES
 REACHABLE = 400
 """Frames among which the bursts are spread: all before the last one have to be decoded."""
 
-SAMPLED = 6
+SAMPLED = 8
 """Frames of an input that the probe's codebook is fitted on."""
+
+LABEL_HEADER = 1100
+"""Bytes of a label store that don't grow with its frames."""
 
 LARGE_PX = 4_000_000
 """Pixels of a frame above which one burst, of half the length, must do, for time and memory."""
@@ -119,21 +122,33 @@ def read_bursts(source: Source, engine: Engine) -> Probe:
 
 
 def probe_sampling(probe: Probe, engine: Engine, cache: FeatureCache, number: int) -> None:
-    """Measure what pass 1 does with a sampled frame, and put some of them into a cache."""
-    frames = probe.bursts[-1]
+    """Measure what pass 1 does with a sampled frame, and put some of every burst into a cache."""
+    costs = [_sample_burst(frames, SAMPLED // len(probe.bursts), engine, cache, number) for frames in probe.bursts]
+    share = 1 / len(costs)
+    probe.sample = {name: sum((each[name] for each in costs), NOTHING) * share for name in costs[0]}
+
+
+def _sample_burst(
+    frames: Sequence[Frame], count: int, engine: Engine, cache: FeatureCache, number: int
+) -> dict[str, Cost]:
+    """Describe so many frames of a burst into a cache; by stage what one frame costs."""
     middle = frames[REACH:-REACH] or frames
-    wanted = {frame.index for frame in middle[:: max(1, len(middle) // SAMPLED)]}
+    wanted = {frame.index for frame in middle[:: -(-len(middle) // count)]}
     extractor, batch = engine.extractor, engine.settings.run.batch
     prepared, resize = measure(lambda: list(prepare(iter(frames), extractor, batch)))
-    watched, watch = measure(lambda: list(watched_batches(iter(prepared), wanted, engine)))
-    chosen = [(items, motion) for items, motion in watched if any(frame.index in wanted for frame, _ in items)]
-    found, describe = measure(lambda: [describe_sampled(items, motion, engine) for items, motion in chosen])
-    count = sum(len(items) for items, _ in chosen)
+    watched, motion = measure(lambda: list(watched_batches(iter(prepared), wanted, engine)))
+    chosen = [each for each in watched if any(frame.index in wanted for frame, _ in each[0])]
+    found, describe = measure(lambda: [describe_sampled(items, moving, engine) for items, moving in chosen])
+    described = 0
     for (items, _), (descriptors, saliency) in zip(chosen, found, strict=True):
         for (frame, _), grid, salient in zip(items, descriptors, saliency, strict=True):
             cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
-    share = 1 / len(frames)
-    probe.sample = {"resize": resize * share, "motion": watch * (1 / len(wanted)), "describe": describe * (1 / count)}
+            described += 1
+    return {
+        "resize": resize * (1 / len(frames)),
+        "motion": motion * (1 / len(wanted)),
+        "describe": describe * (1 / described),
+    }
 
 
 def probe_stages(
@@ -197,7 +212,7 @@ def _write_labels(
                 yield None
 
     _note(probe, "labels", write, parts, 1 / probe.frames)
-    return sum(file.stat().st_size for file in path.rglob("c/*/0/0"))
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) - LABEL_HEADER
 
 
 def _write_clip(
