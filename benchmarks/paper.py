@@ -135,7 +135,13 @@ def fit(grids: list[Floats], saliency: list[Floats], settings: Settings) -> tupl
 def _kmeans(sample: Floats, k: int, settings: Settings) -> faiss.Kmeans:
     cluster = settings.cluster
     kmeans = faiss.Kmeans(
-        sample.shape[1], k, niter=cluster.iterations, nredo=cluster.restarts, min_points_per_centroid=1
+        sample.shape[1],
+        k,
+        niter=cluster.iterations,
+        nredo=cluster.restarts,
+        seed=settings.run.seed,
+        max_points_per_centroid=len(sample),
+        min_points_per_centroid=1,
     )
     kmeans.train(np.ascontiguousarray(sample))
     return kmeans

@@ -102,20 +102,29 @@ def table(runs: dict[str, Run], limits: dict[str, Limit]) -> list[dict[str, Any]
                 "vit_share": run.rate * limit.vit_s,
             }
         same = agreement(run.labels, default.labels) if run.frames == default.frames else (None, None)
-        rows.append({**row, "peak_mb": run.peak_mb, "agreement": same[0], "steady_agreement": same[1]})
+        rows.append(
+            {
+                **row,
+                "processor_s": run.processor_s,
+                "peak_mb": run.peak_mb,
+                "agreement": same[0],
+                "steady_agreement": same[1],
+            }
+        )
     return rows
 
 
 def show_table(rows: list[dict[str, Any]]) -> None:
     """Print the rows."""
     print(
-        f"{'':<9}{'frames':>7}{'frames/s':>10}{'x paper':>9}{'limit/s':>9}{'share':>7}{'ViT only':>10}"
-        f"{'peak MB':>9}{'agrees':>8}{'where steady':>14}"
+        f"{'':<9}{'frames':>7}{'frames/s':>10}{'x paper':>9}{'cpu s each':>12}{'limit/s':>9}{'share':>7}"
+        f"{'ViT only':>10}{'peak MB':>9}{'agrees':>8}{'where steady':>14}"
     )
     for row in rows:
         limit = f"{row['limit_fps']:9.3f}{row['share']:7.0%}{row['vit_share']:10.0%}" if "share" in row else " " * 26
         same = [f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("agreement", "steady_agreement")]
-        head = f"{row['name']:<9}{row['frames']:7d}{row['fps']:10.3f}{row['ratio']:9.1f}"
+        each = row["processor_s"] / row["frames"]
+        head = f"{row['name']:<9}{row['frames']:7d}{row['fps']:10.3f}{row['ratio']:9.1f}{each:12.2f}"
         print(f"{head}{limit}{row['peak_mb']:9.0f}{same[0]:>8}{same[1]:>14}")
 
 

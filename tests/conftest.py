@@ -14,6 +14,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from pipeline.config import Settings, load_settings
+
 ClipMaker = Callable[..., Path]
 
 
@@ -187,3 +189,19 @@ def make_film(tmp_path: Path) -> Callable[..., Path]:
 def make_picture() -> Callable[[int, tuple[int, int]], NDArray[np.uint8]]:
     """A function from a number and a size to a picture."""
     return picture
+
+
+@pytest.fixture
+def small_settings(tiny_model: Path) -> Settings:
+    """Settings under which a tiny clip takes a second: the goldens' model at their load size."""
+    values: dict[str, Any] = {
+        "model": str(tiny_model),
+        "features.load_size": 48,
+        "features.stride": 8,
+        "saliency.threshold": 0.35,
+        "cluster.parts": 3,
+        "cluster.sample_interval": 3,
+        "cluster.restarts": 2,
+        "run.device": "cpu",
+    }
+    return load_settings(overrides=values)

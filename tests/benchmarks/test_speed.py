@@ -1,0 +1,67 @@
+"""What the benchmark compares is comparable: its twin gives the program's parts, and its measures are what they say."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.agreement import agreement, renumbered
+from benchmarks.limit import measure_limit, tokens_of
+from benchmarks.paper import segment as paper_segment
+from benchmarks.speed import VITS8, first_seconds
+from pipeline.config import Settings, with_values
+from pipeline.features.backbone import ViTConfig
+from pipeline.media.labels import open_labels
+from pipeline.media.sources import resolve_inputs
+from pipeline.tasks.video.segment import segment
+
+
+def test_the_twin_gives_the_programs_parts(
+    tmp_path: Path, make_clip: Callable[..., Path], small_settings: Settings
+) -> None:
+    pytest.importorskip("pydensecrf", reason="the twin's CRF is pydensecrf: install vidparts[densecrf]")
+    clip = make_clip(tmp_path / "a.mp4", frames=6)
+    (finished,) = segment([clip], tmp_path / "out", small_settings).finished
+    labels = np.stack([labels for _, _, labels in open_labels(finished.directory / "labels.zarr").frames()])
+    pictures = [frame.rgb for frame in resolve_inputs([str(clip)], fps=25)[0].frames()]
+    settings = with_values(small_settings, {"features.layer": 11})
+    assert len(np.unique(labels)) > 1
+    assert agreement(labels, paper_segment(pictures, settings))[0] > 0.99
+
+
+def test_agreement_knows_parts_by_what_they_cover() -> None:
+    reference = np.random.default_rng(0).integers(0, 5, (4, 6, 8), dtype=np.uint8)
+    other = np.array([0, 3, 1, 4, 2], dtype=np.uint8)[reference]
+    assert np.array_equal(renumbered(other, reference), reference)
+    assert agreement(np.where(other == 0, 1, other), reference)[0] < 1
+
+
+def test_steady_pixels_are_those_that_keep_their_label() -> None:
+    reference = np.zeros((3, 1, 4), dtype=np.uint8)
+    reference[1, 0, 2:] = 1
+    labels = reference.copy()
+    labels[1, 0, 1] = 1
+    everywhere, steady = agreement(labels, reference)
+    assert everywhere == 11 / 12
+    assert steady == 1 / 2
+
+
+def test_work_is_counted_as_the_designs_figures_have_it() -> None:
+    default = Settings()
+    assert tokens_of(VITS8, default, (224, 398)) == ([55 * 98 + 1], 1.0)
+    passes, share = tokens_of(VITS8, with_values(default, {"preset": "fast"}), (224, 398))
+    assert sum(passes) == 55 * 98 + 4
+    assert share == 1 / with_values(default, {"preset": "fast"}).keyframes.interval
+    tiny = ViTConfig(64, 3, 1, 8, (4, 4), 0, 128, qkv_bias=True, layer_scale=False, norm_eps=1e-6)
+    limit = measure_limit(tiny, with_values(default, {"features.layer": 2}), (48, 64))
+    tokens = 11 * 15 + 1
+    products = 2 * 2 * (4 * 64 * 64 + 2 * 64 * 128) + 2 * 64 * 64 + 2 * 3 * 64 * 64
+    assert limit.product_gflop == pytest.approx(tokens * products / 1e9)
+    assert limit.attention_gflop == pytest.approx(2 * 4 * tokens**2 * 64 / 1e9)
+    assert limit.frame_s > limit.vit_s > 0
+
+
+def test_an_end_lets_so_many_frames_through(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
+    clip = make_clip(tmp_path / "a.mp4", pts=[0, 40, 90, 150, 160, 300, 340, 380])
+    assert [round(first_seconds(clip, count), 3) for count in (1, 2, 5)] == [0.02, 0.065, 0.23]
