@@ -68,7 +68,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
             UsageError.exit_code,
         )
     except (Interrupted, KeyboardInterrupt) as stop:
-        _leave(str(stop) or "interrupted", EXIT_INTERRUPTED)
+        _leave_at_once(str(stop) or "interrupted")
     except BrokenPipeError:
         # The reader of our output has gone; Python would complain once more at its exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
@@ -99,6 +99,11 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _give_up() -> None:
     # A batch in the ViT can't be stopped and may take a minute. What counts is on the disk by now, and a run can go on
     # after any end, this one included.
-    message = "interrupted; if anything was finished, the same command with --resume goes on"
+    _leave_at_once("interrupted; if anything was finished, the same command with --resume goes on")
+
+
+def _leave_at_once(message: str) -> None:
+    # All that is ours is closed by now; taking the libraries down takes seconds on a busy machine.
     print(f"vidparts: error: {message}", file=sys.stderr, flush=True)
+    sys.stdout.flush()
     os._exit(EXIT_INTERRUPTED)
