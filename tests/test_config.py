@@ -29,7 +29,7 @@ def test_a_preset_stands_below_what_is_given_and_above_a_models_own(tmp_path: Pa
     values = read_yaml(preset_file(name))
     plain = load_settings(overrides={"preset": name})
     assert plain == Settings(preset=name)
-    assert plain.keyframes.interval == values["keyframes"]["interval"] > 1
+    assert plain.features.grid == values["features"]["grid"] != Settings().features.grid
     file = tmp_path / "c.yaml"
     file.write_text(f"preset: {name}\nkeyframes: {{interval: 3}}\n")
     given = load_settings(file, {"features.precision": "float32"})
