@@ -189,6 +189,8 @@ def _is_weight(value: object) -> bool:
 
 
 def _plain(tensor: Tensor) -> Tensor:
+    if tensor.device.type != "cpu":
+        raise ValueError(f"a tensor has no values, only a shape (its device is {tensor.device})")
     # A tensor may claim a huge shape over a small storage, by strides of 0; copying it would fill memory.
     if tensor.numel() * tensor.element_size() > tensor.untyped_storage().nbytes():
         raise ValueError(f"a tensor claims shape {tuple(tensor.shape)}, which is more than is stored of it")

@@ -164,8 +164,10 @@ def read_chunk(path: Path, layout: StoreLayout, number: int) -> NDArray[np.uint8
         raise damaged(path, f"chunk {number} has another size than it should")
     from numcodecs import Zstd  # type: ignore[import-untyped]
 
+    unpacked = np.empty(size, dtype=np.uint8)
     try:
-        unpacked = np.frombuffer(Zstd().decode(packed), dtype=np.uint8)
+        # Into a place of its size: other frames may lie behind the one whose head was read, of any size.
+        Zstd().decode(packed, out=unpacked)
     except (RuntimeError, ValueError, MemoryError) as error:
         raise damaged(path, f"chunk {number} can't be unpacked") from error
     labels = unpacked.reshape(layout.chunk_frames, height, width)[: layout.shape[0] - number * layout.chunk_frames]

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from PIL import Image
@@ -155,6 +156,30 @@ def test_an_existing_result_is_refused_and_untouched(
     code, _, stderr = run("segment", clip, "-o", tmp_path / "out", *small)
     assert_one_line(code, stderr, 4, "exists", "--overwrite")
     assert {path: path.read_bytes() for path in (tmp_path / "out").rglob("*") if path.is_file()} == before
+
+
+def test_damage_is_said_or_with_strict_an_error(
+    run: Runner, tmp_path: Path, make_clip: ClipMaker, small: list[object]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=12)
+    with av.open(str(clip)) as opened:
+        packet = [bytes(packet) for packet in opened.demux(video=0) if packet.size][7]
+    clip.write_bytes(clip.read_bytes().replace(packet, b"\xff" * len(packet)))
+    code, _, stderr = run("segment", clip, "-o", tmp_path / "out", *small, "--strict")
+    assert_one_line(code, stderr, 3, "is damaged", "first at 0.", "without --strict")
+    code, _, stderr = run("segment", clip, "-o", tmp_path / "out", *small)
+    assert code == 0
+    assert "warning: walk: " in stderr
+    assert "is damaged" in stderr
+    code, _, stderr = run("export", tmp_path / "out" / "walk", "--format", "davis", "-o", clip)
+    assert_one_line(code, stderr, 4, "is a file")
+
+
+def test_names_do_not_speak_to_the_terminal(run: Runner, tmp_path: Path, small: list[object]) -> None:
+    for name in ("two\nlines", "\x1b[2Jclear", "\u202eright to left"):
+        code, _, stderr = run("render", tmp_path / name, "-o", tmp_path / "o.mp4")
+        assert_one_line(code, stderr, 3, "run.json")
+        assert stderr.rstrip("\n").isprintable()
 
 
 def test_nothing_salient_falls_back_and_warns(

@@ -211,6 +211,7 @@ def zip_bomb(file):
         ("a.pth", lambda file: torch.save({"epoch": 3}, file)),
         ("a.pth", claim_a_huge_shape),
         ("a.pth", zip_of_nothing),
+        ("a.pth", lambda file: torch.save({"cls_token": torch.empty(3, device="meta")}, file)),
         ("a.pth", zip_bomb),
         ("a.pth", lambda file: file.write_bytes(b"\x80\x04\x8d" + struct.pack("<Q", 2**62) + b"x.")),
         ("a.pth", lambda file: file.write_bytes(b"\x80\x02" + b"]" * 200_000 + b".")),

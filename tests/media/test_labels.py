@@ -274,6 +274,16 @@ def _bomb(chunk: Path) -> None:
     chunk.write_bytes(Zstd().encode(bytes(50_000_000)))
 
 
+def _two(chunk: Path) -> None:
+    chunk.write_bytes(chunk.read_bytes() * 2)
+
+
+def _bomb_behind(chunk: Path) -> None:
+    from numcodecs import Zstd
+
+    chunk.write_bytes(chunk.read_bytes() + Zstd().encode(bytes(50_000_000)))
+
+
 def _outside(chunk: Path) -> None:
     other = chunk.parents[4] / "other"
     shutil.move(chunk, other)
@@ -286,7 +296,7 @@ def _label_too_high(chunk: Path) -> None:
     chunk.write_bytes(Zstd().encode(np.full((4, *SIZE), 200, np.uint8)))
 
 
-@pytest.mark.parametrize("damage", [_drop, _cut, _flip, _bomb, _outside, _label_too_high])
+@pytest.mark.parametrize("damage", [_drop, _cut, _flip, _bomb, _two, _bomb_behind, _outside, _label_too_high])
 def test_a_damaged_chunk_is_refused_when_it_is_read(tmp_path: Path, damage: Callable[[Path], None]) -> None:
     path = stored(tmp_path / "labels.zarr", maps(10))
     damage(path / "c" / "1" / "0" / "0")
