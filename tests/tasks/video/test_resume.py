@@ -395,7 +395,7 @@ def test_resume_goes_on_with_another_batch_and_queue_depth_to_the_same_bytes(
 ) -> None:
     clip = make_clip(tmp_path / "walk.mp4", frames=21)
     interrupted(clip, tmp_path / "out", settings)
-    other = with_defaults(settings, {"run": {"batch": 5, "queue_depth": 1}})
+    other = with_defaults(settings, {"run": {"batch": 5, "queue_depth": 1, "max_memory": 2**40}})
     segment([clip], tmp_path / "out", other, resume=True).raise_failures()
     assert contents(tmp_path / "out") == contents(_whole(tmp_path, clip, settings))
     assert segment([clip], tmp_path / "out", other, resume=True).finished
@@ -407,7 +407,7 @@ def test_what_a_batch_can_change_on_a_gpu_is_refused_there(settings: Settings) -
         facts = {"packages": {}, "model": "m", "fingerprint": "f", "inputs": (), "codebook_sha256": None}
         return Plan(**facts, save_frames=False, device=device, settings=given)
 
-    assert plan("cpu", batch=2).differences(plan("cpu", batch=8, queue_depth=9)) == []
+    assert plan("cpu", batch=2).differences(plan("cpu", batch=8, queue_depth=9, max_memory=2**40)) == []
     assert plan("cuda", batch=2).differences(plan("cuda", batch=8, queue_depth=9)) == ["run.batch 2 (now 8)"]
 
 
