@@ -99,7 +99,7 @@ def _add_odd(random: Random, pictures: Mapping[str, bytes], folder: Path, suffix
         lambda: (folder / f"z{suffix}").symlink_to(bait / "kept.txt"),
         lambda: (folder / f"z{suffix}").symlink_to("/dev/zero"),
         (folder / f"z{suffix}").mkdir,
-        lambda: os.mkfifo(folder / f"z{suffix}"),
+        lambda: os.mkfifo(folder / f"pipe{suffix}"),
         lambda: (folder / f"z{suffix}").write_bytes(b""),
         lambda: (folder / f"frame0{suffix}").chmod(0),
         lambda: folder.chmod(0o500),

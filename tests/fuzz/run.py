@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import gc
 import shutil
 import time
@@ -100,7 +101,9 @@ def _seeds(first: int, count: int, kind: str | None) -> Iterator[int]:
 def _put_away(folder: Path, keep: Path | None) -> None:
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-        shutil.copytree(folder, keep / folder.name, symlinks=True, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+        # Pipes can't be copied; all else is by then.
+        with contextlib.suppress(shutil.Error):
+            shutil.copytree(folder, keep / folder.name, symlinks=True, dirs_exist_ok=True)
     forget(folder)
 
 
