@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import time
 from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -37,7 +39,7 @@ def measure(work: Callable[[], T]) -> tuple[T, Cost]:
     return result, Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
-def overlapped(costs: Iterable[Cost], processors: int | None = None) -> Cost:
+def overlapped(costs: Iterable[Cost], processors: float) -> Cost:
     """Stages that work at once take as long as the longest of them, or as all where processors are what is short.
 
     >>> overlapped([Cost(3.0, 3.0), Cost(1.0, 2.0)], processors=8)
@@ -47,9 +49,19 @@ def overlapped(costs: Iterable[Cost], processors: int | None = None) -> Cost:
     """
     stages = list(costs)
     work = sum(stage.cpu_s for stage in stages)
-    return Cost(max([work / (processors or count_processors()), *(stage.wall_s for stage in stages)]), work)
+    return Cost(max([work / processors, *(stage.wall_s for stage in stages)]), work)
 
 
-def count_processors() -> int:
-    """Processors that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+def free_processors(seconds: float = 0.5) -> float:
+    """Processors' worth of time that this process gets now beside all others, measured by being busy for a while."""
+    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    block, end = bytes(2**22), time.perf_counter() + seconds
+
+    def work(_: int) -> None:
+        while time.perf_counter() < end:
+            hashlib.sha256(block)
+
+    # As many threads as a graph has at work, twice the processors or more.
+    with ThreadPoolExecutor(2 * count) as pool:
+        _, cost = measure(lambda: list(pool.map(work, range(2 * count))))
+    return min(float(count), max(0.05, cost.cpu_s / cost.wall_s))

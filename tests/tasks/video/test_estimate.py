@@ -1,6 +1,7 @@
 """What a dry run says against what a run does; seconds are measured, not asserted."""
 
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from pipeline.features.extractor import Extractor
 from pipeline.features.flops import describe_flops, vote_flops
 from pipeline.tasks.engine import open_engine
 from pipeline.tasks.progress import Silent
-from pipeline.tasks.video.cost import NOTHING, Cost, overlapped
+from pipeline.tasks.video.cost import NOTHING, Cost, free_processors, overlapped
 from pipeline.tasks.video.estimate import estimate
 from pipeline.tasks.video.segment import segment
 
@@ -120,3 +121,4 @@ def test_the_longest_stage_or_the_processors_set_the_pace() -> None:
     stages = [Cost(4.0, 4.0), Cost(1.0, 2.0), Cost(2.0, 2.0)]
     assert overlapped(stages, processors=16) == Cost(4.0, 8.0)
     assert overlapped(stages, processors=1) == Cost(8.0, 8.0)
+    assert 0 < free_processors(seconds=0.1) <= (os.cpu_count() or 1)
