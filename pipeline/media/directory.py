@@ -38,6 +38,18 @@ def _short(piece: str) -> str:
     return piece[:1000]
 
 
+def require_text(path: Path) -> None:
+    """Refuse a name that isn't text: records, label stores and exports could not say it.
+
+    Raises:
+        InputError: some byte of the path is no UTF-8.
+    """
+    try:
+        str(path.absolute()).encode()
+    except UnicodeEncodeError as error:
+        raise InputError(f"{str(path)!r} has a name that isn't UTF-8; rename it") from error
+
+
 def frame_rate(fps: float) -> Fraction:
     """Frames per second as a fraction of small numbers.
 
@@ -74,6 +86,8 @@ class DirectorySource(Source):
             self._warn(
                 f"{str(self.path)!r}: {len(others)} files that are no pictures are left out ({others[0].name!r}, ...)"
             )
+        for picture in pictures:
+            require_text(picture)
         return tuple(pictures)
 
     @cached_property

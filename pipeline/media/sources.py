@@ -9,7 +9,7 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.media.contract import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
-from pipeline.media.directory import DirectorySource, natural_key
+from pipeline.media.directory import DirectorySource, natural_key, require_text
 from pipeline.media.pictures import is_picture
 from pipeline.media.video import VideoSource
 
@@ -100,12 +100,15 @@ def _require_reachable(path: Path) -> None:
         path.exists()
     except OSError as error:
         raise InputError(f"input {str(path)!r} can't be read: {error.strerror}") from error
+    require_text(path)
 
 
 def _expand_glob(pattern: Path, argument: str) -> Iterator[_Found]:
     # Path.glob takes patterns below a folder only; glob.glob takes absolute ones too.
     found = (Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207
     matches = sorted(found, key=lambda path: natural_key(str(path)))
+    for path in matches:
+        require_text(path)
     if not matches:
         raise InputError(f"glob {argument!r} matches nothing; check the folder and quote the pattern")
     pictures = [path for path in matches if is_picture(path) and path.is_file()]

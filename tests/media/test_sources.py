@@ -150,6 +150,16 @@ def test_arguments_that_mean_nothing_are_refused(
     assert "\n" not in str(caught.value)
 
 
+@pytest.mark.parametrize("argument", ["odd", "odd/*", "odd/\udcff.png", "\udcff", "list.txt"])
+def test_names_that_are_no_text_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, argument: str) -> None:
+    save(tmp_path / "odd" / "a.png"), save(tmp_path / "odd" / "b.png"), save(tmp_path / "\udcff" / "a.png")
+    (tmp_path / "odd" / "b.png").rename(tmp_path / "odd" / "\udcff.png")
+    (tmp_path / "list.txt").write_text("odd/*\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(InputError, match=r"isn't UTF-8; rename it"):
+        resolve_inputs([argument], 25)[0].probe()
+
+
 def test_no_argument_is_refused() -> None:
     with pytest.raises(InputError, match="no input"):
         resolve_inputs([], 25)
