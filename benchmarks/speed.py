@@ -11,6 +11,10 @@ brings along.
 The paper's computation is slow, so it takes the first `--paper-frames` frames alone: its extraction and CRF take the
 same for each frame, and its k-means, which grows a little faster than the sample, is a small part.
 
+Columns: frames a second of the whole process; how many times the paper's; processors' seconds a frame, how many times less;
+the limit of the setting's ViT and CRF on all cores, and what share of it is reached, on the clock (once without the CRF in the limit)
+and of the processors' seconds, which a busy machine disturbs less.
+
 The last line is JSON.
 """
 
@@ -101,11 +105,15 @@ def table(runs: dict[str, Run], limits: dict[str, Limit]) -> list[dict[str, Any]
                 "share": run.rate * limit.frame_s,
                 "vit_share": run.rate * limit.vit_s,
             }
+            cores = torch.get_num_threads()
+            row["processor_share"] = cores * limit.frame_s * run.frames / run.processor_s
+        cheaper = paper.processor_s / paper.frames / (run.processor_s / run.frames)
         same = agreement(run.labels, default.labels) if run.frames == default.frames else (None, None)
         rows.append(
             {
                 **row,
                 "processor_s": run.processor_s,
+                "processor_ratio": cheaper,
                 "peak_mb": run.peak_mb,
                 "agreement": same[0],
                 "steady_agreement": same[1],
@@ -117,14 +125,15 @@ def table(runs: dict[str, Run], limits: dict[str, Limit]) -> list[dict[str, Any]
 def show_table(rows: list[dict[str, Any]]) -> None:
     """Print the rows."""
     print(
-        f"{'':<9}{'frames':>7}{'frames/s':>10}{'x paper':>9}{'cpu s each':>12}{'limit/s':>9}{'share':>7}"
-        f"{'ViT only':>10}{'peak MB':>9}{'agrees':>8}{'where steady':>14}"
+        f"{'':<9}{'frames':>7}{'frames/s':>10}{'x paper':>9}{'cpu s each':>12}{'x paper':>9}{'limit/s':>9}{'share':>7}"
+        f"{'ViT only':>10}{'of cpu s':>10}{'peak MB':>9}{'agrees':>8}{'where steady':>14}"
     )
     for row in rows:
         limit = f"{row['limit_fps']:9.3f}{row['share']:7.0%}{row['vit_share']:10.0%}" if "share" in row else " " * 26
+        limit += f"{row['processor_share']:10.0%}" if "share" in row else " " * 10
         same = [f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("agreement", "steady_agreement")]
         each = row["processor_s"] / row["frames"]
-        head = f"{row['name']:<9}{row['frames']:7d}{row['fps']:10.3f}{row['ratio']:9.1f}{each:12.2f}"
+        head = f"{row['name']:<9}{row['frames']:7d}{row['fps']:10.3f}{row['ratio']:9.1f}{each:12.2f}{row['processor_ratio']:9.1f}"
         print(f"{head}{limit}{row['peak_mb']:9.0f}{same[0]:>8}{same[1]:>14}")
 
 
