@@ -159,8 +159,10 @@ class _Need:
         # Between decoding and resizing, in batches, and behind each of three more stages; one frame in each hand.
         keys = KeyPlan.of(settings.keyframes, batch)
         followed = keys.interval + (depth + 2) * keys.chunk if keys.interval > 1 else 0
-        frames = min(shape.frames, (depth + 2) + batch * (depth + 2) + 3 * (depth + 2) + followed)
         looked_ahead = min(shape.frames, ENCODER_FRAMES)
+        # A frame that the encoder looks ahead at has left the queues, but for those that are just being handed over.
+        left = shape.frames - looked_ahead + 4
+        frames = min(left, (depth + 2) + batch * (depth + 2) + 3 * (depth + 2) + followed)
         labels = 1 + settings.cluster.parts
         work = (
             3.0 * shape.source_px * frames

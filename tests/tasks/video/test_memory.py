@@ -102,20 +102,22 @@ def sized_down(engine: Engine, clip: Path) -> list[Capacity]:
 def test_less_memory_means_a_smaller_cache_then_shorter_queues_then_smaller_batches(
     tmp_path: Path, make_clip: Callable[..., Path], small_settings: Settings
 ) -> None:
-    clip = make_clip(tmp_path / "a.mp4", frames=30, size_hw=(480, 640))
+    clip = make_clip(tmp_path / "a.mp4", frames=150, size_hw=(240, 320))
     engine = open_engine(with_defaults(small_settings, {"run": {"batch": 8, "queue_depth": 4}}), Silent())
     found = sized_down(engine, clip)
     assert all(capacity.peak_bytes <= capacity.limit_bytes for capacity in found)
     runs = [(capacity.settings.run.queue_depth, capacity.settings.run.batch) for capacity in found]
     assert list(dict.fromkeys(runs)) == [(4, 8), (2, 8), (1, 8), (1, 4), (1, 2), (1, 1)]
-    assert found[0].cache_bytes == 30 * 6 * 8 * 49 * 4
+    assert found[0].cache_bytes == 64 * 6 * 8 * 49 * 4
 
 
 @pytest.mark.usefixtures("program_of_no_size")
 def test_no_byte_depends_on_the_limit(tmp_path: Path, make_clip: Callable[..., Path], small_settings: Settings) -> None:
-    clip = make_clip(tmp_path / "walk.mp4", frames=20, size_hw=(480, 640))
+    clip = make_clip(tmp_path / "walk.mp4", frames=75, size_hw=(120, 160))
     wanted = with_defaults(small_settings, {"run": {"batch": 8, "queue_depth": 4}, "cluster": {"frames": 6}})
-    smallest = sized_down(open_engine(wanted, Silent()), clip)[-1].limit_bytes
+    sizes = sized_down(open_engine(wanted, Silent()), clip)
+    assert (sizes[-1].settings.run.queue_depth, sizes[-1].settings.run.batch) == (1, 1)
+    smallest = sizes[-1].limit_bytes
     scarce = with_defaults(wanted, {"run": {"max_memory": smallest}})
     one, two = (segment([clip], tmp_path / str(number), each) for number, each in enumerate((wanted, scarce)))
     assert one.finished[0].record.files == two.finished[0].record.files
