@@ -11,9 +11,9 @@ brings along.
 The paper's computation is slow, so it takes the first `--paper-frames` frames alone: its extraction and CRF take the
 same for each frame, and its k-means, which grows a little faster than the sample, is a small part.
 
-Columns: frames a second of the whole process; how many times the paper's; processors' seconds a frame, how many times less;
-the limit of the setting's ViT and CRF on all cores, and what share of it is reached, on the clock (once without the CRF in the limit)
-and of the processors' seconds, which a busy machine disturbs less.
+Columns: frames a second of the whole process, how many times the paper's; the processors' seconds a frame, how many
+times less; the limit of the setting's ViT and CRF on all cores, and what share of it is reached, on the clock (once
+without the CRF in the limit) and of the processors' seconds, which a busy machine disturbs less.
 
 The last line is JSON.
 """
@@ -133,8 +133,8 @@ def show_table(rows: list[dict[str, Any]]) -> None:
         limit += f"{row['processor_share']:10.0%}" if "share" in row else " " * 10
         same = [f"{row[key]:.4f}" if row[key] is not None else "-" for key in ("agreement", "steady_agreement")]
         each = row["processor_s"] / row["frames"]
-        head = f"{row['name']:<9}{row['frames']:7d}{row['fps']:10.3f}{row['ratio']:9.1f}{each:12.2f}{row['processor_ratio']:9.1f}"
-        print(f"{head}{limit}{row['peak_mb']:9.0f}{same[0]:>8}{same[1]:>14}")
+        head = f"{row['name']:<9}{row['frames']:7d}{row['fps']:10.3f}{row['ratio']:9.1f}{each:12.2f}"
+        print(f"{head}{row['processor_ratio']:9.1f}{limit}{row['peak_mb']:9.0f}{same[0]:>8}{same[1]:>14}")
 
 
 def show_limits(limits: dict[str, Limit]) -> None:
