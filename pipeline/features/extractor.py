@@ -27,6 +27,7 @@ from pipeline.features.interleaved import run_interleaved
 from pipeline.features.logbin import bin_offsets, log_bin
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
+from pipeline.transfer import upload
 
 Picture = NDArray[np.uint8]
 
@@ -241,9 +242,7 @@ class Extractor:
         self._fitting_tokens = frames // 2 * tokens
 
     def _to_tensor(self, images: Sequence[Picture]) -> Tensor:
-        stacked = torch.from_numpy(np.stack(images))
-        if self.device.type == "cuda":
-            stacked = stacked.pin_memory().to(self.device, non_blocking=True)
+        stacked = upload(images, self.device)
         return (stacked.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
 
 

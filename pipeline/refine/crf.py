@@ -6,6 +6,7 @@ It knows nothing of where the energies come from, nor how the inference is done:
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,13 +17,13 @@ from pipeline.geometry import nearest_index
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor
 
 
 def refine_labels(
     energies: NDArray[np.float32],
     image: NDArray[np.uint8],
     settings: CrfSettings,
-    device: torch.device | str = "cpu",
 ) -> NDArray[np.uint8]:
     """Labels of every pixel by mean-field inference in a fully connected CRF.
 
@@ -30,7 +31,6 @@ def refine_labels(
         energies: float32 [labels, rows, cols], unary energies on the grid; brought to the picture by nearest neighbour.
         image: uint8 [h, w, 3], whose edges the labels follow.
         settings: kernels, weights and iterations; with 0 iterations the label of the lowest energy is returned.
-        device: where the inference runs.
 
     Returns:
         uint8 [h, w], indices into the first axis of `energies`.
@@ -38,11 +38,37 @@ def refine_labels(
     unary = energies_of_pixels(energies, image.shape[:2])
     if settings.iterations == 0:
         return np.asarray(unary.argmin(axis=0), dtype=np.uint8)
-    if str(device) == "cpu":
-        from pipeline.refine.meanfield import infer_labels
+    from pipeline.refine.meanfield import infer_labels
 
-        return infer_labels(unary, image, settings)
-    return _infer_on(device, unary, image, settings)
+    return infer_labels(unary, image, settings)
+
+
+def refine_on_device(energies: Tensor, image: Tensor, settings: CrfSettings) -> Tensor:
+    """As `refine_labels`, where the tensors are; the processor only queues the work.
+
+    Args:
+        energies: float32 [labels, rows, cols].
+        image: uint8 [h, w, 3].
+        settings: as there.
+
+    Returns:
+        uint8 [h, w].
+    """
+    from pipeline.refine.meanfield_torch import infer_labels
+
+    height, width = image.shape[:2]
+    rows = _nearest_index(energies.shape[1], height, energies.device)
+    unary = energies[:, rows][:, :, _nearest_index(energies.shape[2], width, energies.device)]
+    if settings.iterations == 0:
+        return unary.argmin(dim=0).byte()
+    return infer_labels(unary, image, settings)
+
+
+@lru_cache(maxsize=8)
+def _nearest_index(length: int, target_length: int, device: torch.device) -> Tensor:
+    import torch
+
+    return torch.from_numpy(nearest_index(length, target_length)).to(device)
 
 
 def energies_of_pixels(energies: NDArray[np.float32], size_hw: tuple[int, int]) -> NDArray[np.float32]:
@@ -50,15 +76,3 @@ def energies_of_pixels(energies: NDArray[np.float32], size_hw: tuple[int, int]) 
     height, width = size_hw
     rows, columns = nearest_index(energies.shape[1], height), nearest_index(energies.shape[2], width)
     return np.ascontiguousarray(energies[:, rows][:, :, columns], dtype=np.float32)
-
-
-def _infer_on(
-    device: torch.device | str, unary: NDArray[np.float32], image: NDArray[np.uint8], settings: CrfSettings
-) -> NDArray[np.uint8]:
-    import torch
-
-    from pipeline.refine.meanfield_torch import infer_labels
-
-    pixels = torch.from_numpy(np.array(image, order="C")).to(device)
-    labels = infer_labels(torch.from_numpy(unary).to(device), pixels, settings)
-    return np.asarray(labels.cpu().numpy(), dtype=np.uint8)

@@ -1,7 +1,8 @@
 """The same inference as `pipeline.refine.meanfield`, as plain tensor operations on any device.
 
 On CUDA it is the implementation; on the processor it is the readable reference that the compiled kernels are held
-against. Every sum is over one row's entries in a fixed order, so that the result has the same bytes on every run.
+against. Every sum is over one row's entries in a fixed order, so that the result has the same bytes on every run. No
+shape depends on what the picture shows, so that a frame's work is queued without waiting for the device.
 """
 
 from __future__ import annotations
@@ -16,13 +17,14 @@ from torch.nn.functional import embedding_bag, pad
 from pipeline.config import CrfSettings
 from pipeline.refine.lattice import axis_scales, axis_steps, filter_gain, key_strides
 
+_UNOCCUPIED = torch.iinfo(torch.int64).max
 _LANES = 4
 """Labels are padded to a multiple of it: rows of other lengths take a slow path."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorLattice:
-    """Where n positions lie in a lattice of m occupied vertices; row 0 stands for every one that isn't occupied.
+    """Where n positions lie in a lattice of m vertices, occupied or not; row 0 stands for every one that isn't there.
 
     Attributes:
         vertices: int32 [n, d + 1], the corners of each position's simplex.
@@ -110,23 +112,43 @@ def _pixel_positions(height: int, width: int, device: torch.device) -> Tensor:
 
 
 def build_tensor_lattice(positions: Tensor) -> TensorLattice:
-    """The lattice around float32 [n, d] positions, whose unit is the standard deviation of the filter."""
+    """The lattice around float32 [n, d] positions, whose unit is the standard deviation of the filter.
+
+    It has a row for as many vertices as there can be, n * (d + 1), so that no shape depends on the positions and the
+    processor never waits to learn one.
+    """
     keys, weights = _corners(positions)
     corners = keys.shape[1]
-    occupied, numbers = torch.unique(keys, return_inverse=True)
-    order = numbers.reshape(-1).argsort(stable=True)
-    entries = torch.bincount(numbers.reshape(-1), minlength=len(occupied))
-    starts = pad(entries.cumsum(0) - entries, (1, 0))
-    taps = torch.tensor([1.0, 0.5, 0.5], device=keys.device).repeat(len(occupied) + 1, 1)
+    ordered, order = keys.reshape(-1).sort(stable=True)
+    numbers = pad((ordered[1:] != ordered[:-1]).long(), (1, 0), value=1).cumsum(0)
+    occupied = torch.full_like(ordered, _UNOCCUPIED).scatter_(0, numbers - 1, ordered)
+    vertices = torch.empty_like(numbers).scatter_(0, order, numbers)
+    rows = torch.arange(1, len(ordered) + 1, device=keys.device)
     return TensorLattice(
-        vertices=(numbers + 1).int(),
+        vertices=vertices.reshape(keys.shape).int(),
         weights=weights,
         positions=(order // corners).int(),
         shares=weights.reshape(-1)[order],
-        starts=starts.int(),
+        starts=pad(torch.searchsorted(numbers, rows), (1, 0)).int(),
         neighbours=_neighbours(occupied, corners - 1),
-        taps=taps,
+        taps=_taps(len(ordered) + 1, keys.device),
     )
+
+
+@lru_cache(maxsize=4)
+def _taps(rows: int, device: torch.device) -> Tensor:
+    return torch.tensor([1.0, 0.5, 0.5], device=device).repeat(rows, 1)
+
+
+@lru_cache(maxsize=8)
+def _scales(dims: int, device: torch.device) -> Tensor:
+    return torch.tensor(axis_scales(dims), device=device)
+
+
+@lru_cache(maxsize=8)
+def _strides(dims: int, device: torch.device) -> Tensor:
+    """Those of all d + 1 coordinates; the last one isn't part of a key."""
+    return pad(torch.from_numpy(key_strides(dims)), (0, 1)).to(device)
 
 
 def _corners(positions: Tensor) -> tuple[Tensor, Tensor]:
@@ -143,7 +165,7 @@ def _corners(positions: Tensor) -> tuple[Tensor, Tensor]:
     back = (rank < 0).long() * whole - (rank > dims).long() * whole
     ranked = (rank + back).argsort(dim=1)
     rest = (rest - back).gather(1, ranked)
-    strides = pad(torch.from_numpy(key_strides(dims)).to(positions.device), (0, 1))
+    strides = _strides(dims, positions.device)
     first = ((multiple.long() * whole + back) * strides).sum(dim=1, keepdim=True)
     # From corner to corner the coordinate of the highest rank that is left falls by d, the others grow by 1.
     steps = strides.sum() - whole * strides[ranked[:, 1:].flip(1)]
@@ -156,7 +178,7 @@ def _corners(positions: Tensor) -> tuple[Tensor, Tensor]:
 def _lifted(positions: Tensor) -> Tensor:
     """Positions [n, d] on the hyperplane of d + 1 coordinates that add up to zero."""
     dims = positions.shape[1]
-    scaled = positions * torch.tensor(axis_scales(dims), device=positions.device)
+    scaled = positions * _scales(dims, positions.device)
     coordinates = []
     total = torch.zeros_like(scaled[:, 0])
     for axis in range(dims, 0, -1):

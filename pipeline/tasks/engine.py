@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -22,6 +21,7 @@ from pipeline.features.weights import BUNDLED, resolve_model
 from pipeline.media.contract import Selection
 from pipeline.records import FeatureMap, Frame
 from pipeline.tasks.progress import Progress
+from pipeline.transfer import upload
 
 Prepared = tuple[Frame, NDArray[np.uint8]]
 """A frame and its picture at the processed size."""
@@ -178,8 +178,6 @@ def describe(
         fresh = [image for frame, image in batch if frame.index not in known]
         computed = iter(normalise(extractor.extract(fresh).descriptors) if fresh else ())
         for frame, image in batch:
-            if frame.index in known:
-                descriptors = torch.from_numpy(known[frame.index]).to(extractor.device)
-            else:
-                descriptors = next(computed)
+            kept = known.get(frame.index)
+            descriptors = next(computed) if kept is None else upload([kept], extractor.device)[0]
             yield FeatureMap(frame, image, descriptors)

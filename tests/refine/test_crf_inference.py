@@ -60,6 +60,12 @@ def test_labels_equal_pydensecrf_on_real_frames(shared_dir: Path, clip: str) -> 
         found = meanfield.infer_labels(unary, image, CrfSettings())
         assert len(np.unique(expected)) > 1
         assert (found == expected).mean() >= 0.999
+        if labels == 5:
+            queued = meanfield_torch.infer_labels(
+                torch.from_numpy(unary), torch.from_numpy(image.copy()), CrfSettings()
+            )
+            assert (queued.numpy() == expected).mean() >= 0.999
+            assert (queued.numpy() == found).mean() >= 0.999
 
 
 def test_labels_equal_pydensecrf_under_other_settings() -> None:

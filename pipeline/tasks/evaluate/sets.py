@@ -126,7 +126,8 @@ def _segmenter(album: Album, codebook: Codebook, opened: contextlib.ExitStack) -
             frames = album.frames([places[picture.name] for picture in pictures])
             batches = prepare(frames, engine.extractor, engine.settings.run.batch)
             for feature in describe(batches, engine.extractor, album.cache, 0):
-                yield _part_labels(*assign(feature, assigner), engine)
+                frame, image, energies = assign(feature, assigner)
+                yield _part_labels(frame, image, energies.cpu().numpy(), engine)
             _require_all(album)
 
     return segment

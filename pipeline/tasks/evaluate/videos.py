@@ -95,7 +95,7 @@ def segment_source(
         items: Iterator[Any] = source.frames()
         for _, work in energy_stages(engine, fitted.codebook, cache, 0, size_hw):
             items = work(items)
-        for part in refine(items, settings.crf):
+        for part in refine(items, settings.crf, engine.extractor.device):
             yield part.frame.rgb, resize_labels(part.labels, part.frame.size_hw)
 
 

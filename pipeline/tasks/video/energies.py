@@ -11,17 +11,19 @@ from itertools import chain
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.cluster.assign import PartAssigner
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook
 from pipeline.records import FeatureMap, Frame
 from pipeline.tasks.engine import Engine, batch_size, describe, prepare
-from pipeline.tasks.video.keyframes import KeyPlan, carry, describe_keys, follow
+from pipeline.tasks.video.keyframes import Between, KeyPlan, carry, describe_keys, follow
 
-Energies = tuple[Frame, NDArray[np.uint8], NDArray[np.float32]]
-"""A frame, its processed picture, and its unary energies [1 + K, rows, cols]."""
+Energies = tuple[Frame, NDArray[np.uint8], Tensor]
+"""A frame, its processed picture, and its unary energies [1 + K, rows, cols] on the device of the ViT."""
 
 Stage = tuple[str, Callable[[Iterator[Any]], Iterator[Any]]]
 """A stage's name, and what it makes of the items of the one before."""
@@ -53,7 +55,7 @@ def energy_stages(
         resize,
         ("follow", lambda items: follow(chain.from_iterable(items), plan)),
         ("describe", lambda items: describe_keys(items, plan, lambda keys: describe(keys, extractor, cache, source))),
-        ("assign", lambda items: carry(items, lambda feature: assign(feature, assigner)[2])),
+        ("assign", lambda items: _carried(items, assigner)),
     ]
 
 
@@ -65,4 +67,10 @@ def key_plan(engine: Engine, size_hw: tuple[int, int]) -> KeyPlan:
 
 def assign(feature: FeatureMap, assigner: PartAssigner) -> Energies:
     """Energies of the parts; a frame's descriptors end here."""
-    return feature.frame, feature.image, assigner.energies(feature.descriptors).cpu().numpy()
+    return feature.frame, feature.image, assigner.energies(feature.descriptors)
+
+
+def _carried(items: Iterator[FeatureMap | Between], assigner: PartAssigner) -> Iterator[Energies]:
+    """Flow and blending are the processor's work, so what lies between key frames waits for their energies."""
+    for frame, image, energies in carry(items, lambda feature: assign(feature, assigner)[2].cpu().numpy()):
+        yield frame, image, torch.from_numpy(energies).to(assigner.parts.device)

@@ -170,7 +170,9 @@ def probe_stages(
                     # Both ends of a burst are key frames; of a clip's frames one of them belongs to the next stretch.
                     keys = sum(not isinstance(item, Between) for item in items)
                     described += keys if keys == len(items) else (keys - 1) * len(items) / (len(items) - 1)
-            parts = _note(probe, "crf", lambda each: refine(each, engine.settings.crf), items, share)
+            parts = _note(
+                probe, "crf", lambda each: refine(each, engine.settings.crf, engine.extractor.device), items, share
+            )
             _note(probe, "steadiness", _measure_steadiness, parts, share)
             probe.label_bytes += share * _write_labels(probe, source, engine, codebook, parts, folder)
             sizes.append(_write_clip(probe, source, engine, codebook, parts, folder, save_frames))

@@ -19,7 +19,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook
@@ -35,7 +37,7 @@ from pipeline.media.labels import LabelStore, LabelWriter, open_labels
 from pipeline.media.pictures import write_picture
 from pipeline.painting.styles import paint, painted_size
 from pipeline.records import Frame, PartMap
-from pipeline.refine.crf import refine_labels
+from pipeline.refine.crf import refine_labels, refine_on_device
 from pipeline.tasks.engine import Engine, selection_of
 from pipeline.tasks.progress import Progress
 from pipeline.tasks.video.energies import Energies, energy_stages, key_plan
@@ -58,16 +60,26 @@ from pipeline.tasks.video.record import (
 from pipeline.tasks.video.result import InputResult
 from pipeline.tasks.video.verify import clip_problem, result_checksums
 from pipeline.tasks.video.workspace import Workspace
+from pipeline.transfer import downloaded, upload
 
 
-def refine(items: Iterator[Energies], settings: CrfSettings) -> Iterator[PartMap]:
-    """Label maps that follow the pictures' edges; frames side by side."""
+def refine(items: Iterator[Energies], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
+    """Label maps that follow the pictures' edges: on the processor frames side by side, else queued on the device."""
+    if device.type == "cpu":
+        return side_by_side(items, lambda item: _refined(*item, settings), processors())
+    return refine_queued(items, settings, device)
 
-    def refined(item: Energies) -> PartMap:
-        frame, image, energies = item
-        return PartMap(frame, refine_labels(energies, image, settings))
 
-    return side_by_side(items, refined, processors())
+def _refined(frame: Frame, image: NDArray[np.uint8], energies: Tensor, settings: CrfSettings) -> PartMap:
+    return PartMap(frame, refine_labels(energies.numpy(), image, settings))
+
+
+def refine_queued(items: Iterator[Energies], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
+    """Label maps from any device, whence they alone come back, some frames later, so that nothing waits for it."""
+    queued = (
+        (frame, refine_on_device(energies, upload([image], device)[0], settings)) for frame, image, energies in items
+    )
+    return (PartMap(frame, labels) for frame, labels in downloaded(queued))
 
 
 def paint_parts(part: PartMap, codebook: Codebook, settings: RenderSettings) -> NDArray[np.uint8]:
@@ -172,14 +184,14 @@ class Streaming:
         return reports
 
     def _graph(self, number: int, source: Source, writer: LabelWriter, canvas: _Canvas) -> Graph:
-        settings, done = self.engine.settings, writer.frames
+        settings, device, done = self.engine.settings, self.engine.extractor.device, writer.frames
         # Batches are those of a run that wasn't interrupted: what is computed twice of the first one is dropped.
         wanted = range(done - done % key_plan(self.engine, writer.size_hw).chunk, sys.maxsize)
         graph = Graph(settings.run.queue_depth)
         node: Node[Any] = graph.source("decode", source.frames(self._selection, wanted))
         for name, work in energy_stages(self.engine, self.fitted.codebook, self.cache, number, writer.size_hw):
             node = graph.stage(name, node, work)
-        parts = graph.stage("crf", node, lambda items: refine(_from(items, done), settings.crf))
+        parts = graph.stage("crf", node, lambda items: refine(_from(items, done), settings.crf, device))
         graph.sink("labels", parts, lambda items: self._store(items, source, writer))
         graph.sink("overlay", parts, lambda items: self._paint(items, source, canvas))
         graph.sink("steadiness", parts, canvas.measure)
