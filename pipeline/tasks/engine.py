@@ -18,6 +18,7 @@ from pipeline.features.device import choose_device
 from pipeline.features.extractor import Extractor
 from pipeline.features.models import MODELS, ModelIdentity
 from pipeline.features.weights import BUNDLED, resolve_model
+from pipeline.graph import processors, side_by_side
 from pipeline.media.contract import Selection
 from pipeline.records import FeatureMap, Frame
 from pipeline.tasks.progress import Progress
@@ -115,8 +116,9 @@ def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) ->
             them gain nothing and would only be held in memory.
     """
     held: list[Prepared] = []
-    for frame in frames:
-        image = extractor.preprocess(frame.rgb)
+    # Beside a GPU one thread's resizing would be what all wait for; Pillow works without the interpreter's lock.
+    workers = 1 if extractor.device.type == "cpu" else processors()
+    for frame, image in side_by_side(frames, lambda frame: (frame, extractor.preprocess(frame.rgb)), workers):
         if held and held[0][1].shape != image.shape:
             yield held
             held = []
