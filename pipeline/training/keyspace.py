@@ -16,18 +16,18 @@ from torch import Tensor
 from pipeline.training.losses import label_patches
 from pipeline.training.model import Block, SmallViT
 from pipeline.training.scenes import SceneMaker
-from pipeline.training.skeletons import PARTS
+from pipeline.training.skeletons import REGION_OF, REGIONS
 
 SEED = 424_242
 PURE = 0.7
-FLOOR = 0.3
+FLOOR = 0.05
 """Length that an axis keeps along which parts don't differ; above 0, or the map couldn't be undone."""
 SHRINKAGE = 0.02
 """Share of the mean variance that is added to all axes before they are divided by theirs."""
 
 
 @torch.no_grad()
-def shape_keys(model: SmallViT, batches: int = 24, species: int = 16, side: int = 96) -> SmallViT:
+def shape_keys(model: SmallViT, batches: int = 12, species: int = 16, side: int = 128) -> SmallViT:
     """Give a copy of the ViT with the same CLS attention and output, and keys shaped for clustering."""
     keys, parts = _labelled_keys(model, batches, species, side)
     weight = _balanced_weights(parts)
@@ -53,8 +53,8 @@ def discriminant_axes(keys: Tensor, parts: Tensor, weight: Tensor) -> tuple[Tens
     An axis is as long as parts differ along it: from `FLOOR`, where they don't, to 1. Weights [N] sum to 1.
     """
     centre = weight @ keys
-    mass = torch.zeros(len(PARTS), device=keys.device).index_add_(0, parts, weight).clamp_min(1e-12)
-    means = torch.zeros(len(PARTS), keys.shape[1], device=keys.device)
+    mass = torch.zeros(len(REGIONS), device=keys.device).index_add_(0, parts, weight).clamp_min(1e-12)
+    means = torch.zeros(len(REGIONS), keys.shape[1], device=keys.device)
     means = means.index_add_(0, parts, keys * weight[:, None]) / mass[:, None]
     inner = keys - means[parts]
     within = inner.T @ (inner * weight[:, None])
@@ -69,19 +69,19 @@ def discriminant_axes(keys: Tensor, parts: Tensor, weight: Tensor) -> tuple[Tens
 
 def _labelled_keys(model: SmallViT, batches: int, species: int, side: int) -> tuple[Tensor, Tensor]:
     maker = SceneMaker(SEED, model.pos_embed.device)
-    keys, parts = [], []
+    keys, regions = [], []
     for _ in range(batches):
         scenes = maker.draw(species, (side, side))
         labels = label_patches(scenes, model.shape.patch, model.shape.patch)
         pure = labels.purity > PURE
         keys.append(model(scenes.pictures).keys[pure])
-        parts.append(labels.part[pure])
-    return torch.cat(keys), torch.cat(parts)
+        regions.append(labels.part.new_tensor(REGION_OF)[labels.part[pure]])
+    return torch.cat(keys), torch.cat(regions)
 
 
 def _balanced_weights(parts: Tensor) -> Tensor:
     """Weigh figure and ground alike, and the parts of the figure by the root of their number."""
-    count = torch.bincount(parts, minlength=len(PARTS)).float().clamp_min(1)
+    count = torch.bincount(parts, minlength=len(REGIONS)).float().clamp_min(1)
     share = count.sqrt()
     share[0] = share[1:].sum()
     weight = (share / count)[parts]

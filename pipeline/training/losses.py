@@ -11,14 +11,10 @@ from torch import Tensor, nn
 from pipeline.training.dice import Dice
 from pipeline.training.model import Reading
 from pipeline.training.scenes import Scenes
-from pipeline.training.skeletons import PARTS
+from pipeline.training.skeletons import PARTS, REGION_OF, REGIONS
 
 TEMPERATURE = 0.1
 POINTS_FIGURE, POINTS_GROUND = 640, 320
-NEAR = 0.3
-"""Distance along a bone below which two places of one part count as the same place."""
-LOOSE = 0.25
-"""Weight of a positive that is the same part, but of another species or another place of it."""
 
 
 @dataclass(frozen=True)
@@ -51,24 +47,27 @@ def saliency_loss(reading: Reading, labels: PatchLabels) -> Tensor:
 
 
 def contrast_loss(keys: Tensor, labels: PatchLabels, dice: Dice) -> Tensor:
-    """Draw keys [B, T, dim] of one part together over individuals, poses and coats, and all others apart.
+    """Draw keys [B, T, dim] of one region together over species, individuals, poses and coats, and all others apart.
 
-    Supervised contrast with weighted positives: the near place of the same part of the same species counts most.
+    Supervised contrast, in which every region counts alike however few patches it has.
     """
     picture, patch = _pick_points(labels, dice)
     points = F.normalize(keys[picture, patch].float(), dim=-1)
-    part, along = labels.part[picture, patch], labels.along[picture, patch]
-    species = picture % (len(keys) // 2)
+    region = labels.part.new_tensor(REGION_OF)[labels.part[picture, patch]]
     scores = points @ points.T / TEMPERATURE
     scores.fill_diagonal_(-1e4)
-    same = part[:, None] == part
-    near = ((along[:, None] - along).abs() < NEAR) & (species[:, None] == species)
-    ground = (part == 0)[:, None]
-    weight = same * torch.where(near | (ground & (picture[:, None] == picture)), 1.0, LOOSE)
-    weight.fill_diagonal_(0)
-    total = weight.sum(1)
-    each = -(weight * (scores - scores.logsumexp(1, keepdim=True))).sum(1) / total.clamp_min(1e-6)
-    return each[total > 0].mean()
+    same = (region[:, None] == region).float()
+    same.fill_diagonal_(0)
+    total = same.sum(1)
+    each = -(same * (scores - scores.logsumexp(1, keepdim=True))).sum(1) / total.clamp_min(1)
+    return balanced_mean(each, region, (total > 0).float())
+
+
+def balanced_mean(values: Tensor, region: Tensor, weight: Tensor) -> Tensor:
+    """Mean of values [N] in which regions count by the root of their weights [N]: few but small parts aren't lost."""
+    mass = torch.zeros(len(REGIONS), device=values.device).index_add_(0, region, weight)
+    share = weight * mass.clamp_min(1e-6).rsqrt()[region]
+    return (share * values).sum() / share.sum().clamp_min(1e-6)
 
 
 def _pick_points(labels: PatchLabels, dice: Dice) -> tuple[Tensor, Tensor]:
@@ -84,19 +83,20 @@ def _pick_points(labels: PatchLabels, dice: Dice) -> tuple[Tensor, Tensor]:
 
 
 class PartPrototypes(nn.Module):
-    """One direction per part; steadies the contrast early on, and is thrown away after training."""
+    """One direction per region; steadies the contrast early on, and is thrown away after training."""
 
     def __init__(self, dim: int) -> None:
         """Build it."""
         super().__init__()
-        self.directions = nn.Parameter(torch.randn(len(PARTS), dim))
+        self.directions = nn.Parameter(torch.randn(len(REGIONS), dim))
 
     def forward(self, keys: Tensor, labels: PatchLabels) -> Tensor:
-        """Give the cross-entropy of the parts' shares in each patch."""
+        """Give the cross-entropy of the regions' shares in each patch."""
         scores = F.normalize(keys.float(), dim=-1) @ F.normalize(self.directions, dim=-1).T / TEMPERATURE
-        surprise: Tensor = -(labels.shares * scores.log_softmax(-1)).sum(-1)
-        weight = 0.3 + (labels.shares[..., 0] < 0.5)
-        return (surprise * weight).sum() / weight.sum()
+        membership = F.one_hot(labels.part.new_tensor(REGION_OF), len(REGIONS)).float()
+        shares = labels.shares @ membership
+        surprise: Tensor = -(shares * scores.log_softmax(-1)).sum(-1)
+        return balanced_mean(surprise.flatten(), shares.argmax(-1).flatten(), torch.ones_like(surprise).flatten())
 
 
 class Distillation(nn.Module):

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 MEAN = (0.485, 0.456, 0.406)
@@ -197,3 +197,8 @@ def export_weights(model: SmallViT, path: Path) -> None:
         "saliency_heads": ",".join(map(str, range(shape.heads))),
     }
     save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path, metadata)
+
+
+def load_weights(model: SmallViT, path: Path) -> None:
+    """Take the weights that `export_weights` has written."""
+    model.load_state_dict({name: value.float() for name, value in load_file(path).items()})

@@ -37,6 +37,26 @@ PARTS = (
     "tool head",
 )
 PART = {name: index for index, name in enumerate(PARTS)}
+REGIONS = {
+    "background": ("background",),
+    "head": ("head", "neck"),
+    "torso": ("front torso", "rear torso"),
+    "front limbs": ("upper front limb", "lower front limb"),
+    "hind limbs": ("upper hind limb", "lower hind limb"),
+    "tail": ("tail",),
+    "wings or fins": ("wing or fin",),
+    "vehicle": ("vehicle body", "cabin"),
+    "wheels": ("wheel",),
+    "stem": ("stem",),
+    "leaves": ("leaf",),
+    "flower": ("flower",),
+    "pot": ("pot",),
+    "handle": ("handle",),
+    "tool head": ("tool head",),
+}
+"""Parts put together as a clustering into four to six parts should find them."""
+REGION_OF = tuple(next(i for i, names in enumerate(REGIONS.values()) if part in names) for part in PARTS)
+"""The region of each part, both by position."""
 
 
 @dataclass(frozen=True)

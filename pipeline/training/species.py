@@ -10,14 +10,14 @@ from pipeline.training.skeletons import Skeleton
 from pipeline.training.things import plant, tool, vehicle
 
 KINDS: tuple[tuple[Callable[[Dice, int], Skeleton], float], ...] = (
-    (quadruped, 0.40),
-    (bird, 0.19),
+    (quadruped, 0.46),
+    (bird, 0.17),
     (biped, 0.12),
-    (fish, 0.06),
-    (insect, 0.06),
-    (vehicle, 0.07),
+    (fish, 0.05),
+    (insect, 0.05),
+    (vehicle, 0.06),
     (plant, 0.04),
-    (tool, 0.06),
+    (tool, 0.05),
 )
 
 

@@ -28,16 +28,18 @@ from pipeline.training.dice import Dice
 from pipeline.training.keyspace import shape_keys
 from pipeline.training.losses import Distillation, PartPrototypes, contrast_loss, label_patches, saliency_loss
 from pipeline.training.measure import measure_scenes
-from pipeline.training.model import Shape, SmallViT, export_weights
+from pipeline.training.model import Shape, SmallViT, export_weights, load_weights
 from pipeline.training.scenes import SceneMaker, Scenes
 
 EASY_UNTIL, SMALL_UNTIL = 0.3, 0.6
 """Shares of the training in which scenes are eased, and pictures are small."""
 SMALL = ((64, 64, 8),)
-LARGE = ((96, 96, 8), (72, 120, 8), (96, 80, 8), (52, 52, 4))
+LARGE = ((128, 128, 8), (112, 160, 8), (128, 112, 8), (104, 168, 8), (84, 84, 4))
 """Height, width, stride of the pictures of a step."""
 WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.0, "distillation": 0.1}
-DISTIL_EVERY = 4
+DISTIL_EVERY = 8
+LONGEST_STEP_S = 20.0
+"""What a step counts at most, so that a pause of the process doesn't use up its minutes."""
 EXPORTED = "vidparts_vit.safetensors"
 
 
@@ -58,6 +60,7 @@ class Plan:
     half: bool = True
     workers: int = 0
     shape: Shape = field(default_factory=Shape)
+    weights: Path | None = None
 
 
 class SceneFeed(Dataset[tuple[Scenes, int]]):
@@ -75,7 +78,7 @@ class SceneFeed(Dataset[tuple[Scenes, int]]):
 
     def __getitem__(self, step: int) -> tuple[Scenes, int]:
         """Draw the scenes of a step."""
-        progress = self.progress(step)
+        progress = 1.0 if self.plan.weights else self.progress(step)
         sizes = SMALL if progress < SMALL_UNTIL else LARGE
         height, width, stride = sizes[step % len(sizes)]
         self.maker.dice = dice_of_step(self.plan, step)
@@ -111,6 +114,8 @@ class Trainer:
         self.feed = SceneFeed(plan)
         self.batches: Iterator[tuple[Scenes, int]] | None = None
         self.student = SmallViT(plan.shape).to(plan.device)
+        if plan.weights:
+            load_weights(self.student, plan.weights)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self.parts = PartPrototypes(plan.shape.dim).to(plan.device)
         self.distillation = Distillation(plan.shape.dim).to(plan.device)
@@ -138,7 +143,7 @@ class Trainer:
             optimiser.step()
         self._follow()
         self.steps += 1
-        self.seconds += time.monotonic() - began
+        self.seconds += min(time.monotonic() - began, LONGEST_STEP_S)
         self.feed.clock.value = self.seconds
         return {name: float(loss.detach()) for name, loss in losses.items()}
 
@@ -216,7 +221,7 @@ def learning_rate_share(steps: int, progress: float) -> float:
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300, shaping: int = 24) -> Trainer:
+def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300, shaping: int = 12) -> Trainer:
     """Train into a folder, going on from what lies there; at the end shape the keys on so many batches of scenes."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(plan)
@@ -251,6 +256,9 @@ def main() -> None:
     """Read the command line and train."""
     parser = argparse.ArgumentParser(description="Trains the bundled backbone on made-up scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder of state, log and weights; resumed if there")
+    parser.add_argument(
+        "--from", dest="weights", type=Path, help="weights to begin with; scenes are large and hard at once"
+    )
     parser.add_argument("--minutes", type=float, default=math.inf, help="time to train, without measuring")
     parser.add_argument("--steps", type=int, default=Plan.steps)
     parser.add_argument("--species", type=int, default=Plan.species, help="species a step; two pictures each")
@@ -262,7 +270,7 @@ def main() -> None:
     settings = parser.parse_args()
     torch.set_num_threads(settings.threads)
     plan = Plan(settings.steps, settings.minutes, settings.species, settings.rate, settings.seed, settings.device)
-    plan = replace(plan, workers=settings.workers)
+    plan = replace(plan, workers=settings.workers, weights=settings.weights)
     train(plan, settings.out)
 
 

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 import torch
+from safetensors.torch import load_file as load_safetensors
 
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.features.extractor import Extractor
@@ -13,7 +14,7 @@ from pipeline.training.losses import label_patches, saliency_loss
 from pipeline.training.measure import figure_j, match_share
 from pipeline.training.model import Shape, SmallViT, export_weights
 from pipeline.training.scenes import SceneMaker
-from pipeline.training.train import Plan, Trainer, learning_rate_share, train
+from pipeline.training.train import LARGE, LONGEST_STEP_S, Plan, Trainer, learning_rate_share, train
 
 TINY = Shape(dim=24, depth=2, heads=3, img_size=32)
 
@@ -63,6 +64,25 @@ def test_training_into_a_folder_logs_saves_and_goes_on(tmp_path):
     assert 0 <= records[1]["figure_j"] <= 1
     assert 0 <= records[1]["match"] <= 1
     assert load_file(tmp_path / "vidparts_vit.safetensors").identity.embed_dim == TINY.dim
+
+
+def test_training_can_begin_with_given_weights(tmp_path):
+    torch.manual_seed(1)
+    export_weights(SmallViT(TINY), tmp_path / "vit.safetensors")
+    given = Trainer(plan(weights=tmp_path / "vit.safetensors"))
+    assert torch.equal(given.student.cls_token.half(), load_safetensors(tmp_path / "vit.safetensors")["cls_token"])
+    assert not torch.equal(given.student.cls_token, Trainer(plan()).student.cls_token)
+    scenes, stride = given.feed[0]
+    assert (*scenes.pictures.shape[2:], stride) in LARGE
+    assert Trainer(plan()).feed[0][0].pictures.shape[2:] == (64, 64)
+
+
+def test_a_pause_counts_no_more_than_the_longest_step(monkeypatch):
+    clock = iter([0.0, 1000.0])
+    trainer = Trainer(plan())
+    monkeypatch.setattr("pipeline.training.train.time.monotonic", lambda: next(clock))
+    trainer.step()
+    assert trainer.seconds == LONGEST_STEP_S
 
 
 def test_the_product_reads_exported_weights_as_training_does(tmp_path):

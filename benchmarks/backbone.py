@@ -1,0 +1,319 @@
+"""Measure the bundled backbone beside what needs no training: the table of its model card.
+
+    python benchmarks/backbone.py --davis DIR --parts samples --pictures DIR [--rows bundled random sift ...]
+
+DAVIS 2016 with BADJA's joints (`joints/`): J of the foreground, flicker, PCK@0.2 of the joints carried from the first
+annotated frame. Clips with parts: J, NMI, ARI, mIoU, flicker, switches. Pictures (`images/*.jpg`,
+`annotations/trimaps/*.png` as Oxford-IIIT Pet has them): J of the saliency that one picture gives. Rows that have no
+descriptors carry points by optical flow (motion) or leave them in place. The last line is JSON.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import json
+import math
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from pipeline.config import load_settings, preset_file
+from pipeline.evaluation.datasets.badja import JointClip, JointFrame, load_badja
+from pipeline.evaluation.datasets.davis import load_davis
+from pipeline.evaluation.datasets.layout import Picture, read_indices
+from pipeline.evaluation.datasets.parts import load_part_clips
+from pipeline.evaluation.metrics.masks import jaccard
+from pipeline.evaluation.metrics.points import correct_points
+from pipeline.evaluation.metrics.steadiness import SteadinessMeter
+from pipeline.evaluation.protocols.keypoints import ALPHA
+from pipeline.evaluation.protocols.matching import transfer_points
+from pipeline.evaluation.protocols.parts import MEASURES, score_clip
+from pipeline.evaluation.protocols.predictors import Variant
+from pipeline.features.backbone import Tap
+from pipeline.features.extractor import Extraction, Extractor, resize_lanczos
+from pipeline.features.motion import REACH, own_motion
+from pipeline.features.weights import BUNDLED
+from pipeline.geometry import grid_size, processed_size
+from pipeline.media.contract import Source
+from pipeline.media.directory import DirectorySource
+from pipeline.media.sources import resolve_inputs
+from pipeline.refine.grabcut import refine_mask
+from pipeline.tasks.engine import Engine, open_engine
+from pipeline.tasks.evaluate.points import describer
+from pipeline.tasks.evaluate.videos import segment_source
+from pipeline.tasks.pictures.match import middle_layer
+from pipeline.tasks.progress import Silent
+from pipeline.training.model import Shape, SmallViT, export_weights
+
+Rgb = NDArray[np.uint8]
+Labelled = Iterator[tuple[Rgb, NDArray[np.uint8]]]
+Points = NDArray[np.float64]
+Carry = Callable[[JointFrame, JointFrame, Points], Points]
+
+FPS = 25.0
+ELLIPSE_SHARE = 0.5
+"""Axes of the centre ellipse, as a share of the picture's sides."""
+
+
+@dataclass(frozen=True, slots=True)
+class Contender:
+    """A row: parts of a clip's frames, points carried between frames, and, where it has one, a picture's saliency."""
+
+    segment: Callable[[Source], Labelled]
+    carry: Carry
+    saliency: Callable[[Rgb], NDArray[np.floating]] | None = None
+
+
+class HandMade(Extractor):
+    """Descriptors of patches that nothing was trained for, where the pipeline expects a ViT's."""
+
+    def __init__(self, like: Extractor, describe: Callable[[Rgb, list[tuple[int, int]]], NDArray[np.float32]]) -> None:
+        """Take grid and settings from an extractor; `describe` maps a picture and patch corners to [n, channels]."""
+        self.device, self.identity, self.settings = like.device, like.identity, like.settings
+        self.half_size, self.heads, self.tap = False, None, like.tap
+        self._describe = describe
+
+    def extract_taps(
+        self, images: Sequence[Rgb], taps: Sequence[Tap], *, saliency: bool = False
+    ) -> dict[Tap, Extraction]:
+        """Describe pictures; all layers and facets are the same here, and there is no class token."""
+        patch, stride = self.identity.patch_px, self.settings.stride
+        grids = []
+        for image in images:
+            rows, cols = grid_size((image.shape[0], image.shape[1]), patch, stride)
+            corners = [(row * stride, col * stride) for row in range(rows) for col in range(cols)]
+            grids.append(torch.from_numpy(self._describe(image, corners)).view(rows, cols, -1))
+        descriptors = torch.stack(grids)
+        return dict.fromkeys(taps, Extraction(descriptors, descriptors.new_zeros(len(images), 1), None))
+
+
+def describe_colours(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.float32]:
+    """Mean and deviation of CIELAB in each patch, and the patch's place."""
+    lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
+    place = np.array(corners, np.float32) / max(image.shape[:2]) * 2 - 0.5
+    cells = [lab[row : row + 8, col : col + 8].reshape(-1, 3) for row, col in corners]
+    return np.concatenate([[cell.mean(0) for cell in cells], [cell.std(0) for cell in cells], place], 1, np.float32)
+
+
+def describe_sift(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.float32]:
+    """Dense upright SIFT over twice the patch's side."""
+    # OpenCV's window is four bins of 1.5 times the key-point's size.
+    points = [cv2.KeyPoint(col + 3.5, row + 3.5, 16 / 6, 0) for row, col in corners]
+    kept, found = cv2.SIFT.create().compute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), points)
+    if len(kept) != len(corners):
+        raise ValueError(f"SIFT described {len(kept)} of {len(corners)} patches")
+    return np.asarray(found, np.float32)
+
+
+def of_engine(engine: Engine, *, attends: bool) -> Contender:
+    """The pipeline with an engine's descriptors; `attends`: its model has an attention of its own."""
+    layer = middle_layer(engine) if attends else 0
+    variant = Variant(layer, engine.settings.features.facet, log_bin=True)
+    describe = describer(engine.extractor, [Tap(layer, variant.facet)])
+
+    def carry(first: JointFrame, frame: JointFrame, points: Points) -> Points:
+        return transfer_points(describe(first.picture), describe(frame.picture), variant, points)
+
+    def saliency(rgb: Rgb) -> NDArray[np.floating]:
+        found = engine.extractor.extract([engine.extractor.preprocess(rgb)], saliency=True).saliency
+        assert found is not None
+        return found[0].numpy()
+
+    return Contender(lambda source: segment_source(source, engine, Silent()), carry, saliency if attends else None)
+
+
+def of_masks(masks: Callable[[Sequence[Rgb]], Iterator[NDArray[np.bool_]]], carry: Carry) -> Contender:
+    """What gives a mask for each frame of a clip, as one part."""
+
+    def segment(source: Source) -> Labelled:
+        frames = [frame.rgb for frame in source.frames()]
+        return ((rgb, mask.astype(np.uint8)) for rgb, mask in zip(frames, masks(frames), strict=True))
+
+    return Contender(segment, carry, lambda rgb: next(masks([rgb])).astype(np.float32))
+
+
+def stay(_first: JointFrame, _frame: JointFrame, points: Points) -> Points:
+    """Leave points where they are."""
+    return points
+
+
+def flow_along(first: JointFrame, frame: JointFrame, points: Points) -> Points:
+    """Carry points by DIS flow from each frame to the next, at the picture's own size."""
+    names = sorted(first.picture.path.parent.glob(f"*{first.picture.path.suffix}"))
+    between = names[names.index(first.picture.path) : names.index(frame.picture.path) + 1]
+    grey = [cv2.imread(str(name), cv2.IMREAD_GRAYSCALE) for name in between]
+    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    for before, after in itertools.pairwise(grey):
+        flow = flow_of.calc(before, after, None)
+        x, y = points.round().astype(int).T
+        points = points + flow[y.clip(0, flow.shape[0] - 1), x.clip(0, flow.shape[1] - 1)]
+    return points
+
+
+def motion_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.bool_]]:
+    """Otsu's threshold on the frames' own motion."""
+    size_hw = processed_size(frames[0].shape[:2], load_size)
+    grey = [cv2.cvtColor(resize_lanczos(rgb, size_hw), cv2.COLOR_RGB2GRAY) for rgb in frames]
+    for index, rgb in enumerate(frames):
+        first = max(0, index - REACH)
+        moving = own_motion(grey[first : index + REACH + 1], index - first)
+        yield cv2.resize(otsu(moving).astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+def cut_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.bool_]]:
+    """Masks of motion, refined by GrabCut at the processed size."""
+    size_hw = processed_size(frames[0].shape[:2], load_size)
+    for rgb, mask in zip(frames, motion_masks(frames, load_size), strict=True):
+        small = cv2.resize(mask.astype(np.uint8), size_hw[::-1], interpolation=cv2.INTER_NEAREST) > 0
+        cut = refine_mask(small, resize_lanczos(rgb, size_hw))
+        yield cv2.resize(cut.astype(np.uint8), rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+
+
+def everything(frames: Sequence[Rgb]) -> Iterator[NDArray[np.bool_]]:
+    """All of each frame."""
+    return (np.ones(rgb.shape[:2], np.bool_) for rgb in frames)
+
+
+def ellipses(frames: Sequence[Rgb]) -> Iterator[NDArray[np.bool_]]:
+    """An ellipse in the middle of each frame."""
+    for rgb in frames:
+        rows, cols = (np.linspace(-1, 1, side) / ELLIPSE_SHARE for side in rgb.shape[:2])
+        yield rows[:, None] ** 2 + cols**2 < 1
+
+
+def otsu(values: NDArray[np.floating]) -> NDArray[np.bool_]:
+    """Split a map by Otsu's threshold."""
+    grey = (255 * values / max(float(values.max()), 1e-6)).astype(np.uint8)
+    return cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1] > 0
+
+
+def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
+    """Every row by name; a model is opened when its row's turn comes."""
+
+    def engine(**overrides: Any) -> Engine:
+        values = {name.replace("__", "."): value for name, value in overrides.items()}
+        settings = load_settings(preset_file(BUNDLED), {"model": BUNDLED, "cluster.parts": parts, **values})
+        return open_engine(settings, Silent())
+
+    def random_weights() -> str:
+        torch.manual_seed(0)
+        export_weights(SmallViT(Shape()), folder / "random.safetensors")
+        return str(folder / "random.safetensors")
+
+    def by_hand(describe: Callable[[Rgb, list[tuple[int, int]]], NDArray[np.float32]]) -> Contender:
+        like = engine(saliency__source="motion")
+        return of_engine(Engine(HandMade(like.extractor, describe), like.settings), attends=False)
+
+    load_size = engine().settings.features.load_size or 160
+    return {
+        "bundled": lambda: of_engine(engine(), attends=True),
+        "random": lambda: of_engine(engine(model=random_weights()), attends=True),
+        "random, motion": lambda: of_engine(engine(model=random_weights(), saliency__source="motion"), attends=True),
+        "colour and place": lambda: by_hand(describe_colours),
+        "dense SIFT": lambda: by_hand(describe_sift),
+        "motion": lambda: of_masks(lambda frames: motion_masks(frames, load_size), flow_along),
+        "motion, GrabCut": lambda: of_masks(lambda frames: cut_masks(frames, load_size), flow_along),
+        "everything": lambda: of_masks(everything, stay),
+        "centre ellipse": lambda: of_masks(ellipses, stay),
+    }
+
+
+def score_davis(root: Path, contender: Contender) -> dict[str, float]:
+    """J of each sequence without its first and last frame, their mean, and the mean flicker."""
+    figures, flicker = {}, []
+    for sequence in load_davis(root, 2016):
+        source = DirectorySource(sequence.frames[0].parent, sequence.name, FPS, sequence.frames)
+        meter, scores = SteadinessMeter(), []
+        for index, (rgb, labels) in enumerate(contender.segment(source)):
+            meter.add(rgb, labels)
+            scores.append(jaccard(labels > 0, sequence.read_objects(index, 1)[0]))
+        figures[f"J {sequence.name}"] = float(np.mean(scores[1:-1]))
+        flicker.append(meter.result().flicker)
+    return {**figures, "J mean": float(np.mean(list(figures.values()))), "flicker, %": 100 * float(np.mean(flicker))}
+
+
+def score_joints(root: Path, contender: Contender) -> dict[str, float]:
+    """PCK@0.2 of each clip's joints and the mean over clips."""
+    figures = {f"PCK {clip.name}": _pck(clip, contender.carry) for clip in load_badja(root)}
+    return {**figures, "PCK mean": float(np.mean(list(figures.values())))}
+
+
+def _pck(clip: JointClip, carry: Carry) -> float:
+    first, *others = clip.frames
+    correct = points = 0
+    for frame in others:
+        both = first.visible & frame.visible
+        if both.any():
+            found = carry(first, frame, first.points_xy[both])
+            radius = ALPHA * math.sqrt(frame.read_area())
+            correct += int(correct_points(found, frame.points_xy[both], radius).sum())
+            points += int(both.sum())
+    return correct / points
+
+
+def score_parts(root: Path, contender: Contender) -> dict[str, float]:
+    """Agreement with annotated parts, means over clips."""
+    rows, foreground = [], []
+    for clip in load_part_clips(root):
+        (source,) = resolve_inputs([str(clip.source)], FPS)
+        frames = list(contender.segment(source))
+        rows.append(score_clip(clip, iter(frames)))
+        truth = clip.read_labels()
+        foreground.append(np.mean([jaccard(frames[index][1] > 0, truth[index] > 0) for index in truth]))
+    names = {"miou": "mIoU", "nmi": "NMI", "ari": "ARI", "flicker": "flicker, %", "true_switches": "switches"}
+    figures = {label: MEASURES[name][1] * float(np.mean([row[name] for row in rows])) for name, label in names.items()}
+    figures = {name: value / 100 if name in ("mIoU", "NMI", "ARI") else value for name, value in figures.items()}
+    return {"parts J": float(np.mean(foreground)), **{f"parts {name}": value for name, value in figures.items()}}
+
+
+def score_pictures(root: Path, contender: Contender) -> dict[str, float]:
+    """J of saliency with Otsu's threshold; the border band of a trimap doesn't count."""
+    if contender.saliency is None:
+        return {}
+    scores = []
+    for file in sorted((root / "images").glob("*.jpg")):
+        rgb = Picture(file.stem, file).read()
+        trimap = read_indices(root / "annotations" / "trimaps" / f"{file.stem}.png")
+        found = otsu(contender.saliency(rgb)).astype(np.uint8)
+        mask = cv2.resize(found, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
+        scores.append(jaccard(mask, trimap == 1, trimap == 3))
+    return {"pictures J": float(np.mean(scores))}
+
+
+def main() -> None:
+    """Read the options, measure row by row, print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description="Measure the bundled backbone beside what needs no training.")
+    parser.add_argument("--davis", type=Path, help="DAVIS 2016, with BADJA's joints/")
+    parser.add_argument("--parts", type=Path, help="clips with annotated parts, such as samples")
+    parser.add_argument("--pictures", type=Path, help="images/ and annotations/trimaps/")
+    parser.add_argument("--clip-parts", type=int, default=5, help="parts to find in the clips with parts")
+    parser.add_argument("--rows", nargs="+", help="some of the rows only")
+    options = parser.parse_args()
+    results: dict[str, dict[str, float]] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        plain, fine = contenders(4, Path(folder)), contenders(options.clip_parts, Path(folder))
+        for name in options.rows or plain:
+            figures = results[name] = {}
+            if options.davis:
+                contender = plain[name]()
+                figures |= score_davis(options.davis, contender) | score_joints(options.davis, contender)
+            if options.parts:
+                figures |= score_parts(options.parts, fine[name]())
+            if options.pictures:
+                figures |= score_pictures(options.pictures, plain[name]())
+            print(
+                f"| {name} | " + " | ".join(f"{key} {value:.2f}" for key, value in figures.items()) + " |", flush=True
+            )
+    print(json.dumps({"benchmark": "backbone", "rows": results}))
+
+
+if __name__ == "__main__":
+    main()
