@@ -100,7 +100,8 @@ def describe_colours(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.f
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
     place = np.array(corners, np.float32) / max(image.shape[:2]) * 2 - 0.5
     cells = [lab[row : row + 8, col : col + 8].reshape(-1, 3) for row, col in corners]
-    return np.concatenate([[cell.mean(0) for cell in cells], [cell.std(0) for cell in cells], place], 1, np.float32)
+    colours = [np.concatenate([cell.mean(0), cell.std(0)]) for cell in cells]
+    return np.concatenate([np.array(colours, np.float32), place], axis=1)
 
 
 def describe_sift(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.float32]:
