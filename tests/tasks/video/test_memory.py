@@ -30,17 +30,22 @@ def command(clip: Path, out: Path, model: Path, config: Path, *options: str) -> 
     return [sys.executable, "-m", "pipeline", *map(str, words)]
 
 
+# A process's peak counts what its parent held when it was begun, so that the parent must be a small one.
+LAUNCHER = """
+import os, subprocess, sys
+process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
+_, status, usage = os.wait4(process.pid, 0)
+print(usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024))
+sys.exit(os.waitstatus_to_exitcode(status))
+"""
+
+
 def peak_bytes(clip: Path, out: Path, model: Path, config: Path, *options: str) -> int:
     """The largest resident memory of a run of its own."""
-    process = subprocess.Popen(
-        command(clip, out, model, config, *options),
-        stdout=subprocess.DEVNULL,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    assert process.returncode == 0
-    return usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    run = command(clip, out, model, config, *options)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([sys.executable, "-c", LAUNCHER, *run], check=True, stdout=subprocess.PIPE, env=environment)
+    return int(done.stdout)
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="this system doesn't tell a process's peak memory")
