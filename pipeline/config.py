@@ -345,8 +345,17 @@ def _explain(error: ValidationError) -> str:
         return f"unknown setting '{name}'{_nearest(location)}"
     message = first["msg"].removeprefix("Value error, ")
     where = f"setting '{name}': " if name else "settings: "
-    got = "" if isinstance(first["input"], dict | BaseModel) else f", got {reprlib.repr(first['input'])}"
-    return f"{where}{message}{got}"
+    return f"{where}{message}{_got(first['input'])}"
+
+
+def _got(value: object) -> str:
+    if isinstance(value, dict | BaseModel):
+        return ""
+    try:
+        return f", got {reprlib.repr(value)}"
+    except ValueError:
+        # Python doesn't write out integers of thousands of digits; YAML reads them where they are hexadecimal.
+        return ", got a number of thousands of digits"
 
 
 def _nearest(location: list[str]) -> str:

@@ -66,6 +66,7 @@ def test_every_file_of_configs_is_the_defaults_a_models_or_a_preset() -> None:
         ("model: !!python/object/apply:os.system ['true']", "is not YAML"),
         ("[" * 100_000, "is not YAML"),
         ("a: " + "9" * 10_000, "is not YAML"),
+        ("run: {seed: 0x" + "f" * 10_000 + "}", "'run.seed'.*thousands of digits"),
         ("run: {seed: 2001-99-99}", "is not YAML"),
         ("[a]: 2", "is not YAML"),
         ("1: 2", "setting '1'"),

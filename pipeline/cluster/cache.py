@@ -185,7 +185,7 @@ def _copied(descriptors: Floats, saliency: Floats) -> CachedFeatures:
 def _parse(line: str, offset: int) -> tuple[tuple[int, int], _Place, int] | None:
     try:
         entry = json.loads(line) if line.endswith("\n") else None
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match entry:
         case [[int(source), int(frame)], int(start), [int(rows), int(cols), int(channels)], int(checksum)]:

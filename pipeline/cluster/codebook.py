@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -37,6 +36,10 @@ class CodebookOrigin(BaseModel):
     """Frames that the fit saw."""
     objectives: tuple[float, ...] = ()
     """Mean squared distance for k = 1, 2, ... of the elbow."""
+
+
+_LARGEST = 1e3
+"""No mean of unit vectors is near it, and squares of what is less don't overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -74,6 +77,8 @@ class Codebook:
     def _matrix(table: NDArray[np.float32], name: str) -> tuple[int, int]:
         if table.ndim != 2 or not np.isfinite(table).all():
             raise ValueError(f"{name}: got shape {table.shape}, expected a matrix of finite numbers")
+        if table.size and np.abs(table).max() > _LARGEST:
+            raise ValueError(f"{name}: got {np.abs(table).max():.3g}, expected means of descriptors of unit length")
         return table.shape[0], table.shape[1]
 
     @property
@@ -126,7 +131,7 @@ def load_codebook(file: Path) -> Codebook:
         with safe_open(file, framework="numpy") as content:
             metadata = content.metadata() or {}
             tables = {name: content.get_tensor(name) for name in _DTYPES}
-        origin = CodebookOrigin.model_validate(json.loads(metadata["vidparts"]))
+        origin = CodebookOrigin.model_validate_json(metadata["vidparts"])
         for name, dtype in _DTYPES.items():
             if tables[name].dtype != dtype:
                 raise ValueError(f"{name} is {tables[name].dtype}, expected {np.dtype(dtype)}")  # noqa: TRY301

@@ -53,7 +53,7 @@ def _parse(line: str) -> Entry | None:
         return None
     try:
         entry = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return None
     match entry:
         case [int(pts), str(name)]:

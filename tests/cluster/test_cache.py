@@ -83,6 +83,16 @@ def test_what_a_crash_tore_is_dropped(tmp_path: Path, file: str, keep: int, left
         assert np.array_equal(cache.get((1, 7)).descriptors, 5 * frame)
 
 
+def test_an_index_ends_where_no_parser_can_follow(tmp_path: Path) -> None:
+    frame = np.ones((2, 3, 4), np.float32)
+    with KeptCache(tmp_path) as cache:
+        cache.put((0, 0), frame, frame[..., 0])
+    with (tmp_path / "features.index").open("a") as index:
+        index.write("[" * 100_000 + "\n")
+    with KeptCache(tmp_path) as cache:
+        assert len(cache) == 1
+
+
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     frame = np.ones((2, 3, 4), np.float32)
     with KeptCache(tmp_path) as cache:

@@ -85,9 +85,16 @@ def test_tables_that_do_not_fit_are_refused(codebook: Codebook, tmp_path: Path) 
     save_file(tables, file, metadata={"vidparts": json.dumps(origin)})
     with pytest.raises(CodebookError, match="finite"):
         load_codebook(file)
-    save_file(tables, file, metadata={"vidparts": json.dumps({**origin, "surprise": 1})})
-    with pytest.raises(CodebookError):
+    tables["part_centroids"] = np.full_like(codebook.part_centroids, 1e20)
+    save_file(tables, file, metadata={"vidparts": json.dumps(origin)})
+    with pytest.raises(CodebookError, match="unit length"):
         load_codebook(file)
+    tables["part_centroids"] = codebook.part_centroids
+    deep = f'{{"model": {"[" * 100_000}'
+    for words in (json.dumps({**origin, "surprise": 1}), json.dumps({**origin, "model": "\ud800"}), deep):
+        save_file(tables, file, metadata={"vidparts": words})
+        with pytest.raises(CodebookError):
+            load_codebook(file)
 
 
 def test_another_model_or_setting_is_named(codebook: Codebook) -> None:

@@ -237,10 +237,12 @@ def _cut_box(random: Random, data: bytes, box: Span) -> bytes:
     return data[: content + random.randrange(max(1, stop - content))]
 
 
-def _places(value: Any) -> Iterator[tuple[Any, Any]]:
+def _places(value: Any, deepest: int = 100) -> Iterator[tuple[Any, Any]]:
+    if not deepest:
+        return
     for key in value if isinstance(value, dict) else range(len(value)) if isinstance(value, list) else ():
         yield value, key
-        yield from _places(value[key])
+        yield from _places(value[key], deepest - 1)
 
 
 def _change_value(random: Random, parent: Any, key: Any) -> None:

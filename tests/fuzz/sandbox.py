@@ -39,6 +39,7 @@ _CODES = frozenset({0, 2, 3, 4, 5})
 _KNOWN_LINES = re.compile(
     r"vidparts: error: .|warning: .|model: .|'.*' (holds no unfinished run|is finished already)|$"
     # libtiff tells of broken files itself, and Pillow gives no way to stop it.
+    r"|tempfile\.tif: ."
     r"|(_?TIFF|Fax|\w+Decode|\w+PreDecode)\w*: ."
 )
 _WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT
