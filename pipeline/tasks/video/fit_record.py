@@ -46,6 +46,9 @@ def load_fit(folder: Path, codebook_file: Path) -> tuple[Fitted, list[Failure]] 
     Raises:
         CodebookError: the codebook is the fit's, and can't be read.
     """
+    if not ((folder / _FILE).is_file() and codebook_file.is_file()):
+        # A pipe in the place of either would never end.
+        return None
     try:
         record = _FitRecord.model_validate_json((folder / _FILE).read_bytes())
         if sha256(codebook_file) != record.codebook_sha256:

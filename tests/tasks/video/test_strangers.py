@@ -1,5 +1,6 @@
 """Directories that somebody else has prepared: nothing in them leads a command to write elsewhere."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 from pipeline.config import Settings
 from pipeline.errors import OutputError
 from pipeline.tasks.video.export import export
+from pipeline.tasks.video.fit_record import load_fit
 from pipeline.tasks.video.segment import segment
 
 ClipMaker = Callable[..., Path]
@@ -19,6 +21,16 @@ def victim(tmp_path: Path) -> Path:
     file = tmp_path / "victim"
     file.write_text("precious")
     return file
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="this system has no pipes in folders")
+@pytest.mark.timeout(20)
+@pytest.mark.parametrize("piped", ["fit.json", "codebook.safetensors"])
+def test_a_pipe_in_the_place_of_a_fit_is_no_fit(tmp_path: Path, piped: str) -> None:
+    for name in {"fit.json", "codebook.safetensors"} - {piped}:
+        (tmp_path / name).write_text(f'{{"codebook_sha256": "{"0" * 64}", "seconds": 1}}')
+    os.mkfifo(tmp_path / piped)
+    assert load_fit(tmp_path, tmp_path / "codebook.safetensors") is None
 
 
 @pytest.mark.parametrize(
