@@ -78,6 +78,11 @@ class ViTConfig:
         """Channels of one head."""
         return self.embed_dim // self.heads
 
+    @property
+    def token_bytes(self) -> int:
+        """Of a token in a block: residual stream, norm, qkv, the attention's output, two hidden tensors of the MLP."""
+        return 4 * (6 * self.embed_dim + 2 * self.mlp_dim)
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class BackboneOutput:

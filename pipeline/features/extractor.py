@@ -171,8 +171,7 @@ class Extractor:
         rows, cols = self.grid_hw(size_hw)
         tokens = rows * cols + self.backbone.config.prefix
         result = 4 * tokens * self.channels + 3 * size_hw[0] * size_hw[1]
-        # Residual stream, its norm, qkv, the attention's output and the MLP's two hidden tensors.
-        live = 4 * tokens * (6 * self.identity.embed_dim + 2 * self.backbone.config.mlp_dim)
+        live = tokens * self.backbone.config.token_bytes
         on_cpu = self.device.type == "cpu"
         fitting = (budget_bytes - live) // result if on_cpu else budget_bytes // (result + live)
         return int(min(LARGEST_BATCH, max(1, fitting)))

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from pipeline.cluster.sampling import spread_frames
 from pipeline.config import Settings, with_values
 from pipeline.errors import InputError, UsageError
-from pipeline.features.extractor import Extractor
 from pipeline.features.motion import REACH
 from pipeline.geometry import processed_size
 from pipeline.media.contract import Source
@@ -214,12 +213,7 @@ class _Need:
         extractor = self.engine.extractor
         if extractor.device.type != "cpu":
             return 0.0
-        return ACTIVATION_SHARE * shape.tokens * _token_bytes(extractor)
-
-
-def _token_bytes(extractor: Extractor) -> int:
-    # Residual stream, its norm, qkv, the attention's output and the MLP's two hidden tensors.
-    return 4 * (6 * extractor.identity.embed_dim + 2 * extractor.backbone.config.mlp_dim)
+        return ACTIVATION_SHARE * shape.tokens * extractor.backbone.config.token_bytes
 
 
 def _limit(settings: Settings) -> int:
