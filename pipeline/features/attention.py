@@ -17,8 +17,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.compiled import compiled
-from pipeline.features.processor import can_compute, run_tasks
-from pipeline.features.tiles import LANES, SPAN, product_tile, softmax_row
+from pipeline.features.processor import can_compute, run_tasks, take_task
+from pipeline.features.registers import LANES
+from pipeline.features.rows import SPAN, softmax_row
+from pipeline.features.tiles import product_tile
 
 Floats = NDArray[np.float32]
 
@@ -26,10 +28,10 @@ _CHANNELS = 64
 """Channels of a head, those of every model of the registry; fewer are filled up with zeros."""
 _QUERIES = 84
 """Queries that go through all keys together: with the scores they fill the second cache."""
+_ROWS = 42
+"""Queries whose number both products' tiles divide."""
 _PANEL = 2 * LANES
 """Keys that lie side by side, channel by channel."""
-_TASK = 4 * _QUERIES
-"""Queries of a task: some milliseconds, so that a thread that is held up elsewhere holds up no other."""
 _LOG2E = 1 / np.log(2)
 
 # 28 and 24 sums and what they are made from fill the 32 registers.
@@ -65,66 +67,77 @@ def _attend_heads(query: Floats, key: Floats, value: Floats, result: Floats) -> 
     spans = -(-tokens // SPAN)
     keys = np.zeros((heads, spans * SPAN // _PANEL, _CHANNELS, _PANEL), dtype=np.float32)
     values = np.zeros((heads, spans * SPAN, _CHANNELS), dtype=np.float32)
-    run_tasks(_pack, [(key, value, head, keys, values) for head in range(heads)])
+    run_tasks(_pack, keys.shape[0] * keys.shape[1], key, value, keys, values)
     run_tasks(
-        _attend,
-        [
-            (query, head, keys[head].reshape(-1), values[head].reshape(-1), first, result)
-            for head in range(heads)
-            for first in range(0, tokens, _TASK)
-        ],
+        _attend, heads * -(-tokens // _QUERIES), query, keys.reshape(heads, -1), values.reshape(heads, -1), result
     )
 
 
 @compiled
-def _pack(key: Any, value: Any, head: Any, keys: Any, values: Any) -> None:
-    """Lay keys in panels [panel, channel, key of the panel], and values in rows; the rest stays zero."""
-    for n in range(key.shape[1]):
-        panel, place = n // _PANEL, n % _PANEL
-        for c in range(key.shape[2]):
-            keys[head, panel, c, place] = key[head, n, c]
-            values[head, n, c] = value[head, n, c]
+def _pack(taken: Any, count: Any, key: Any, value: Any, keys: Any, values: Any) -> None:
+    """Lay keys in panels [panel, channel, key of the panel], and values in rows; the rest stays zero.
+
+    A task is a panel of a head.
+    """
+    _, tokens, channels = key.shape
+    while True:
+        task = take_task(taken)
+        if task >= count:
+            break
+        head, panel = divmod(task, keys.shape[1])
+        for place in range(min(_PANEL, tokens - panel * _PANEL)):
+            n = panel * _PANEL + place
+            for c in range(channels):
+                keys[head, panel, c, place] = key[head, n, c]
+                values[head, n, c] = value[head, n, c]
 
 
 @compiled
-def _attend(query: Any, head: Any, keys: Any, values: Any, first: Any, result: Any) -> None:
-    """The result's rows from `first` on, at most _TASK of them."""
-    _, tokens, channels = query.shape
+def _attend(taken: Any, count: Any, query: Any, keys: Any, values: Any, result: Any) -> None:
+    """The result; a task is _QUERIES of its rows in a head."""
+    heads, tokens, channels = query.shape
     queries = np.zeros((_QUERIES, _CHANNELS), np.float32)
     sums = np.empty((_QUERIES, _CHANNELS), np.float32)
     scores = np.empty((_QUERIES, SPAN), np.float32)
     peaks, totals, shrinks = np.empty((3, _QUERIES), np.float32)
     scale = np.float32(_LOG2E / np.sqrt(channels))
-    for begin in range(first, min(first + _TASK, tokens), _QUERIES):
-        count = min(_QUERIES, tokens - begin)
-        for m in range(count):
+    while True:
+        task = take_task(taken)
+        if task >= count:
+            break
+        # The heads' last queries, which are few, come last, so that all threads end together.
+        block, head = divmod(task, heads)
+        begin = block * _QUERIES
+        here = min(_QUERIES, tokens - begin)
+        rows = -(-here // _ROWS) * _ROWS
+        for m in range(here):
             for c in range(channels):
                 queries[m, c] = query[head, begin + m, c] * scale
         sums[:] = np.float32(0)
         totals[:] = np.float32(0)
         peaks[:] = np.float32(-np.inf)
         for start in range(0, tokens, SPAN):
-            _scores(queries.ravel(), keys, start, scores)
-            here = min(SPAN, tokens - start)
-            scores[:, here:] = np.float32(-np.inf)
-            for m in range(_QUERIES):
+            _scores(queries.ravel(), keys[head], start, rows, scores)
+            seen = min(SPAN, tokens - start)
+            scores[:, seen:] = np.float32(-np.inf)
+            for m in range(rows):
                 peaks[m], total, shrinks[m] = softmax_row(scores, m * SPAN, peaks[m])
                 totals[m] = totals[m] * shrinks[m] + total
-            for m in range(0, _QUERIES, 6):
+            for m in range(0, rows, 6):
                 _mix(
-                    scores, m * SPAN, SPAN, values, start * _CHANNELS, _CHANNELS, here,
+                    scores, m * SPAN, SPAN, values[head], start * _CHANNELS, _CHANNELS, seen,
                     sums, m * _CHANNELS, _CHANNELS, shrinks, m,
                 )  # fmt: skip
-        for m in range(count):
+        for m in range(here):
             for c in range(channels):
                 result[begin + m, head, c] = sums[m, c] / totals[m]
 
 
 @compiled
-def _scores(queries: Any, keys: Any, start: Any, scores: Any) -> None:
-    """The scores of all queries to the SPAN keys from `start` on."""
+def _scores(queries: Any, keys: Any, start: Any, rows: Any, scores: Any) -> None:
+    """The scores of queries to the SPAN keys from `start` on."""
     for panel in range(0, SPAN, _PANEL):
-        for m in range(0, _QUERIES, 14):
+        for m in range(0, rows, 14):
             _score(
                 queries, m * _CHANNELS, _CHANNELS, keys, (start + panel) * _CHANNELS, _PANEL, _CHANNELS,
                 scores, m * SPAN + panel, SPAN,

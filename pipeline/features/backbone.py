@@ -17,6 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.errors import UsageError
 from pipeline.features.attention import attention
+from pipeline.features.fused import can_fuse, finish, project
 from pipeline.features.linear import Linear
 from pipeline.features.positions import Rotary, interpolate_positions, rotary_angles, rotate
 from pipeline.geometry import grid_size
@@ -115,17 +116,16 @@ class Attention(nn.Module):
         rows = slice(_QKV_ROW[facet] * x.shape[-1], (_QKV_ROW[facet] + 1) * x.shape[-1])
         return self.qkv.some(x, rows).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def project_all(self, x: Tensor) -> dict[str, Tensor]:
-        """Query, key and value of normalised tokens [b, n, c] in one product."""
-        query, key, value = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+    def split(self, joint: Tensor) -> dict[str, Tensor]:
+        """Query, key and value out of what `qkv` gives."""
+        query, key, value = joint.reshape(*joint.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
         return {"query": query, "key": key, "value": value}
 
     def attend(self, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
-        """The attention's output [b, n, c]; no matrix of n by n is ever stored."""
+        """The attention's output [b, n, c], not yet projected; no matrix of n by n is ever stored."""
         query = rotate(parts["query"], rotary, self.prefix)
         key = rotate(parts["key"], rotary, self.prefix)
-        projected: Tensor = self.proj(attention(query, key, parts["value"]))
-        return projected
+        return attention(query, key, parts["value"])
 
     def class_row(self, class_query: Tensor, key: Tensor, rotary: Rotary | None, heads: Sequence[int] | None) -> Tensor:
         """The class token's attention to every patch, mean over `heads` (None: all), float32 [b, patches]."""
@@ -182,12 +182,24 @@ class Block(nn.Module):
         self.mlp = Mlp(config)
         self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
 
+    def project_all(self, x: Tensor) -> dict[str, Tensor]:
+        """Query, key and value of the block's input [b, n, c], in one product."""
+        if can_fuse(x, self.attn.qkv):
+            return self.attn.split(project(x, self.norm1, self.attn.qkv))
+        return self.attn.split(self.attn.qkv(self.norm1(x)))
+
     def finish(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
-        """The block's output, given its input and what `attn.project_all` made of it."""
+        """The block's output, given its input and what `project_all` made of it."""
+        attended, proj, mlp = self.attn.attend(parts, rotary), self.attn.proj, (self.mlp.fc1, self.mlp.fc2)
+        if can_fuse(x, proj, *mlp):
+            return finish(x, attended, proj, self._scale(self.ls1), self.norm2, mlp, self._scale(self.ls2))
         # In place on what a branch has just made: on the CPU a fresh tensor costs more than the sum.
-        x = self.ls1(self.attn.attend(parts, rotary)).add_(x)
+        x = self.ls1(proj(attended)).add_(x)
         output: Tensor = self.ls2(self.mlp(self.norm2(x))).add_(x)
         return output
+
+    def _scale(self, scale: nn.Module) -> Tensor:
+        return scale.gamma if isinstance(scale, LayerScale) else torch.ones(self.attn.proj.out_features)
 
 
 class Backbone(nn.Module):
@@ -338,9 +350,9 @@ def _parts(block: Block, x: Tensor, facets: Iterable[str], *, all_of_them: bool,
 
     For the saliency the query of the class token alone is computed, where no one reads the others.
     """
-    normed = block.norm1(x)
     if all_of_them:
-        return block.attn.project_all(normed)
+        return block.project_all(x)
+    normed = block.norm1(x)
     needed = {facet for facet in facets if facet != "token"} | ({"key"} if salient else set())
     parts = {facet: block.attn.project(normed, facet) for facet in needed}
     if salient and "query" not in parts:

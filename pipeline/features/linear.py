@@ -13,20 +13,21 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.compiled import compiled
-from pipeline.features.processor import can_compute, run_tasks
-from pipeline.features.tiles import LANES, product_tile
+from pipeline.features.processor import can_compute, run_tasks, take_task
+from pipeline.features.registers import LANES
+from pipeline.features.tiles import product_tile
 
-_ROWS = 14
-_PANEL = 2 * LANES
+ROWS = 14
+PANEL = 2 * LANES
 """Outputs that are computed together; 28 registers of sums, two of weights."""
-_TASK = 6 * _ROWS
+TASK = 6 * ROWS
 """Rows of a task: they stay in the second cache while all weights go by."""
 
-_tile = product_tile(_ROWS, _PANEL // LANES, "bias")
+_tile = product_tile(ROWS, PANEL // LANES, "bias")
 
 
 class Linear(nn.Linear):
-    """A linear layer that keeps its weights a second time, as the kernel reads them, once it has used them there."""
+    """A linear layer that keeps its weights a second time, as the kernels read them, once it has used them there."""
 
     _laid: tuple[Tensor, int, Tensor] | None = None
 
@@ -36,40 +37,48 @@ class Linear(nn.Linear):
 
     def some(self, x: Tensor, outputs: slice) -> Tensor:
         """Some of the outputs, a slice with both ends: [..., in] to [..., outputs]."""
-        fits = x.numel() >= _ROWS * self.in_features and not outputs.start % _PANEL + outputs.stop % _PANEL
+        fits = x.numel() >= ROWS * self.in_features and not outputs.start % PANEL + outputs.stop % PANEL
         if fits and can_compute(x) and not torch.is_autocast_enabled(x.device.type):
             return self._compute(x, outputs)
         return F.linear(x, self.weight[outputs], None if self.bias is None else self.bias[outputs])
 
-    def _compute(self, x: Tensor, outputs: slice) -> Tensor:
-        panels = self._panels()[outputs.start // _PANEL : outputs.stop // _PANEL]
-        rows = x.reshape(-1, self.in_features).contiguous()
-        result = torch.empty(len(rows), outputs.stop - outputs.start)
-        bias = torch.zeros(result.shape[1]) if self.bias is None else self.bias[outputs]
-        arrays = [each.detach().numpy() for each in (rows, panels, bias, result)]
-        run_tasks(_multiply, [(*arrays, first) for first in range(0, len(rows), _TASK)])
-        return result.reshape(*x.shape[:-1], -1)
-
-    def _panels(self) -> Tensor:
-        """The weights as [panel, in, output of the panel]."""
+    def panels(self) -> Tensor:
+        """The weights as [panel, in, output of the panel]; the outputs must come in whole panels."""
         laid, version = self._laid, 0 if self.weight.is_inference() else self.weight._version
         if laid is None or laid[0] is not self.weight or laid[1] != version:
-            panels = self.weight.detach().reshape(-1, _PANEL, self.in_features).transpose(1, 2).contiguous()
+            panels = self.weight.detach().reshape(-1, PANEL, self.in_features).transpose(1, 2).contiguous()
             self._laid = laid = (self.weight, version, panels)
         return laid[2]
 
+    def offsets(self) -> Tensor:
+        """The bias, zeros where there is none."""
+        return torch.zeros(self.out_features) if self.bias is None else self.bias.detach()
+
+    def _compute(self, x: Tensor, outputs: slice) -> Tensor:
+        panels = self.panels()[outputs.start // PANEL : outputs.stop // PANEL]
+        rows = x.reshape(-1, self.in_features).contiguous()
+        result = torch.empty(len(rows), outputs.stop - outputs.start)
+        arrays = [each.detach().numpy() for each in (rows, panels, self.offsets()[outputs], result)]
+        run_tasks(_multiply, -(-len(rows) // TASK), *arrays)
+        return result.reshape(*x.shape[:-1], -1)
+
 
 @compiled
-def _multiply(x: Any, panels: Any, bias: Any, result: Any, first: Any) -> None:
-    """The result's rows from `first` on, at most _TASK of them."""
+def _multiply(taken: Any, count: Any, x: Any, panels: Any, bias: Any, result: Any) -> None:
+    """The result; a task is TASK of its rows."""
     depth, outputs = x.shape[1], result.shape[1]
     weights = panels.reshape(-1)
-    last = min(first + _TASK, x.shape[0])
-    for panel in range(panels.shape[0]):
-        for begin in range(first, last, _ROWS):
-            # The last rows of all are computed with those before them, which come out as they are.
-            row = min(begin, x.shape[0] - _ROWS)
-            _tile(
-                x, row * depth, depth, weights, panel * depth * _PANEL, _PANEL, depth,
-                result, row * outputs + panel * _PANEL, outputs, bias, panel * _PANEL,
-            )  # fmt: skip
+    while True:
+        task = take_task(taken)
+        if task >= count:
+            break
+        first = task * TASK
+        last = min(first + TASK, x.shape[0])
+        for panel in range(panels.shape[0]):
+            for begin in range(first, last, ROWS):
+                # The last rows of all are computed with those before them, which come out as they are.
+                row = min(begin, x.shape[0] - ROWS)
+                _tile(
+                    x, row * depth, depth, weights, panel * depth * PANEL, PANEL, depth,
+                    result, row * outputs + panel * PANEL, outputs, bias, panel * PANEL,
+                )  # fmt: skip

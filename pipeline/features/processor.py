@@ -3,21 +3,23 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
+import numpy as np
 import torch
+from llvmlite import binding, ir
+from numba.core import types
+from numba.extending import intrinsic
 from torch import Tensor
 
 
 @cache
 def has_wide_registers() -> bool:
     """Whether the processor has 32 registers of 512 bits, for which the tiles are made."""
-    import llvmlite.binding
-
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+    return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
 def can_compute(x: Tensor) -> bool:
@@ -25,10 +27,28 @@ def can_compute(x: Tensor) -> bool:
     return x.device.type == "cpu" and not torch.is_grad_enabled() and has_wide_registers()
 
 
-def run_tasks(function: Callable[..., None], tasks: Iterable[tuple[Any, ...]]) -> None:
-    """Call a function without the interpreter's lock once for each tuple of arguments, on as many threads as torch."""
-    for task in [_pool(torch.get_num_threads()).submit(function, *arguments) for arguments in tasks]:
-        task.result()
+def run_tasks(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
+    """Have as many threads as torch's, this one among them, do the tasks 0, 1, ..., count - 1.
+
+    The kernel, called without the interpreter's lock as `kernel(taken, count, *arguments)`, does what `take_task`
+    gives it until that is `count`: no thread waits for another before the last task.
+    """
+    taken, threads = np.zeros(1, dtype=np.int64), min(torch.get_num_threads(), count)
+    others = [_pool(threads - 1).submit(kernel, taken, count, *arguments) for _ in range(threads - 1)]
+    kernel(taken, count, *arguments)
+    for other in others:
+        other.result()
+
+
+@intrinsic  # type: ignore[untyped-decorator]
+def take_task(_typing: Any, taken: Any) -> Any:
+    """The number of a task that no other thread has; `taken` is int64 [1], of those that are taken."""
+
+    def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        place = context.make_array(signature.args[0])(context, builder, values[0]).data
+        return builder.atomic_rmw("add", place, ir.Constant(ir.IntType(64), 1), "monotonic")
+
+    return types.int64(taken), generate
 
 
 @cache
