@@ -35,7 +35,7 @@ Deviation = Annotated[float, Field(ge=0.01, le=10_000.0)]
 """Standard deviation of a kernel: from far below a pixel or a grey level to wider than any picture."""
 
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
-"""Weight of a kernel; what float32 sums of it can hold."""
+"""Weight of a kernel or of a prior; what float32 sums of it can hold."""
 
 Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
 """Up to thirty years."""
@@ -100,6 +100,9 @@ class ClusterSettings(_Section):
     """The first k whose mean squared distance exceeds this share of the one before is used."""
     iterations: Rounds = 300
     restarts: Rounds = 10
+    prior: Weight = 0.0
+    """Weight that a region of bodies which the model knows has beside a part's own descriptors, in mean parts' numbers
+    of descriptors; 0: parts are found by plain k-means, as in the paper. Only the bundled backbone knows regions."""
 
 
 class CrfSettings(_Section):

@@ -111,3 +111,25 @@ class PartMap:
             self.labels.ndim == 2 and self.labels.dtype == np.uint8,
             f"PartMap.labels: got {self.labels.dtype} {self.labels.shape}, expected uint8 (h, w)",
         )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Regions:
+    """What a model knows beforehand of parts: the mean descriptor of each region of a body, and which kinds have it.
+
+    Attributes:
+        keys: float32 [regions, channels], means of descriptors of unit length.
+        kinds: bool [kinds, regions]; of a kind of body the regions that it has.
+    """
+
+    keys: NDArray[np.float32]
+    kinds: NDArray[np.bool_]
+
+    def __post_init__(self) -> None:
+        """Check that the tables fit together."""
+        _require(
+            self.keys.ndim == 2 and self.kinds.ndim == 2 and self.kinds.shape[1] == len(self.keys),
+            f"Regions: got keys {self.keys.shape} and kinds {self.kinds.shape}, expected (regions, channels) and "
+            "(kinds, regions)",
+        )
+        _require(bool(self.kinds.any(axis=1).all()) and len(self.kinds) > 0, "Regions: a kind has no region")

@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.kmeans import Clustering, assign_blocks, fit_elbow, fit_kmeans, nearest_centroids, thin
+from pipeline.cluster.prior import fit_near_regions
 from pipeline.cluster.votes import Votes, count_votes
 from pipeline.config import ClusterSettings, SaliencySettings
 from pipeline.errors import InputError, UsageError
+from pipeline.records import Regions
 
 Floats = NDArray[np.float32]
 
@@ -64,7 +66,9 @@ class Descriptors:
                 yield entry.descriptors.reshape(-1, entry.descriptors.shape[-1])
 
 
-def fit_parts(cache: FeatureCache, seed: int, cluster: ClusterSettings, saliency: SaliencySettings) -> PartFit:
+def fit_parts(
+    cache: FeatureCache, seed: int, cluster: ClusterSettings, saliency: SaliencySettings, regions: Regions | None = None
+) -> PartFit:
     """Fit both k-means and count the votes between them.
 
     Args:
@@ -72,13 +76,14 @@ def fit_parts(cache: FeatureCache, seed: int, cluster: ClusterSettings, saliency
         seed: of both k-means.
         cluster: constants of k-means and the elbow.
         saliency: constants of the votes.
+        regions: what the model knows of parts; used where the prior has a weight.
 
     Raises:
         InputError: the cache is empty.
         UsageError: more parts are asked for than there are foreground descriptors.
     """
     found = fit_foreground(cache, Descriptors(cache), seed, cluster, saliency)
-    parts = fit_within(Descriptors(cache), found.masks, seed, cluster)
+    parts = fit_within(Descriptors(cache), found.masks, seed, cluster, regions)
     return PartFit(found.clustering, found.votes, parts)
 
 
@@ -119,7 +124,11 @@ def foreground_of(voting: FeatureCache, centroids: Floats, saliency: SaliencySet
 
 
 def fit_within(
-    blocks: Iterable[Floats], masks: Sequence[NDArray[np.bool_]], seed: int, cluster: ClusterSettings
+    blocks: Iterable[Floats],
+    masks: Sequence[NDArray[np.bool_]],
+    seed: int,
+    cluster: ClusterSettings,
+    regions: Regions | None = None,
 ) -> Floats:
     """K-means with `parts` clusters over some of the descriptors.
 
@@ -128,6 +137,7 @@ def fit_within(
         masks: for each frame which of them count, bool [n].
         seed: of k-means.
         cluster: number of parts and constants of k-means.
+        regions: what the model knows of parts; used where the prior has a weight.
 
     Returns:
         float32 [parts, channels], the part with most descriptors first.
@@ -145,7 +155,9 @@ def fit_within(
     sample = _thin_all(chosen, cluster.sample_interval)
     if len(sample) < cluster.parts:
         sample = _thin_all(chosen, 1)
-    return _by_size(fit_kmeans(sample, cluster.parts, seed, cluster), chosen)
+    if regions is None or cluster.prior == 0:
+        return _by_size(fit_kmeans(sample, cluster.parts, seed, cluster), chosen)
+    return _by_size(fit_near_regions(sample, regions, seed, cluster), chosen)
 
 
 def fit_within_by_elbow(

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.features.backbone import ViTConfig
+from pipeline.records import Regions
 
 SUFFIXES = (".safetensors", ".pth", ".pt")
 
@@ -35,7 +36,7 @@ _RENAMED = {
 # rotary periods and bias masks are constants that the architecture implies.
 _UNUSED = re.compile(
     r"(norm|fc_norm|head|head_drop|mask_token|rope_embed|rope|local_cls_norm|dino_head|ibot_head)(\.|$)"
-    r"|.*\.bias_mask$"
+    r"|.*\.bias_mask$|region_(keys|kinds)$"
 )
 _NEEDED_DIMS = {"cls_token": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2}
 _ROTARY_EPS, _PLAIN_EPS = 1e-5, 1e-6
@@ -147,6 +148,26 @@ def normalise(checkpoint: Checkpoint, heads: int | None = None) -> tuple[dict[st
             raise ModelError(f"{checkpoint.source}: '{name}' has values that aren't finite; fetch it again")
     grid_hw = _fold_positions(state, checkpoint)
     return state, _infer(state, checkpoint, grid_hw, heads)
+
+
+def read_regions(checkpoint: Checkpoint, channels: int) -> Regions | None:
+    """What a file says of regions of bodies beside its weights (`region_keys`, `region_kinds`); None where nothing.
+
+    Raises:
+        ModelError: it says something that doesn't fit the model.
+    """
+    keys, kinds = (checkpoint.state.get(name) for name in ("region_keys", "region_kinds"))
+    if keys is None or kinds is None:
+        return None
+    if keys.ndim != 2 or keys.shape[1] != channels or not bool(torch.isfinite(keys).all()):
+        raise ModelError(
+            f"{checkpoint.source}: 'region_keys' has shape {tuple(keys.shape)}, expected finite numbers "
+            f"(regions, {channels}); fetch it again"
+        )
+    try:
+        return Regions(keys.numpy(), kinds.numpy() > 0)
+    except ValueError as error:
+        raise ModelError(f"{checkpoint.source}: {error}; fetch it again") from error
 
 
 def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]:

@@ -85,6 +85,9 @@ class Extractor:
         self.tap = Tap(features.layer, features.facet)
         model.backbone.check([self.tap], features.stride, self.heads)
         self.backbone = model.backbone if self.device.type == "cpu" else _moved(model.backbone, self.device)
+        plain = self.tap == Tap(model.identity.depth - 1, "key") and not features.log_bin
+        self.regions = model.regions if plain else None
+        """What the model knows of regions of bodies, where its settings give descriptors that these are of."""
         self._one_by_one = self.device.type == "cpu"
         self._say = say
         self._fitting_tokens: int | None = None

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -13,7 +13,7 @@ from torch import Tensor
 
 from pipeline.errors import ModelError
 from pipeline.features.backbone import Backbone, ViTConfig
-from pipeline.features.checkpoints import SUFFIXES, Checkpoint, normalise, read_checkpoint
+from pipeline.features.checkpoints import SUFFIXES, Checkpoint, normalise, read_checkpoint, read_regions
 from pipeline.features.models import (
     IMAGENET_MEAN,
     IMAGENET_STD,
@@ -23,6 +23,7 @@ from pipeline.features.models import (
     Triple,
     find_spec,
 )
+from pipeline.records import Regions
 
 AUTO = "auto"
 BUNDLED = "bundled"
@@ -43,11 +44,13 @@ class Model:
         backbone: the network.
         identity: name, fingerprint and preprocessing.
         notice: one line that says which model was taken and why, where the choice wasn't the user's.
+        regions: what it knows of regions of bodies, in keys of its last layer; None: nothing.
     """
 
     backbone: Backbone
     identity: ModelIdentity
     notice: str | None = None
+    regions: Regions | None = None
 
 
 def resolve_model(name: str, heads: int | None = None) -> Model:
@@ -151,7 +154,7 @@ def _resolve_auto() -> Model:
         if not BUNDLED_FILE.is_file():
             raise ModelError(f"{error}; there is no bundled backbone at {BUNDLED_FILE} to use instead") from error
         model = load_bundled()
-        return Model(model.backbone, model.identity, f"model: {BUNDLED}, because {error}")
+        return replace(model, notice=f"model: {BUNDLED}, because {error}")
 
 
 def _looks_like_file(name: str) -> bool:
@@ -215,7 +218,7 @@ def _build(
         saliency_heads=saliency_heads,
         notes=notes,
     )
-    return Model(backbone, identity)
+    return Model(backbone, identity, regions=read_regions(checkpoint, config.embed_dim))
 
 
 def _fill(state: Mapping[str, Tensor], config: ViTConfig, source: str) -> Backbone:

@@ -13,7 +13,8 @@ from torch import Tensor
 from pipeline.cluster.assign import normalise
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook, require_fit
-from pipeline.config import Settings, preset_file, read_yaml, with_defaults
+from pipeline.config import Settings, preset_file, read_yaml, with_defaults, with_values
+from pipeline.errors import UsageError
 from pipeline.features.device import choose_device
 from pipeline.features.extractor import Extractor
 from pipeline.features.models import MODELS, ModelIdentity
@@ -66,17 +67,20 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
     Raises:
         ModelError: the model can't be had.
         CodebookError: the codebook belongs to another model or to other settings.
+        UsageError: a prior is asked for of descriptors that the model knows no regions of.
     """
     device = choose_device(settings.run.device)
     own = _codebook_defaults(codebook)
     model = resolve_model(with_defaults(settings, own).model, heads=settings.model_heads)
     if model.notice:
         progress.say(model.notice)
-    settings = with_defaults(settings, *_model_defaults(model.identity), own)
-    extractor = Extractor(model, settings.features, settings.saliency, device, progress.say)
+    filled = with_defaults(settings, *_model_defaults(model.identity), own)
+    extractor = Extractor(model, filled.features, filled.saliency, device, progress.say)
     if codebook is not None:
-        require_fit(codebook.origin, model.identity.fingerprint, settings.features, name)
-    return Engine(extractor, settings)
+        require_fit(codebook.origin, model.identity.fingerprint, filled.features, name)
+    elif filled.cluster.prior and extractor.regions is None:
+        filled = _without_prior(filled, settings)
+    return Engine(extractor, filled)
 
 
 def _model_defaults(identity: ModelIdentity) -> list[dict[str, Any]]:
@@ -86,6 +90,16 @@ def _model_defaults(identity: ModelIdentity) -> list[dict[str, Any]]:
     """
     last: dict[str, Any] = {"features": {"layer": identity.depth - 1}}
     return [last, read_yaml(preset_file(BUNDLED))] if identity.name == BUNDLED else [last]
+
+
+def _without_prior(settings: Settings, given: Settings) -> Settings:
+    """Plain k-means for descriptors that nothing is known of beforehand; asked for by the user, a prior is an error."""
+    if given.cluster.prior:
+        raise UsageError(
+            f"cluster.prior is {given.cluster.prior:g}, but no regions are known of these descriptors; the bundled "
+            "backbone knows some of the plain keys of its last layer: use these, or leave the prior at 0"
+        )
+    return with_values(settings, {"cluster.prior": 0.0})
 
 
 def _codebook_defaults(codebook: Codebook | None) -> dict[str, Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import torch
@@ -88,7 +89,14 @@ class PartPrototypes(nn.Module):
     def __init__(self, dim: int) -> None:
         """Build it."""
         super().__init__()
-        self.directions = nn.Parameter(torch.randn(len(REGIONS), dim))
+        # Of about length 1, so that the optimiser turns them within hundreds of steps.
+        self.directions = nn.Parameter(torch.randn(len(REGIONS), dim) / math.sqrt(dim))
+
+    @torch.no_grad()
+    def begin_at(self, means: Tensor) -> None:
+        """Start from the mean keys [regions, dim] of a network that tells regions apart; rows of 0 say nothing."""
+        known = means.norm(dim=-1) > 0
+        self.directions[known] = F.normalize(means[known], dim=-1)
 
     def forward(self, keys: Tensor, labels: PatchLabels) -> Tensor:
         """Give the cross-entropy of the regions' shares in each patch."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -185,8 +186,8 @@ def _mimic_trained_attention(attention: Attention) -> None:
     attention.proj.bias.data.zero_()
 
 
-def export_weights(model: SmallViT, path: Path) -> None:
-    """Write the weights as float16 safetensors with the metadata that the extractor reads."""
+def export_weights(model: SmallViT, path: Path, more: Mapping[str, Tensor] | None = None) -> None:
+    """Write the weights, and more beside them, as float16 safetensors with the metadata that the extractor reads."""
     shape = model.shape
     metadata = {
         "num_heads": str(shape.heads),
@@ -196,9 +197,11 @@ def export_weights(model: SmallViT, path: Path) -> None:
         "std": ",".join(map(str, DEVIATION)),
         "saliency_heads": ",".join(map(str, range(shape.heads))),
     }
-    save_file({name: value.half().contiguous() for name, value in model.state_dict().items()}, path, metadata)
+    state = {**model.state_dict(), **(more or {})}
+    save_file({name: value.half().contiguous() for name, value in state.items()}, path, metadata)
 
 
 def load_weights(model: SmallViT, path: Path) -> None:
     """Take the weights that `export_weights` has written."""
-    model.load_state_dict({name: value.float() for name, value in load_file(path).items()})
+    own = model.state_dict()
+    model.load_state_dict({name: value.float() for name, value in load_file(path).items() if name in own})

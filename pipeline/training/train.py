@@ -20,23 +20,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
 from pipeline.training.dice import Dice
-from pipeline.training.keyspace import shape_keys
 from pipeline.training.losses import Distillation, PartPrototypes, contrast_loss, label_patches, saliency_loss
 from pipeline.training.measure import measure_scenes
 from pipeline.training.model import Shape, SmallViT, export_weights, load_weights
+from pipeline.training.regions import as_keys, region_table
 from pipeline.training.scenes import SceneMaker, Scenes
 
 EASY_UNTIL, SMALL_UNTIL = 0.3, 0.6
 """Shares of the training in which scenes are eased, and pictures are small."""
 SMALL = ((64, 64, 8),)
-LARGE = ((128, 128, 8), (112, 160, 8), (128, 112, 8), (104, 168, 8), (84, 84, 4))
+LARGE = ((160, 160, 8), (128, 224, 8), (160, 256, 8), (112, 176, 8), (88, 144, 4))
 """Height, width, stride of the pictures of a step."""
-WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.0, "distillation": 0.1}
+WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.5, "distillation": 0.1}
 DISTIL_EVERY = 8
 LONGEST_STEP_S = 20.0
 """What a step counts at most, so that a pause of the process doesn't use up its minutes."""
@@ -118,6 +119,8 @@ class Trainer:
             load_weights(self.student, plan.weights)
         self.average = copy.deepcopy(self.student).requires_grad_(False)
         self.parts = PartPrototypes(plan.shape.dim).to(plan.device)
+        if plan.weights:
+            self._begin_at_regions(plan.weights)
         self.distillation = Distillation(plan.shape.dim).to(plan.device)
         self.optimisers = self._optimisers()
         self.steps, self.seconds = 0, 0.0
@@ -165,6 +168,12 @@ class Trainer:
             optimiser.load_state_dict(saved)
         self.steps, self.seconds, self.batches = state["steps"], state["seconds"], None
         self.feed.clock.value = self.seconds
+
+    def _begin_at_regions(self, weights: Path) -> None:
+        """Take the directions of the regions from the table beside given weights, where there is one."""
+        table = load_file(weights).get("region_keys")
+        if table is not None:
+            self.parts.begin_at(as_keys(table.float(), self.plan.shape.heads).to(self.plan.device))
 
     def _losses(self) -> dict[str, Tensor]:
         if self.batches is None:
@@ -221,8 +230,8 @@ def learning_rate_share(steps: int, progress: float) -> float:
     return warm * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * progress)))
 
 
-def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300, shaping: int = 12) -> Trainer:
-    """Train into a folder, going on from what lies there; at the end shape the keys on so many batches of scenes."""
+def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300, batches: int = 24) -> Trainer:
+    """Train into a folder, going on from what lies there; at the end measure the regions on so many batches."""
     out.mkdir(parents=True, exist_ok=True)
     trainer = Trainer(plan)
     if (out / "state.pt").exists():
@@ -240,7 +249,7 @@ def train(plan: Plan, out: Path, save_every: int = 100, measure_every: int = 300
             if trainer.steps % save_every == 0:
                 save(trainer, out)
     save(trainer, out)
-    export_weights(shape_keys(trainer.average, shaping), out / EXPORTED)
+    export_weights(trainer.average, out / EXPORTED, region_table(trainer.average, batches))
     return trainer
 
 

@@ -7,6 +7,7 @@ from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.fit import fit_parts
 from pipeline.config import ClusterSettings, SaliencySettings
 from pipeline.errors import InputError, UsageError
+from pipeline.records import Regions
 
 CLUSTER = ClusterSettings(parts=2, sample_interval=3, elbow=0.9)
 SALIENCY = SaliencySettings(threshold=0.5)
@@ -44,3 +45,18 @@ def test_more_parts_than_foreground_is_refused(tmp_path: Path) -> None:
 def test_no_frames_is_an_input_error(tmp_path: Path) -> None:
     with FeatureCache(tmp_path) as cache, pytest.raises(InputError, match="no frames"):
         fit_parts(cache, 0, CLUSTER, SALIENCY)
+
+
+def test_a_prior_without_weight_and_no_prior_are_plain_k_means(tmp_path: Path) -> None:
+    """Regions that lie across the bands draw the parts to them, and only where the prior has a weight."""
+    with FeatureCache(tmp_path) as cache:
+        kinds = scene(cache)
+        regions = Regions(kinds[[1, 2, 0]], np.array([[True, True, True]]))
+        plain, unweighed, drawn = (
+            fit_parts(cache, 0, CLUSTER.model_copy(update={"parts": 3, "prior": prior}), SALIENCY, known)
+            for prior, known in ((0.5, None), (0.0, regions), (0.5, regions))
+        )
+    assert np.array_equal(plain.part_centroids, unweighed.part_centroids)
+    # Plain k-means halves a band for the third part; a region that occurs nowhere stays where it was.
+    assert (plain.part_centroids @ kinds[0]).max() < 0.1
+    assert (drawn.part_centroids @ kinds[0]).max() > 0.5

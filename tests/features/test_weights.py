@@ -314,3 +314,26 @@ def test_a_path_is_a_file_and_a_word_is_a_name(no_hub):
         resolve_model("nowhere/vit.safetensors")
     with pytest.raises(UsageError, match="no model named"):
         resolve_model("dino_vits9")
+
+
+def test_regions_beside_the_weights_are_read_and_change_no_fingerprint(state, save):
+    table = {"region_keys": torch.eye(3, 48), "region_kinds": torch.tensor([[1.0, 1, 0], [0, 1, 1]])}
+    found = load_file(save({**state, **table}))
+    assert found.identity.fingerprint == load_file(VIT).identity.fingerprint
+    assert found.regions.keys.shape == (3, 48)
+    assert found.regions.kinds.tolist() == [[True, True, False], [False, True, True]]
+    assert load_file(VIT).regions is None
+
+
+@pytest.mark.parametrize(
+    ("keys", "kinds", "message"),
+    [
+        (torch.eye(3, 47), torch.ones(1, 3), r"region_keys.*\(3, 47\).*48"),
+        (torch.eye(3, 48) / 0, torch.ones(1, 3), "finite"),
+        (torch.eye(3, 48), torch.ones(1, 2), "Regions"),
+        (torch.eye(3, 48), torch.zeros(1, 3), "no region"),
+    ],
+)
+def test_regions_that_do_not_fit_are_refused(state, save, keys, kinds, message):
+    with pytest.raises(ModelError, match=message):
+        load_file(save({**state, "region_keys": keys, "region_kinds": kinds}))

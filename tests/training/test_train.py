@@ -13,7 +13,9 @@ from pipeline.features.weights import load_file
 from pipeline.training.losses import label_patches, saliency_loss
 from pipeline.training.measure import figure_j, match_share
 from pipeline.training.model import Shape, SmallViT, export_weights
+from pipeline.training.regions import as_descriptors
 from pipeline.training.scenes import SceneMaker
+from pipeline.training.skeletons import REGIONS
 from pipeline.training.train import LARGE, LONGEST_STEP_S, Plan, Trainer, learning_rate_share, train
 
 TINY = Shape(dim=24, depth=2, heads=3, img_size=32)
@@ -55,15 +57,18 @@ def test_a_resumed_run_ends_in_the_same_state():
 
 
 def test_training_into_a_folder_logs_saves_and_goes_on(tmp_path):
-    train(plan(2), tmp_path, save_every=1, measure_every=2, shaping=1)
-    done = train(plan(3), tmp_path, save_every=1, measure_every=2, shaping=1)
+    train(plan(2), tmp_path, save_every=1, measure_every=2, batches=1)
+    done = train(plan(3), tmp_path, save_every=1, measure_every=2, batches=1)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert done.steps == 3
     assert [record["step"] for record in records] == [1, 2, 3]
     assert {"saliency", "contrast", "parts"} <= records[0].keys()
     assert 0 <= records[1]["figure_j"] <= 1
     assert 0 <= records[1]["match"] <= 1
-    assert load_file(tmp_path / "vidparts_vit.safetensors").identity.embed_dim == TINY.dim
+    exported = load_file(tmp_path / "vidparts_vit.safetensors")
+    assert exported.identity.embed_dim == TINY.dim
+    assert exported.regions is not None
+    assert exported.regions.keys.shape == (len(REGIONS), TINY.dim)
 
 
 def test_training_can_begin_with_given_weights(tmp_path):
@@ -75,6 +80,17 @@ def test_training_can_begin_with_given_weights(tmp_path):
     scenes, stride = given.feed[0]
     assert (*scenes.pictures.shape[2:], stride) in LARGE
     assert Trainer(plan()).feed[0][0].pictures.shape[2:] == (64, 64)
+
+
+def test_directions_of_regions_begin_at_the_table_beside_given_weights(tmp_path):
+    model, means = SmallViT(TINY), torch.nn.functional.normalize(torch.randn(len(REGIONS), TINY.dim), dim=1)
+    means[3] = 0
+    table = {"region_keys": as_descriptors(means, TINY.heads), "region_kinds": torch.ones(1, len(REGIONS))}
+    export_weights(model, tmp_path / "vit.safetensors", table)
+    directions = Trainer(plan(weights=tmp_path / "vit.safetensors")).parts.directions.detach()
+    known = torch.arange(len(REGIONS)) != 3
+    assert torch.allclose(directions[known], means[known], atol=2e-3)
+    assert directions[3].norm() > 0.1
 
 
 def test_a_pause_counts_no_more_than_the_longest_step(monkeypatch):

@@ -161,7 +161,8 @@ def _facet_row(atlas: Atlas, view: View, layer: int) -> tuple[list[Image | None]
 def _draw_tsne(atlas: Atlas, file: Path) -> None:
     """Figure 3: descriptors in a plane, coloured by part and shaped by picture."""
     settings = atlas.engine.settings
-    fit = fit_parts(atlas.for_parts, settings.run.seed, settings.cluster, settings.saliency)
+    regions = atlas.engine.extractor.regions
+    fit = fit_parts(atlas.for_parts, settings.run.seed, settings.cluster, settings.saliency, regions)
     descriptors, labels, groups = _labelled(atlas, fit)
     points = embed_plane(descriptors, settings.run.seed)
     parts = len(fit.part_centroids)

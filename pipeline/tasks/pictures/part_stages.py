@@ -94,7 +94,8 @@ def _announced(album: Album, parts: PartFit, warnings: list[str], started: float
 
 def _fit_once(album: Album, everything: Descriptors, found: Foreground) -> PartFit:
     settings = album.engine.settings
-    parts = fit_within(everything, found.masks, settings.run.seed, settings.cluster)
+    regions = album.engine.extractor.regions
+    parts = fit_within(everything, found.masks, settings.run.seed, settings.cluster, regions)
     return PartFit(found.clustering, found.votes, parts)
 
 
@@ -117,7 +118,8 @@ def _fit_remaining(
     if left < cluster.parts:
         warning = f"three stages leave {left} descriptors for {cluster.parts} parts; going on with one stage"
         return _fit_once(album, everything, found), [warning]
-    parts = _with_dropped(found, first[~common.parts], fit_within(everything, masks, seed, cluster))
+    within = fit_within(everything, masks, seed, cluster, album.engine.extractor.regions)
+    parts = _with_dropped(found, first[~common.parts], within)
     return parts, [common.warning] if common.warning else []
 
 

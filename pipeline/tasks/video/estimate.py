@@ -273,7 +273,8 @@ class _DryRun:
     def _fitted(self, cache: FeatureCache) -> tuple[Codebook, Cost]:
         """A codebook of the probe's frames, and what it took for each descriptor."""
         settings, descriptors = self.engine.settings, sum(entry.saliency.size for entry in cache)
-        found, cost = measure(lambda: fit_parts(cache, settings.run.seed, settings.cluster, settings.saliency))
+        regions = self.engine.extractor.regions
+        found, cost = measure(lambda: fit_parts(cache, settings.run.seed, settings.cluster, settings.saliency, regions))
         return codebook_of(found, self.engine, len(cache)), cost * (1 / descriptors)
 
     def _input(self, source: Source, count: int, sample: Sequence[int], probe: Probe) -> InputEstimate:

@@ -116,9 +116,8 @@ def fit_codebook(
     progress.finish()
     if not len(cache) and failures:
         raise failures[0].error
-    found = _apart(
-        lambda: fit_parts(cache, engine.settings.run.seed, engine.settings.cluster, engine.settings.saliency)
-    )
+    settings, regions = engine.settings, engine.extractor.regions
+    found = _apart(lambda: fit_parts(cache, settings.run.seed, settings.cluster, settings.saliency, regions))
     cache.release()
     warnings = (found.votes.warning,) if found.votes.warning else ()
     return Fitted(codebook_of(found, engine, len(cache)), warnings, time.perf_counter() - started)
