@@ -34,7 +34,7 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def side_by_side(items: Iterable[In], function: Callable[[In], Out], workers: int) -> Iterator[Out]:
+def side_by_side(items: Iterable[In], function: Callable[[In], Out], workers: int) -> Generator[Out]:
     """Apply a function that holds no lock to each item, as many at once as there are workers; order kept.
 
     At most `workers` items are in flight, so that a stage made of it stays bounded.

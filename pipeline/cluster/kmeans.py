@@ -6,7 +6,8 @@ of an iterable that can be gone through again.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Generator, Iterable
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,9 +15,13 @@ from numpy.typing import NDArray
 
 from pipeline.config import ClusterSettings
 from pipeline.errors import UsageError
+from pipeline.graph import processors, side_by_side
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
+
+AT_ONCE = 4
+"""Fits of k-means beside each other at most: when the elbow stops, those that were begun for larger k are in vain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +81,21 @@ def fit_kmeans(sample: Floats, k: int, seed: int, settings: ClusterSettings) -> 
     return np.ascontiguousarray(kmeans.centroids, dtype=np.float32)
 
 
+def fit_each(sample: Floats, ks: Iterable[int], seed: int, settings: ClusterSettings) -> Generator[Floats]:
+    """`fit_kmeans` for one k after the other, several at once; the centroids don't depend on how many.
+
+    Args:
+        sample: [n, channels].
+        ks: numbers of clusters; the fits of the next ones are begun before the last one is taken.
+        seed: of k-means.
+        settings: iterations and restarts.
+
+    Returns:
+        Centroids, float32 [k, channels], in the order of `ks`.
+    """
+    return side_by_side(ks, lambda k: fit_kmeans(sample, k, seed, settings), min(AT_ONCE, processors()))
+
+
 def nearest_centroids(descriptors: Floats, centroids: Floats) -> tuple[Labels, Floats]:
     """The nearest centroid of each descriptor, and the squared distance to it.
 
@@ -106,12 +126,13 @@ def fit_elbow(sample: Floats, blocks: Iterable[Floats], seed: int, settings: Clu
     """
     objectives: list[float] = []
     centroids, labels = sample[:0], list[Labels]()
-    for k in range(1, min(settings.max_clusters, len(sample)) + 1):
-        centroids = fit_kmeans(sample, k, seed, settings)
-        labels, objective = assign_blocks(blocks, centroids)
-        objectives.append(objective)
-        if k > 1 and objective > settings.elbow * objectives[-2]:
-            break
+    ks = range(1, min(settings.max_clusters, len(sample)) + 1)
+    with closing(fit_each(sample, ks, seed, settings)) as fits:
+        for centroids in fits:
+            labels, objective = assign_blocks(blocks, centroids)
+            objectives.append(objective)
+            if len(objectives) > 1 and objective > settings.elbow * objectives[-2]:
+                break
     return Clustering(centroids, labels, tuple(objectives))
 
 

@@ -4,7 +4,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.cluster import KMeans
 
-from pipeline.cluster.kmeans import fit_elbow, fit_kmeans, nearest_centroids
+from pipeline.cluster.kmeans import fit_each, fit_elbow, fit_kmeans, nearest_centroids
 from pipeline.config import ClusterSettings
 from pipeline.errors import UsageError
 
@@ -31,6 +31,14 @@ def test_objective_is_as_good_as_scikit_learns() -> None:
 def test_same_seed_same_centroids() -> None:
     points = blobs(6)
     assert np.array_equal(fit_kmeans(points, 4, 7, SETTINGS), fit_kmeans(points, 4, 7, SETTINGS))
+
+
+@pytest.mark.parametrize("processors", [1, 3])
+def test_fits_beside_each_other_are_those_one_after_the_other(processors: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pipeline.cluster.kmeans.processors", lambda: processors)
+    points = np.random.default_rng(2).normal(size=(500, 6)).astype(np.float32)
+    for k, found in zip((7, 2, 5, 6), fit_each(points, (7, 2, 5, 6), 0, SETTINGS), strict=True):
+        assert np.array_equal(found, fit_kmeans(points, k, 0, SETTINGS))
 
 
 def test_fewer_points_than_clusters_is_refused() -> None:

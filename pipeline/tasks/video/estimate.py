@@ -18,7 +18,6 @@ from typing import Any
 
 from pipeline.cluster.cache import FeatureCache
 from pipeline.cluster.codebook import Codebook, load_codebook
-from pipeline.cluster.fit import fit_parts
 from pipeline.cluster.sampling import spread_frames
 from pipeline.config import Settings
 from pipeline.errors import InputError
@@ -32,7 +31,7 @@ from pipeline.tasks.progress import Progress, Silent
 from pipeline.tasks.video.cost import NOTHING, Cost, free_processors, measure, overlapped
 from pipeline.tasks.video.fit import codebook_of, sees_motion
 from pipeline.tasks.video.memory import size_run
-from pipeline.tasks.video.probe import LABEL_HEADER, Probe, probe_sampling, probe_stages, read_bursts
+from pipeline.tasks.video.probe import LABEL_HEADER, Probe, probe_clusters, probe_sampling, probe_stages, read_bursts
 from pipeline.tasks.video.watch import neighbourhood
 
 HANDOVER = 1.08
@@ -199,7 +198,7 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """Probes by the size of source frames, and k-means for a descriptor."""
+    """Probes by the size of source frames, and k-means and votes."""
 
     of: dict[tuple[int, int], Probe]
     clusters: Cost
@@ -224,22 +223,25 @@ class _DryRun:
         samples = [list[int]()] * len(readable)
         if self.given is None:
             samples = spread_frames([count for _, count in readable], self.engine.settings.cluster.frames)
+        sampled = sum(
+            len(sample) * math.prod(self.engine.extractor.grid_hw(_processed(source, self.engine)))
+            for sample, (source, _) in zip(samples, readable, strict=True)
+        )
         # Twice: what the first calls take beyond the second ones is part of the start.
         paths = [source for source, _ in readable]
-        _, first = measure(lambda: self._probe(paths, folder / "1"))
-        probes, second = measure(lambda: self._probe(paths, folder / "2"))
+        _, first = measure(lambda: self._probe(paths, sampled, folder / "1"))
+        probes, second = measure(lambda: self._probe(paths, sampled, folder / "2"))
         inputs = [
             self._input(source, count, sample, probes.of[_size(source)])
             for (source, count), sample in zip(readable, samples, strict=True)
         ]
         extractor = self.engine.extractor
-        sampled = sum(len(sample) * math.prod(each.grid_hw) for sample, each in zip(samples, inputs, strict=True))
         return Estimate(
             inputs=tuple(inputs),
             failures=tuple(failures),
             channels=extractor.channels,
             start=Cost(max(0.0, first.wall_s - second.wall_s), max(0.0, first.cpu_s - second.cpu_s)),
-            clusters=probes.clusters * sampled,
+            clusters=probes.clusters,
             peak_bytes=0,
             cache_bytes=sampled * (extractor.channels + 1) * 4,
         )
@@ -255,8 +257,8 @@ class _DryRun:
             failures.append(f"'{source.path}' has no frame between --start and --end")
         return count
 
-    def _probe(self, sources: Sequence[Source], folder: Path) -> _Probes:
-        """Probe the first input of each size."""
+    def _probe(self, sources: Sequence[Source], sampled: int, folder: Path) -> _Probes:
+        """Probe the first input of each size; `sampled` descriptors are fitted."""
         firsts = {_size(source): source for source in reversed(sources)}
         (folder / "fit").mkdir(parents=True)
         probes = {size: read_bursts(source, self.engine) for size, source in firsts.items()}
@@ -264,18 +266,15 @@ class _DryRun:
             if self.given is None:
                 for number, probe in enumerate(probes.values()):
                     probe_sampling(probe, self.engine, cache, number)
-            codebook, clusters = (self.given, NOTHING) if self.given else self._fitted(cache)
+            codebook, clusters = (self.given, NOTHING) if self.given else self._fitted(cache, sampled)
         if self.paints:
             for size, source in firsts.items():
                 probe_stages(probes[size], source, self.engine, codebook, folder, save_frames=self.save_frames)
         return _Probes(probes, clusters)
 
-    def _fitted(self, cache: FeatureCache) -> tuple[Codebook, Cost]:
-        """A codebook of the probe's frames, and what it took for each descriptor."""
-        settings, descriptors = self.engine.settings, sum(entry.saliency.size for entry in cache)
-        regions = self.engine.extractor.regions
-        found, cost = measure(lambda: fit_parts(cache, settings.run.seed, settings.cluster, settings.saliency, regions))
-        return codebook_of(found, self.engine, len(cache)), cost * (1 / descriptors)
+    def _fitted(self, cache: FeatureCache, sampled: int) -> tuple[Codebook, Cost]:
+        found, cost = probe_clusters(cache, self.engine, sampled)
+        return codebook_of(found, self.engine, len(cache)), cost
 
     def _input(self, source: Source, count: int, sample: Sequence[int], probe: Probe) -> InputEstimate:
         processed, extractor = _processed(source, self.engine), self.engine.extractor
