@@ -10,7 +10,7 @@ from typing import Any
 import yaml
 
 from tests.fuzz.corpus import SETTINGS
-from tests.fuzz.mutations import VALUES, damage_bytes, damage_document
+from tests.fuzz.mutations import any_value, damage_bytes, damage_document
 
 _DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 
@@ -97,7 +97,7 @@ def hostile_settings(bait: Path) -> list[bytes]:
 def _one_value(random: Random) -> bytes:
     whole = _quick(yaml.safe_load(_DEFAULTS.read_text()))
     section = random.choice(list(whole))
-    value: Any = random.choice(VALUES)
+    value: Any = any_value(random)
     if isinstance(whole[section], dict) and random.random() < 0.9:
         content: Any = {section: {random.choice(list(whole[section])): value}}
     else:

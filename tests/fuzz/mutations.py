@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import json
 import struct
 from collections.abc import Callable, Iterator
@@ -50,16 +51,21 @@ def damage_container(random: Random, data: bytes, suffix: str) -> bytes:
     return data
 
 
+def any_value(random: Random) -> Any:
+    """One of `VALUES`; a copy, since what is changed next may be a list that it holds."""
+    return copy.deepcopy(random.choice(VALUES))
+
+
 def damage_document(random: Random, document: Any) -> Any:
     """A copy of a JSON document with one to a few values changed, removed, renamed or added."""
-    copy = json.loads(json.dumps(document))
+    damaged = json.loads(json.dumps(document))
     for _ in range(random.choice((1, 1, 1, 2, 4))):
-        places = list(_places(copy))
+        places = list(_places(damaged))
         if not places:
-            return random.choice(VALUES)
+            return any_value(random)
         parent, key = random.choice(places)
         _change_value(random, parent, key)
-    return copy
+    return damaged
 
 
 def damage_json(random: Random, text: bytes) -> bytes:
@@ -261,4 +267,4 @@ def _change_value(random: Random, parent: Any, key: Any) -> None:
     elif deed == 4 and isinstance(parent[key], int | float):
         parent[key] = random.choice((-1, 2, 1000, 2**33)) * parent[key] + random.choice((0, 1, -1))
     else:
-        parent[key] = random.choice(VALUES)
+        parent[key] = any_value(random)

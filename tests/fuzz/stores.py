@@ -11,7 +11,7 @@ from pathlib import Path
 from random import Random
 
 from tests.fuzz.corpus import Corpus
-from tests.fuzz.mutations import VALUES, damage_bytes, damage_document, damage_json
+from tests.fuzz.mutations import any_value, damage_bytes, damage_document, damage_json
 from tests.fuzz.sandbox import Case
 
 _NAMES = (
@@ -185,7 +185,7 @@ def _damaged_lines(random: Random, data: bytes) -> bytes:
             lines[number] * 2,
             b"",
             b"[" * 5000 + b"\n",
-            json.dumps(random.choice(VALUES[:20])).encode() + b"\n",
+            json.dumps(any_value(random)).encode() + b"\n",
         ))  # fmt: skip
         return b"".join(lines)
     try:

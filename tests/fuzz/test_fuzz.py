@@ -1,12 +1,16 @@
 """The ordinary dose of damage, and that the watch over it sees what it is there for."""
 
+import copy
 import json
 import os
 import subprocess
 import sys
 from pathlib import Path
+from random import Random
 
 import pytest
+
+from tests.fuzz.mutations import VALUES, damage_document
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = os.environ.get("VIDPARTS_FUZZ_SEEDS", "200")
@@ -66,3 +70,11 @@ def test_the_watch_sees_every_kind_of_fault(tmp_path: Path) -> None:
     for sign in DEEDS:
         assert sign in found[sign], (sign, found[sign])
     assert found["()"] == "()"
+
+
+def test_damage_to_one_document_leaves_no_trace_in_the_next() -> None:
+    before = copy.deepcopy(VALUES)
+    whole = {"a": [[1], {"b": []}], "c": {"d": [0, [2]]}}
+    first, *others = [[damage_document(Random(seed), whole) for seed in range(1000)] for _ in range(3)]
+    assert repr(VALUES) == repr(before)
+    assert all(repr(other) == repr(first) for other in others)
