@@ -18,7 +18,7 @@ from torch import Tensor
 
 from pipeline.compiled import compiled
 from pipeline.features.processor import can_compute, run_tasks, take_task
-from pipeline.features.registers import LANES
+from pipeline.features.registers import FAR, LANES
 from pipeline.features.rows import SPAN, softmax_row
 from pipeline.features.tiles import product_tile
 
@@ -26,10 +26,13 @@ Floats = NDArray[np.float32]
 
 _CHANNELS = 64
 """Channels of a head, those of every model of the registry; fewer are filled up with zeros."""
-_QUERIES = 84
-"""Queries that go through all keys together: with the scores they fill the second cache."""
+_QUERIES = 504
+"""Queries that go through all keys together at most: with their scores they fill half of the second cache, and the more
+they are, the less often keys and values come from behind it."""
 _ROWS = 42
-"""Queries whose number both products' tiles divide."""
+"""Queries come in multiples of this, which both products' tiles divide."""
+_TASKS = 4
+"""Tasks for each thread at least, where there are so many queries, so that all threads end together."""
 _PANEL = 2 * LANES
 """Keys that lie side by side, channel by channel."""
 _LOG2E = 1 / np.log(2)
@@ -68,9 +71,10 @@ def _attend_heads(query: Floats, key: Floats, value: Floats, result: Floats) -> 
     keys = np.zeros((heads, spans * SPAN // _PANEL, _CHANNELS, _PANEL), dtype=np.float32)
     values = np.zeros((heads, spans * SPAN, _CHANNELS), dtype=np.float32)
     run_tasks(_pack, keys.shape[0] * keys.shape[1], key, value, keys, values)
-    run_tasks(
-        _attend, heads * -(-tokens // _QUERIES), query, keys.reshape(heads, -1), values.reshape(heads, -1), result
-    )
+    share = -(-tokens * heads // (_TASKS * torch.get_num_threads() * _ROWS)) * _ROWS
+    together = min(_QUERIES, share)
+    joined = [table.reshape(heads, -1) for table in (keys, values)]
+    run_tasks(_attend, heads * -(-tokens // together), query, *joined, together, result)
 
 
 @compiled
@@ -93,13 +97,13 @@ def _pack(taken: Any, count: Any, key: Any, value: Any, keys: Any, values: Any) 
 
 
 @compiled
-def _attend(taken: Any, count: Any, query: Any, keys: Any, values: Any, result: Any) -> None:
-    """The result; a task is _QUERIES of its rows in a head."""
+def _attend(taken: Any, count: Any, query: Any, keys: Any, values: Any, together: Any, result: Any) -> None:
+    """The result; a task is so many of its rows `together`, in a head."""
     heads, tokens, channels = query.shape
-    queries = np.zeros((_QUERIES, _CHANNELS), np.float32)
-    sums = np.empty((_QUERIES, _CHANNELS), np.float32)
-    scores = np.empty((_QUERIES, SPAN), np.float32)
-    peaks, totals, shrinks = np.empty((3, _QUERIES), np.float32)
+    queries = np.zeros((together, _CHANNELS), np.float32)
+    sums = np.empty((together, _CHANNELS), np.float32)
+    scores = np.empty((together, SPAN), np.float32)
+    peaks, totals, shrinks = np.empty((3, together), np.float32)
     scale = np.float32(_LOG2E / np.sqrt(channels))
     while True:
         task = take_task(taken)
@@ -107,19 +111,19 @@ def _attend(taken: Any, count: Any, query: Any, keys: Any, values: Any, result: 
             break
         # The heads' last queries, which are few, come last, so that all threads end together.
         block, head = divmod(task, heads)
-        begin = block * _QUERIES
-        here = min(_QUERIES, tokens - begin)
+        begin = block * together
+        here = min(together, tokens - begin)
         rows = -(-here // _ROWS) * _ROWS
         for m in range(here):
             for c in range(channels):
                 queries[m, c] = query[head, begin + m, c] * scale
         sums[:] = np.float32(0)
         totals[:] = np.float32(0)
-        peaks[:] = np.float32(-np.inf)
+        peaks[:] = np.float32(FAR)
         for start in range(0, tokens, SPAN):
             _scores(queries.ravel(), keys[head], start, rows, scores)
             seen = min(SPAN, tokens - start)
-            scores[:, seen:] = np.float32(-np.inf)
+            scores[:, seen:] = np.float32(FAR)
             for m in range(rows):
                 peaks[m], total, shrinks[m] = softmax_row(scores, m * SPAN, peaks[m])
                 totals[m] = totals[m] * shrinks[m] + total
