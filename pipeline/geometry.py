@@ -148,9 +148,8 @@ def resize_labels(labels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArra
         if grows:
             score = cv2.GaussianBlur(score, (5, 5), 1.0)
         score = cv2.resize(score, size_hw[::-1], interpolation=cv2.INTER_LINEAR if grows else cv2.INTER_AREA)
-        better = score > best_score
-        best_label[better] = label
-        best_score[better] = score[better]
+        np.putmask(best_label, score > best_score, label)
+        np.maximum(best_score, score, out=best_score)
     return best_label
 
 

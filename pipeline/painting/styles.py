@@ -8,6 +8,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.painting.blend import blend
+
 Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]
 Image = NDArray[np.uint8]
 
@@ -39,11 +41,8 @@ def painted_size(size_hw: tuple[int, int], style: Style) -> tuple[int, int]:
 
 
 def _overlay(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
-    painted = rgb.copy()
-    inside = labels > 0
-    weight = round(alpha * 256)
-    mixed = rgb[inside].astype(np.uint16) * (256 - weight) + _look_up(labels[inside], colors).astype(np.uint16) * weight
-    painted[inside] = (mixed + 128) >> 8
+    painted = np.empty_like(rgb, order="C")
+    blend(rgb, labels, _table(colors).astype(np.int32), round(alpha * 256), painted)
     return painted
 
 
@@ -71,9 +70,14 @@ def _side_by_side(rgb: Image, labels: Image, colors: Image, alpha: float) -> Ima
 
 
 def _look_up(labels: Image, colors: Image) -> Image:
+    return _table(colors)[labels]
+
+
+def _table(colors: Image) -> Image:
+    """A colour for every label, uint8 [256, 3]."""
     table = np.zeros((256, 3), dtype=np.uint8)
     table[1 : len(colors) + 1] = colors
-    return table[labels]
+    return table
 
 
 _STYLES: Mapping[Style, Callable[[Image, Image, Image, float], Image]] = {

@@ -21,6 +21,17 @@ def test_overlay_blends_parts_and_leaves_the_background() -> None:
     assert np.array_equal(paint(RGB, LABELS, COLORS, "overlay", 1.0)[LABELS == 2][0], COLORS[1])
 
 
+@pytest.mark.parametrize("alpha", [0.3, 0.6, 0.9])
+def test_an_overlay_is_rounded_to_the_nearest_grey_level(alpha: float) -> None:
+    labels = RNG.integers(0, 256, LABELS.shape, dtype=np.uint8)
+    colors = RNG.integers(0, 256, (255, 3), dtype=np.uint8)
+    weight = round(alpha * 256)
+    mixed = (RGB.astype(int) * (256 - weight) + np.vstack([[[0, 0, 0]], colors])[labels] * weight) / 256
+    expected = np.where(labels[..., None] > 0, np.floor(mixed + 0.5), RGB)
+    assert np.array_equal(paint(RGB, labels, colors, "overlay", alpha), expected)
+    assert np.array_equal(paint(RGB[:, ::-1], labels[:, ::-1], colors, "overlay", alpha), expected[:, ::-1])
+
+
 def test_parts_are_flat_colours_on_black() -> None:
     painted = paint(RGB, LABELS, COLORS, "parts")
     assert {tuple(color) for color in painted.reshape(-1, 3).tolist()} == {(0, 0, 0), *map(tuple, COLORS.tolist())}

@@ -204,22 +204,26 @@ def _readable(source: Source, selection: Selection, wanted: set[int], failures: 
 def _fill(
     cache: FeatureCache, number: int, frames: Iterator[Frame], wanted: set[int], engine: Engine, progress: Progress
 ) -> None:
-    """Describe the wanted frames into the cache, decoding and resizing while the ViT works."""
+    """Describe the wanted frames into the cache; decoding, resizing and writing go on while the ViT works."""
     extractor, batch = engine.extractor, engine.settings.run.batch
 
-    def store(items: Iterator[Watched]) -> None:
+    def described(items: Iterator[Watched]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
         for prepared, motion in items:
-            descriptors, saliency = describe_sampled(prepared, motion, engine)
-            for (frame, _), grid, salient in zip(prepared, descriptors, saliency, strict=True):
-                if (number, frame.index) not in cache:
-                    cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
-            progress.advance(len(prepared))
+            yield [frame.index for frame, _ in prepared], *describe_sampled(prepared, motion, engine)
+
+    def store(items: Iterator[tuple[list[int], Tensor, Tensor]]) -> None:
+        for indices, descriptors, saliency in items:
+            for index, grid, salient in zip(indices, descriptors, saliency, strict=True):
+                if (number, index) not in cache:
+                    cache.put((number, index), grid.cpu().numpy(), salient.cpu().numpy())
+            progress.advance(len(indices))
 
     graph = Graph(engine.settings.run.queue_depth)
     decoded = graph.source("decode", frames)
     batches = graph.stage("resize", decoded, lambda items: prepare(items, extractor, batch))
     watched = graph.stage("motion", batches, lambda items: watched_batches(items, wanted, engine))
-    graph.sink("describe", watched, store)
+    found = graph.stage("describe", watched, described)
+    graph.sink("cache", found, store)
     graph.run()
 
 

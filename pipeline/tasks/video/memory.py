@@ -187,7 +187,8 @@ class _Need:
         window = 2 * REACH + 1 + batch * (depth + 2) if settings.saliency.source != "attention" else 0
         frames = min(shape.frames, (depth + 2) + batch * (depth + 2) + window)
         pictures = (3.0 * frames + DECODED_BYTES) * shape.source_px + FLOW_BYTES * shape.processed_px
-        return pictures + self._descriptors(shape) * 2 * batch + self._activations(shape)
+        # One batch that is described, its copy of unit length, one that is written, and those that wait for that.
+        return pictures + self._descriptors(shape) * batch * (depth + 3) + self._activations(shape)
 
     def _clustering(self, shapes: Sequence[Shape], settings: Settings) -> float:
         cluster, channels = settings.cluster, self.engine.extractor.channels

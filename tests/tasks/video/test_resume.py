@@ -246,8 +246,8 @@ def test_an_interrupt_keeps_what_is_finished_and_resume_computes_only_the_rest(
     before = sum(described)
     segment([clip], tmp_path / "out", settings, resume=True).raise_failures()
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    # What was between two stages is all that is lost; in the fit nothing is.
-    assert 21 <= sum(described) <= (21 if moment[0] == "fit" else 21 + 8), before
+    # What was between two stages is all that is lost.
+    assert 21 <= sum(described) <= 21 + 8, before
 
 
 def test_batches_are_those_of_a_run_that_was_not_interrupted(
