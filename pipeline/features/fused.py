@@ -1,8 +1,9 @@
-"""What a ViT's block does to each token by itself, in one go, in float32 on processors with wide registers.
+"""What a ViT's block does to each token by itself, in one go, on processors with wide registers.
 
 Some tokens at a time go through layer norm, linear layers, GELU and sums; what lies between stays in the caches, where
 separate layers would write it to memory and read it again. A token's result depends on that token alone, summed in one
-order: neither batches nor threads move a bit.
+order: neither batches nor threads move a bit. Under autocast to bfloat16 what is multiplied is rounded to that, as
+pairs in int32; sums, norms and the tokens themselves stay in float32.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from torch import Tensor, nn
 
 from pipeline.compiled import compiled
 from pipeline.features.linear import PANEL, ROWS, TASK, Linear
-from pipeline.features.processor import can_compute, run_tasks, take_task
+from pipeline.features.processor import can_compute, has_bfloat16, run_tasks, take_task
 from pipeline.features.registers import LANES
 from pipeline.features.rows import norm_row
 from pipeline.features.tiles import product_tile
@@ -30,7 +31,16 @@ def can_fuse(x: Tensor, *layers: Linear) -> bool:
     """Whether tokens [b, n, channels] can go through layers in one go: enough, in widths that fill registers."""
     wide = not any(layer.out_features % PANEL + layer.in_features % PANEL for layer in layers)
     enough = x.shape[0] * x.shape[1] >= ROWS
-    return wide and enough and can_compute(x) and not torch.is_autocast_enabled(x.device.type)
+    return wide and enough and can_compute(x) and _factors() in _possible_factors()
+
+
+def _factors() -> torch.dtype:
+    """What is multiplied."""
+    return torch.get_autocast_dtype("cpu") if torch.is_autocast_enabled("cpu") else torch.float32
+
+
+def _possible_factors() -> tuple[torch.dtype, ...]:
+    return (torch.float32, torch.bfloat16) if has_bfloat16() else (torch.float32,)
 
 
 def project(x: Tensor, norm: nn.LayerNorm, layer: Linear) -> Tensor:
@@ -63,24 +73,25 @@ def finish(
     """
     rows, result = _rows(x), torch.empty_like(x, memory_format=torch.contiguous_format)
     weights = [*_weights(proj), _flat(first), *_norm(norm), *_weights(mlp[0]), *_weights(mlp[1]), _flat(last)]
-    run_tasks(_finish, _tasks(rows), rows, _rows(attended), *weights, _rows(result))
+    joined = attended.to(torch.bfloat16).view(torch.int32) if _factors() == torch.bfloat16 else attended
+    run_tasks(_finish, _tasks(rows), rows, _rows(joined), *weights, _rows(result))
     return result
 
 
-def _rows(x: Tensor) -> NDArray[np.float32]:
+def _rows(x: Tensor) -> NDArray[Any]:
     return x.reshape(-1, x.shape[-1]).contiguous().numpy()
 
 
-def _tasks(rows: NDArray[np.float32]) -> int:
+def _tasks(rows: NDArray[Any]) -> int:
     return -(-len(rows) // TASK)
 
 
-def _flat(parameter: Tensor) -> NDArray[np.float32]:
+def _flat(parameter: Tensor) -> NDArray[Any]:
     return parameter.detach().reshape(-1).numpy()
 
 
-def _weights(layer: Linear) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    return _flat(layer.panels()), _flat(layer.offsets())
+def _weights(layer: Linear) -> tuple[NDArray[Any], NDArray[np.float32]]:
+    return _flat(layer.panels(_factors())), _flat(layer.offsets())
 
 
 def _norm(norm: nn.LayerNorm) -> tuple[NDArray[np.float32], NDArray[np.float32], np.float32]:
@@ -93,7 +104,8 @@ def _project(
 ) -> None:
     """A task is TASK tokens."""
     width, outputs = x.shape[1], result.shape[1]
-    normed = np.empty(TASK * width, np.float32)
+    depth = weights.shape[0] // outputs
+    normed = np.empty(TASK * depth, weights.dtype)
     while True:
         task = take_task(taken)
         if task >= count:
@@ -104,7 +116,7 @@ def _project(
             for begin in range(0, rows, ROWS):
                 row = min(begin, rows - ROWS)
                 _biased(
-                    normed, row * width, width, weights, panel * PANEL * width, PANEL, width,
+                    normed, row * depth, depth, weights, panel * PANEL * depth, PANEL, depth,
                     result, (first + row) * outputs + panel * PANEL, outputs, bias, panel * PANEL,
                 )  # fmt: skip
 
@@ -116,16 +128,19 @@ def _finish(
     result: Any,
 ) -> None:  # fmt: skip
     """A task is TASK tokens."""
-    width, hidden_width = x.shape[1], into_bias.shape[0]
-    middle, normed = np.empty(TASK * width, np.float32), np.empty(TASK * width, np.float32)
-    hidden = np.empty(TASK * hidden_width, np.float32)
+    width, middle = x.shape[1], np.empty(TASK * x.shape[1], np.float32)
+    # As many as the factors are, which in bfloat16 come in pairs.
+    normed = np.empty(TASK * into.shape[0] // into_bias.shape[0], into.dtype)
+    hidden = np.empty(TASK * out_of.shape[0] // out_bias.shape[0], out_of.dtype)
     while True:
         task = take_task(taken)
         if task >= count:
             break
         first, rows = _share(task, x.shape[0])
         begin = first * width
-        _sum_rows(attended.ravel(), begin, rows, proj, proj_bias, first_scale, x.ravel(), begin, middle, 0)
+        _sum_rows(
+            attended.ravel(), first * attended.shape[1], rows, proj, proj_bias, first_scale, x.ravel(), begin, middle, 0
+        )
         _norm_rows(middle, 0, rows, factors, shifts, eps, normed)
         _activate_rows(normed, rows, into, into_bias, hidden)
         _sum_rows(hidden, 0, rows, out_of, out_bias, last_scale, middle, 0, result.ravel(), begin)
@@ -143,20 +158,20 @@ def _share(task: Any, tokens: Any) -> Any:
 def _norm_rows(x: Any, x_first: Any, rows: Any, factors: Any, shifts: Any, eps: Any, result: Any) -> None:
     width = factors.shape[0]
     for row in range(rows):
-        norm_row(x, x_first + row * width, width, factors, shifts, eps, result, row * width)
+        norm_row(x, x_first + row * width, width, factors, shifts, eps, result, row * (result.shape[0] // TASK))
 
 
 @compiled
 def _activate_rows(x: Any, rows: Any, weights: Any, bias: Any, result: Any) -> None:
     """GELU(x @ weights + bias)."""
-    outputs = bias.shape[0]
-    depth = weights.shape[0] // outputs
-    for panel in range(outputs // PANEL):
+    outputs, stride = bias.shape[0], result.shape[0] // TASK
+    depth, panels = weights.shape[0] // outputs, outputs // PANEL
+    for panel in range(panels):
         for begin in range(0, rows, ROWS):
             row = min(begin, rows - ROWS)
             _activated(
                 x, row * depth, depth, weights, panel * PANEL * depth, PANEL, depth,
-                result, row * outputs + panel * PANEL, outputs, bias, panel * PANEL,
+                result, row * stride + panel * (stride // panels), stride, bias, panel * PANEL,
             )  # fmt: skip
 
 

@@ -29,7 +29,7 @@ _tile = product_tile(ROWS, PANEL // LANES, "bias")
 class Linear(nn.Linear):
     """A linear layer that keeps its weights a second time, as the kernels read them, once it has used them there."""
 
-    _laid: tuple[Tensor, int, Tensor] | None = None
+    _laid: tuple[Tensor, int, torch.dtype, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [..., in] to [..., out]."""
@@ -42,13 +42,17 @@ class Linear(nn.Linear):
             return self._compute(x, outputs)
         return F.linear(x, self.weight[outputs], None if self.bias is None else self.bias[outputs])
 
-    def panels(self) -> Tensor:
-        """The weights as [panel, in, output of the panel]; the outputs must come in whole panels."""
+    def panels(self, dtype: torch.dtype = torch.float32) -> Tensor:
+        """The weights as [panel, in, output of the panel]; the outputs must come in whole panels.
+
+        In bfloat16 pairs of inputs are an int32: [panel, in / 2, output of the panel].
+        """
         laid, version = self._laid, 0 if self.weight.is_inference() else self.weight._version
-        if laid is None or laid[0] is not self.weight or laid[1] != version:
-            panels = self.weight.detach().reshape(-1, PANEL, self.in_features).transpose(1, 2).contiguous()
-            self._laid = laid = (self.weight, version, panels)
-        return laid[2]
+        if laid is None or laid[0] is not self.weight or laid[1:3] != (version, dtype):
+            panels = _pairs(self.weight.detach()) if dtype == torch.bfloat16 else self.weight.detach()
+            panels = panels.reshape(-1, PANEL, panels.shape[1]).transpose(1, 2).contiguous()
+            self._laid = laid = (self.weight, version, dtype, panels)
+        return laid[3]
 
     def offsets(self) -> Tensor:
         """The bias, zeros where there is none."""
@@ -61,6 +65,10 @@ class Linear(nn.Linear):
         arrays = [each.detach().numpy() for each in (rows, panels, self.offsets()[outputs], result)]
         run_tasks(_multiply, -(-len(rows) // TASK), *arrays)
         return result.reshape(*x.shape[:-1], -1)
+
+
+def _pairs(weight: Tensor) -> Tensor:
+    return weight.to(torch.bfloat16).contiguous().view(torch.int32)
 
 
 @compiled

@@ -22,6 +22,12 @@ def has_wide_registers() -> bool:
     return bool(binding.get_host_cpu_features().get("avx512f", False))
 
 
+@cache
+def has_bfloat16() -> bool:
+    """Whether those registers multiply pairs of bfloat16."""
+    return has_wide_registers() and bool(binding.get_host_cpu_features().get("avx512bf16", False))
+
+
 def can_compute(x: Tensor) -> bool:
     """Whether the compiled kernels can take a tensor: on such a processor, and where no gradient is wanted."""
     return x.device.type == "cpu" and not torch.is_grad_enabled() and has_wide_registers()

@@ -15,6 +15,22 @@ LANES = 16
 
 FLOAT, INT, INDEX = ir.FloatType(), ir.IntType(32), ir.IntType(64)
 VECTOR, INTS = ir.VectorType(FLOAT, LANES), ir.VectorType(INT, LANES)
+
+
+class _BFloatType(ir.Type):  # type: ignore[misc]
+    """The type bfloat16, which the library that emits code doesn't have."""
+
+    def _to_string(self) -> str:
+        return "bfloat"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, _BFloatType)
+
+    def __hash__(self) -> int:
+        return hash(_BFloatType)
+
+
+_PAIRS, _HALVES = (ir.VectorType(_BFloatType(), count) for count in (2 * LANES, LANES))
 FUSE = ("contract",)
 
 FAR = -1e30
@@ -42,6 +58,12 @@ def load(builder: Any, pointer: Any, offset: int = 0) -> Any:
     return builder.load(place(builder, pointer, offset), align=4)
 
 
+def load_ints(builder: Any, pointer: Any, offset: int = 0) -> Any:
+    """The same of integers of 32 bits."""
+    start = builder.gep(pointer, [ir.Constant(INDEX, offset)])
+    return builder.load(builder.bitcast(start, INTS.as_pointer()), align=4)
+
+
 def store(builder: Any, value: Any, pointer: Any, offset: int = 0) -> None:
     """Write LANES values."""
     builder.store(value, place(builder, pointer, offset), align=4)
@@ -49,8 +71,9 @@ def store(builder: Any, value: Any, pointer: Any, offset: int = 0) -> None:
 
 def spread(builder: Any, value: Any) -> Any:
     """One value in all lanes."""
-    single = builder.insert_element(ir.Constant(VECTOR, ir.Undefined), value, ir.Constant(INT, 0))
-    return builder.shuffle_vector(single, ir.Constant(VECTOR, ir.Undefined), ir.Constant(INTS, [0] * LANES))
+    nothing = ir.Constant(ir.VectorType(value.type, LANES), ir.Undefined)
+    single = builder.insert_element(nothing, value, ir.Constant(INT, 0))
+    return builder.shuffle_vector(single, nothing, ir.Constant(INTS, [0] * LANES))
 
 
 def constant(value: float) -> Any:
@@ -71,6 +94,20 @@ def fused(builder: Any, a: Any, b: Any, c: Any) -> Any:
 def larger(builder: Any, a: Any, b: Any) -> Any:
     """The larger of both."""
     return builder.select(builder.fcmp_ordered(">", a, b), a, b)
+
+
+def fused_pairs(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """c and in each lane both products of two pairs of bfloat16, which integers of 32 bits hold."""
+    multiply = _function(builder, "llvm.x86.avx512bf16.dpbf16ps.512", VECTOR, _PAIRS, _PAIRS)
+    return builder.call(multiply, [c, builder.bitcast(a, _PAIRS), builder.bitcast(b, _PAIRS)])
+
+
+def store_halves(builder: Any, value: Any, pointer: Any, offset: int = 0) -> None:
+    """Write LANES values as bfloat16 behind a pointer to integers of 32 bits, so many values behind it."""
+    rounding = _function(builder, "llvm.x86.avx512bf16.cvtneps2bf16.512", VECTOR, gives=_HALVES)
+    target = builder.gep(pointer, [ir.Constant(INDEX, offset // 2)])
+    halves = builder.bitcast(builder.call(rounding, [value]), ir.VectorType(INT, LANES // 2))
+    builder.store(halves, builder.bitcast(target, halves.type.as_pointer()), align=4)
 
 
 def smaller(builder: Any, a: Any, b: Any) -> Any:
@@ -119,5 +156,5 @@ def _polynomial(builder: Any, factors: tuple[float, ...], x: Any) -> Any:
     return series
 
 
-def _function(builder: Any, name: str, *takes: Any) -> Any:
-    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(VECTOR, takes), name)
+def _function(builder: Any, name: str, *takes: Any, gives: Any = VECTOR) -> Any:
+    return cgutils.get_or_insert_function(builder.module, ir.FunctionType(gives, takes), name)

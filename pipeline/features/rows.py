@@ -23,6 +23,7 @@ from pipeline.features.registers import (
     power,
     spread,
     store,
+    store_halves,
     tree,
 )
 
@@ -59,14 +60,17 @@ def softmax_row(_typing: Any, table: Any, first: Any, peak: Any) -> Any:
 def norm_row(
     _typing: Any, x: Any, first: Any, width: Any, weight: Any, bias: Any, eps: Any, out: Any, out_first: Any
 ) -> Any:
-    """The layer norm of `width` values, a multiple of LANES, from `first` on, into `out` from `out_first` on."""
+    """The layer norm of `width` values, a multiple of LANES, from `first` on, into `out` from `out_first` on.
+
+    Where `out` is of int32, it gets pairs of bfloat16.
+    """
 
     def generate(context: Any, builder: Any, signature: Any, values: Any) -> Any:
         x, weight, bias, out = (
             context.make_array(signature.args[i])(context, builder, values[i]).data for i in (0, 3, 4, 6)
         )
         source, target = builder.gep(x, [values[1]]), builder.gep(out, [values[7]])
-        count = builder.sitofp(values[2], ir.FloatType())
+        count, halves = builder.sitofp(values[2], ir.FloatType()), signature.args[6].dtype == types.int32
 
         def mean_of(term: Callable[[Any], Any]) -> Any:
             total = cgutils.alloca_once_value(builder, constant(0.0))
@@ -86,7 +90,10 @@ def norm_row(
             centred = builder.fsub(load(builder, builder.gep(source, [offset])), centre)
             factor, shift = (load(builder, builder.gep(each, [offset])) for each in (weight, bias))
             normed = fused(builder, builder.fmul(centred, scale), factor, shift)
-            store(builder, normed, builder.gep(target, [offset]))
+            if halves:
+                store_halves(builder, normed, builder.gep(target, [builder.lshr(offset, ir.Constant(INDEX, 1))]))
+            else:
+                store(builder, normed, builder.gep(target, [offset]))
         return context.get_dummy_value()
 
     kinds = (x, types.intp, types.intp, weight, bias, types.float32, out, types.intp)

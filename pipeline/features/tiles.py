@@ -1,7 +1,8 @@
 """Small matrix products held in vector registers, and what is done to their values before they are stored.
 
 A compiler doesn't find by itself how many rows and columns of a product to hold in registers; here it is said. Arrays
-are contiguous and are given with the index of their first element; nothing checks that what is read is inside.
+are contiguous and are given with the index of their first element; nothing checks that what is read is inside. An
+array of int32 holds pairs of bfloat16: two values that follow each other along the depth, or two of a row of C.
 """
 
 from __future__ import annotations
@@ -14,7 +15,21 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic
 
-from pipeline.features.registers import FUSE, INDEX, LANES, VECTOR, constant, fused, gelu, load, spread, store
+from pipeline.features.registers import (
+    FUSE,
+    INDEX,
+    LANES,
+    VECTOR,
+    constant,
+    fused,
+    fused_pairs,
+    gelu,
+    load,
+    load_ints,
+    spread,
+    store,
+    store_halves,
+)
 
 Ending = Literal["none", "rescale", "bias", "gelu", "residual"]
 
@@ -51,11 +66,13 @@ def product_tile(rows: int, vectors: int, ending: Ending = "none") -> Any:
                 for kind, value in zip(signature.args, values, strict=True)
             ]
             a_rows, c_rows = (_rows(builder, tables[start : start + 3], rows) for start in (0, 7))
-            sums = _accumulate(builder, a_rows, tables[3:6], tables[6], vectors)
+            step = _pairs_step if _in_pairs(signature.args[0]) else _step
+            sums = _accumulate(builder, a_rows, tables[3:6], tables[6], vectors, step)
+            write = store_halves if _in_pairs(signature.args[7]) else store
             # Only behind the sums, so that a sum over many tiles is a sum of sums: it rounds less than a single chain.
             for pointer, row in zip(c_rows, _ENDINGS[ending](builder, sums, c_rows, *tables[10:]), strict=True):
                 for column, total in enumerate(row):
-                    store(builder, total, pointer, column * LANES)
+                    write(builder, total, pointer, column * LANES)
             return context.get_dummy_value()
 
         kinds = [kind if isinstance(kind, types.Array) else types.intp for kind in given]
@@ -122,8 +139,14 @@ _ENDINGS: dict[Ending, Callable[..., Tile]] = {
 }
 
 
-def _accumulate(builder: Any, a_rows: list[Any], b: list[Any], depth: Any, vectors: int) -> Tile:
-    """The loop over the depth: one row of B times one value of each row of A."""
+def _in_pairs(table: types.Array) -> bool:
+    return bool(table.dtype == types.int32)
+
+
+def _accumulate(
+    builder: Any, a_rows: list[Any], b: list[Any], depth: Any, vectors: int, step: Callable[..., Tile]
+) -> Tile:
+    """The loop over the depth: one row of B times one value, or pair, of each row of A."""
     before = builder.block
     loop, done = builder.append_basic_block("depth"), builder.append_basic_block("stored")
     builder.branch(loop)
@@ -131,12 +154,8 @@ def _accumulate(builder: Any, a_rows: list[Any], b: list[Any], depth: Any, vecto
     k = builder.phi(INDEX)
     k.add_incoming(ir.Constant(INDEX, 0), before)
     sums = [[_zeros_from(builder, before) for _ in range(vectors)] for _ in a_rows]
-    columns = _columns(builder, b[0], builder.add(b[1], builder.mul(k, b[2])), vectors)
-    results = []
-    for pointer, row in zip(a_rows, sums, strict=True):
-        factor = spread(builder, builder.load(builder.gep(pointer, [k]), align=4))
-        products = [builder.fmul(factor, column, flags=FUSE) for column in columns]
-        results.append([builder.fadd(old, new, flags=FUSE) for old, new in zip(row, products, strict=True)])
+    start = builder.gep(b[0], [builder.add(b[1], builder.mul(k, b[2]))])
+    results = step(builder, sums, [builder.gep(pointer, [k]) for pointer in a_rows], start)
     following = builder.add(k, ir.Constant(INDEX, 1))
     k.add_incoming(following, loop)
     for row, result in zip(sums, results, strict=True):
@@ -144,6 +163,23 @@ def _accumulate(builder: Any, a_rows: list[Any], b: list[Any], depth: Any, vecto
             phi.add_incoming(value, loop)
     builder.cbranch(builder.icmp_signed("<", following, depth), loop, done)
     builder.position_at_end(done)
+    return results
+
+
+def _step(builder: Any, sums: Tile, factors: list[Any], start: Any) -> Tile:
+    columns, results = [load(builder, start, i * LANES) for i in range(len(sums[0]))], []
+    for pointer, row in zip(factors, sums, strict=True):
+        factor = spread(builder, builder.load(pointer, align=4))
+        products = [builder.fmul(factor, column, flags=FUSE) for column in columns]
+        results.append([builder.fadd(old, new, flags=FUSE) for old, new in zip(row, products, strict=True)])
+    return results
+
+
+def _pairs_step(builder: Any, sums: Tile, factors: list[Any], start: Any) -> Tile:
+    columns, results = [load_ints(builder, start, i * LANES) for i in range(len(sums[0]))], []
+    for pointer, row in zip(factors, sums, strict=True):
+        factor = spread(builder, builder.load(pointer, align=4))
+        results.append([fused_pairs(builder, factor, column, old) for old, column in zip(row, columns, strict=True)])
     return results
 
 

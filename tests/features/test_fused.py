@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pipeline.features.backbone import Backbone, Block, LayerScale, Tap, ViTConfig
 from pipeline.features.fused import can_fuse, finish, project
-from pipeline.features.processor import has_wide_registers
+from pipeline.features.processor import has_bfloat16, has_wide_registers
 
 wide = pytest.mark.skipif(not has_wide_registers(), reason="this processor has no registers of 512 bits")
 
@@ -64,6 +64,47 @@ def test_both_are_the_definition(tokens, batch, width, hidden, scaled, bias):
         qkv, exact = block.attn.qkv, copy.deepcopy(block).double()
         expected = F.linear(exact.norm1(x.double()), exact.attn.qkv.weight, exact.attn.qkv.bias)
         assert torch.allclose(project(x, block.norm1, qkv).double(), expected, atol=1e-4)
+
+
+def rounded(values):
+    return values.to(torch.bfloat16).double()
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor doesn't multiply bfloat16")
+@settings(max_examples=25, deadline=None)
+@given(tokens=st.integers(14, 300), width=st.sampled_from([32, 96]), scaled=st.booleans())
+def test_products_of_bfloat16_are_summed_in_float32(tokens, width, scaled):
+    block = random_block(config_of(width, 160, scaled=scaled))
+    x, attended = random_tokens(1, tokens, width), random_tokens(1, tokens, width, seed=2)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        found = finished(block, x, attended), project(x, block.norm1, block.attn.qkv)
+    exact = copy.deepcopy(block).double()
+    for layer in (exact.attn.qkv, exact.attn.proj, exact.mlp.fc1, exact.mlp.fc2):
+        layer.weight.copy_(rounded(layer.weight))
+
+    def linear(layer, values):
+        return F.linear(rounded(values), layer.weight, layer.bias)
+
+    middle = x.double() + exact.ls1(linear(exact.attn.proj, attended))
+    hidden = F.gelu(linear(exact.mlp.fc1, exact.norm2(middle)))
+    expected = middle + exact.ls2(linear(exact.mlp.fc2, hidden)), linear(exact.attn.qkv, exact.norm1(x.double()))
+    # A value that lies between two of bfloat16 may be rounded to the other one, which moves a sum by a part in 256.
+    for mine, plain in zip(found, expected, strict=True):
+        assert mine.dtype == torch.float32
+        assert torch.allclose(mine.double(), plain, atol=2e-2)
+        assert (mine - plain).abs().mean() < 1e-3
+
+
+@pytest.mark.skipif(not has_bfloat16(), reason="this processor doesn't multiply bfloat16")
+def test_threads_and_batches_move_no_bit_in_bfloat16():
+    block, x = random_block(config_of(64, 128)), random_tokens(2, 200, 64)
+    attended = random_tokens(2, 200, 64, seed=2)
+    with torch.inference_mode(), torch.autocast("cpu", torch.bfloat16):
+        torch.set_num_threads(1)
+        one = finished(block, x, attended), project(x, block.norm1, block.attn.qkv)
+        torch.set_num_threads(3)
+        two = finished(block, x[1:], attended[1:]), project(x[1:], block.norm1, block.attn.qkv)
+    assert all(torch.equal(a[1:], b) for a, b in zip(one, two, strict=True))
 
 
 @wide
@@ -120,4 +161,6 @@ def test_what_goes_through_torch():
         assert not can_fuse(x[:, :13], block.attn.qkv)
         assert not can_fuse(x[..., :24], narrow.attn.qkv)
         with torch.autocast("cpu", torch.bfloat16):
+            assert can_fuse(x, block.attn.qkv) == has_bfloat16()
+        with torch.autocast("cpu", torch.float16):
             assert not can_fuse(x, block.attn.qkv)
