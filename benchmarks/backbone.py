@@ -78,7 +78,7 @@ class HandMade(Extractor):
     def __init__(self, like: Extractor, describe: Callable[[Rgb, list[tuple[int, int]]], NDArray[np.float32]]) -> None:
         """Take grid and settings from an extractor; `describe` maps a picture and patch corners to [n, channels]."""
         self.device, self.identity, self.settings = like.device, like.identity, like.settings
-        self.half_size, self.heads, self.tap = False, None, like.tap
+        self.half_size, self.heads, self.tap, self.regions = False, None, like.tap, None
         self._describe = describe
 
     def extract_taps(
@@ -204,10 +204,11 @@ def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
         settings = load_settings(preset_file(BUNDLED), {"model": BUNDLED, "cluster.parts": parts, **values})
         return open_engine(settings, Silent())
 
-    def random_weights() -> str:
+    def untrained(**overrides: Any) -> Engine:
         torch.manual_seed(0)
         export_weights(SmallViT(Shape()), folder / "random.safetensors")
-        return str(folder / "random.safetensors")
+        # Nothing is known beforehand of what random weights see.
+        return engine(model=str(folder / "random.safetensors"), cluster__prior=0.0, **overrides)
 
     def by_hand(describe: Callable[[Rgb, list[tuple[int, int]]], NDArray[np.float32]]) -> Contender:
         like = engine(saliency__source="motion")
@@ -216,8 +217,8 @@ def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
     load_size = engine().settings.features.load_size or 160
     return {
         "bundled": lambda: of_engine(engine(), attends=True),
-        "random": lambda: of_engine(engine(model=random_weights()), attends=True),
-        "random, motion": lambda: of_engine(engine(model=random_weights(), saliency__source="motion"), attends=True),
+        "random": lambda: of_engine(untrained(), attends=True),
+        "random, motion": lambda: of_engine(untrained(saliency__source="motion"), attends=True),
         "colour and place": lambda: by_hand(describe_colours),
         "dense SIFT": lambda: by_hand(describe_sift),
         "motion": lambda: of_masks(lambda frames: motion_masks(frames, load_size), flow_along),

@@ -1,0 +1,62 @@
+"""The rows beside the bundled backbone are what they are called, and each that clusters runs through the pipeline."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from benchmarks import backbone
+from benchmarks.backbone import contenders, describe_colours, describe_sift, ellipses, flow_along, stay
+from pipeline.evaluation.datasets.badja import JointFrame
+from pipeline.evaluation.datasets.layout import Picture
+from pipeline.media.sources import resolve_inputs
+from pipeline.training.model import Shape
+
+
+def joint_frame(file: Path) -> JointFrame:
+    return JointFrame(Picture(file.stem, file), file, np.zeros((20, 2)), np.ones(20, dtype=bool))
+
+
+def test_flow_carries_points_with_what_moves(tmp_path: Path) -> None:
+    texture = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 256, (96, 160, 3), dtype=np.uint8), (0, 0), 2)
+    for index in range(4):
+        cv2.imwrite(str(tmp_path / f"{index:05d}.png"), np.roll(texture, 3 * index, axis=1))
+    first, last = (joint_frame(tmp_path / f"{index:05d}.png") for index in (0, 3))
+    points = np.array([[60.0, 40.0], [90.0, 60.0]])
+    np.testing.assert_allclose(flow_along(first, last, points), points + np.array([9, 0]), atol=0.7)
+    assert np.array_equal(stay(first, last, points), points)
+
+
+def test_the_ellipse_covers_half_of_each_side() -> None:
+    (mask,) = ellipses([np.zeros((81, 161, 3), dtype=np.uint8)])
+    rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
+    assert (rows[0], rows[-1], cols[0], cols[-1]) == pytest.approx((20, 60, 40, 120), abs=1)
+
+
+def test_hand_made_descriptors_tell_patches_by_what_they_show() -> None:
+    image = np.zeros((16, 32, 3), dtype=np.uint8)
+    image[:, 16:] = (255, 0, 0)
+    colours = describe_colours(image, [(0, 0), (0, 8), (0, 16), (0, 24)])
+    assert np.abs(colours[0, :6] - colours[1, :6]).max() < 1e-3
+    assert np.abs(colours[1, :6] - colours[2, :6]).max() > 0.5
+    noise = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
+    found = describe_sift(np.hstack([noise, noise]), [(12, 12), (12, 44), (8, 20)])
+    similar = found @ found.T / np.outer(*2 * [np.linalg.norm(found, axis=1)])
+    assert similar[0, 1] > 0.95 > similar[0, 2]
+
+
+@pytest.mark.parametrize("row", ["random", "colour and place", "dense SIFT", "motion, GrabCut"])
+def test_each_row_gives_a_clip_masks(
+    row: str, tmp_path: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the bundled settings, without their many clusters; the random ViT is a tiny one."""
+    monkeypatch.setattr(backbone, "Shape", lambda: Shape(dim=24, heads=3, img_size=32))
+    load = backbone.load_settings
+    quick = {"cluster.max_clusters": 3, "cluster.restarts": 1, "features.load_size": 48}
+    monkeypatch.setattr(backbone, "load_settings", lambda file, values: load(file, {**quick, **values}))
+    (source,) = resolve_inputs([str(make_clip(tmp_path / "a.mp4", frames=5))], 25.0)
+    frames = list(contenders(2, tmp_path)[row]().segment(source))
+    assert len(frames) == 5
+    assert all(labels.shape == rgb.shape[:2] and labels.max() <= 2 for rgb, labels in frames)
