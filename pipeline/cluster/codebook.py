@@ -102,6 +102,7 @@ _DTYPES: Mapping[str, Any] = {
     "salient": np.uint8,
     "part_colors": np.uint8,
 }
+_SAFETENSORS_NAMES = {np.float32: "F32", np.int64: "I64", np.uint8: "U8"}
 
 
 def save_codebook(codebook: Codebook, file: Path) -> None:
@@ -130,11 +131,13 @@ def load_codebook(file: Path) -> Codebook:
             raise CodebookError(f"codebook '{file}' doesn't exist; `vidparts fit INPUT... -o FILE` makes one")
         with safe_open(file, framework="numpy") as content:
             metadata = content.metadata() or {}
+            for name, dtype in _DTYPES.items():
+                # Before the table is read: safetensors has types that numpy has no name for.
+                found = content.get_slice(name).get_dtype()
+                if found != _SAFETENSORS_NAMES[dtype]:
+                    raise ValueError(f"{name} is {found}, expected {_SAFETENSORS_NAMES[dtype]}")  # noqa: TRY301
             tables = {name: content.get_tensor(name) for name in _DTYPES}
         origin = CodebookOrigin.model_validate_json(metadata["vidparts"])
-        for name, dtype in _DTYPES.items():
-            if tables[name].dtype != dtype:
-                raise ValueError(f"{name} is {tables[name].dtype}, expected {np.dtype(dtype)}")  # noqa: TRY301
         return Codebook(**{**tables, "salient": tables["salient"].astype(bool)}, origin=origin)
     except (SafetensorError, OSError, KeyError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__

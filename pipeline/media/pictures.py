@@ -20,6 +20,7 @@ PICTURE_SUFFIXES = frozenset(
 MAX_PICTURE_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded: a small file can claim any size."""
 
+_BAND_PX = 2**22
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 
@@ -49,8 +50,8 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     try:
         with Image.open(path) as image:
             _check_size(path, image)
-            upright = ImageOps.exif_transpose(image)
-            return _to_rgb(path, upright)
+            ImageOps.exif_transpose(image, in_place=True)
+            return _to_rgb(path, image)
     except InputError:
         raise
     except Exception as error:
@@ -96,7 +97,17 @@ def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
     if image.mode in ("P", "PA", "La", "RGBa"):
         # By way of RGBA, or a transparent colour would be replaced and premultiplied ones darkened.
         image = image.convert("RGBA")
-    return np.ascontiguousarray(np.asarray(image.convert("RGB"), dtype=np.uint8))
+    return _pixels(image if image.mode == "RGB" else image.convert("RGB"))
+
+
+def _pixels(image: Image.Image) -> NDArray[np.uint8]:
+    """The pixels of an RGB image; by bands, for Pillow makes two more copies of what it hands over."""
+    width, height = image.size
+    rgb = np.empty((height, width, 3), np.uint8)
+    rows = max(1, _BAND_PX // width)
+    for top in range(0, height, rows):
+        rgb[top : top + rows] = np.asarray(image.crop((0, top, width, min(top + rows, height))))
+    return rgb
 
 
 def _scaled_to_8_bit(path: Path, grey: NDArray[np.integer]) -> NDArray[np.uint8]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -11,6 +12,10 @@ from pipeline.geometry import grid_to_pixels, pixels_to_grid
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
+
+ALL_ROWS = slice(None)
+BAND_PX = 2**20
+"""Pixels that are painted at once: a large picture in float32, several times over, would be all that a machine has."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,18 +50,19 @@ class GridPlace:
         return pixels_to_grid(points_xy, self.patch_px, self.stride_px, self.processed_hw, self.size_hw)
 
 
-def spread_map(values: Floats, place: GridPlace) -> Floats:
+def spread_map(values: Floats, place: GridPlace, band: slice = ALL_ROWS) -> Floats:
     """Bring a map to the picture's size: each value at its patch's centre, linear in between.
 
     Args:
         values: [rows, cols, ...].
         place: where the grid lies.
+        band: rows of the picture to bring it to.
 
     Returns:
         float32 [height, width, ...]; beyond the outermost centres their values go on.
     """
     height, width = place.size_hw
-    rows = ((np.arange(height) + 0.5) * place.processed_hw[0] / height - place.patch_px / 2) / place.stride_px
+    rows = ((np.arange(height)[band] + 0.5) * place.processed_hw[0] / height - place.patch_px / 2) / place.stride_px
     cols = ((np.arange(width) + 0.5) * place.processed_hw[1] / width - place.patch_px / 2) / place.stride_px
     by_row = _interpolate(np.asarray(values, dtype=np.float32), rows)
     by_col: Floats = _interpolate(by_row.swapaxes(0, 1), cols).swapaxes(0, 1)
@@ -76,12 +82,12 @@ def to_levels(values: Floats, low: ArrayLike, high: ArrayLike) -> Image:
 
 def grey_map(values: Floats, place: GridPlace, low: float, high: float) -> Image:
     """A map [rows, cols] as a grey picture, uint8 [height, width, 3]."""
-    return np.repeat(to_levels(spread_map(values, place), low, high)[:, :, None], 3, axis=2)
+    return _by_bands(place, lambda band: to_levels(spread_map(values, place, band), low, high)[:, :, None])
 
 
 def color_map(values: Floats, place: GridPlace, low: ArrayLike, high: ArrayLike) -> Image:
     """A map of three channels [rows, cols, 3] as red, green and blue, each on its own scale [3]."""
-    return to_levels(spread_map(values, place), low, high)
+    return _by_bands(place, lambda band: to_levels(spread_map(values, place, band), low, high))
 
 
 def heat_map(rgb: Image, values: Floats, place: GridPlace, low: float, high: float, alpha: float = 0.6) -> Image:
@@ -95,11 +101,15 @@ def heat_map(rgb: Image, values: Floats, place: GridPlace, low: float, high: flo
         high: the value that becomes the darkest red.
         alpha: opacity of the colours.
     """
-    colors = heat_colors()[to_levels(spread_map(values, place), low, high)]
-    weight = round(alpha * 256)
-    mixed = rgb.astype(np.uint16) * (256 - weight) + colors.astype(np.uint16) * weight
-    painted: Image = ((mixed + 128) >> 8).astype(np.uint8)
-    return painted
+    colors, weight = heat_colors(), round(alpha * 256)
+
+    def paint(band: slice) -> Image:
+        heat = colors[to_levels(spread_map(values, place, band), low, high)]
+        mixed = rgb[band].astype(np.uint16) * (256 - weight) + heat.astype(np.uint16) * weight
+        painted: Image = ((mixed + 128) >> 8).astype(np.uint8)
+        return painted
+
+    return _by_bands(place, paint)
 
 
 def heat_colors() -> Image:
@@ -108,6 +118,17 @@ def heat_colors() -> Image:
 
     levels = np.arange(256, dtype=np.uint8)[:, None]
     return np.ascontiguousarray(cv2.applyColorMap(levels, cv2.COLORMAP_TURBO)[:, 0, ::-1])
+
+
+def _by_bands(place: GridPlace, paint: Callable[[slice], Image]) -> Image:
+    """A picture, uint8 [height, width, 3], of what `paint` gives for bands of its rows."""
+    height, width = place.size_hw
+    painted = np.empty((height, width, 3), dtype=np.uint8)
+    rows = max(1, BAND_PX // width)
+    for top in range(0, height, rows):
+        band = slice(top, min(top + rows, height))
+        painted[band] = paint(band)
+    return painted
 
 
 def _interpolate(values: Floats, positions: NDArray[np.float64]) -> Floats:

@@ -97,6 +97,21 @@ def test_tables_that_do_not_fit_are_refused(codebook: Codebook, tmp_path: Path) 
             load_codebook(file)
 
 
+@pytest.mark.parametrize(("kind", "size"), [("F64", 8), ("F8_E4M3", 1), ("BF16", 2)])
+def test_a_table_of_another_type_is_refused(kind: str, size: int, codebook: Codebook, tmp_path: Path) -> None:
+    file = tmp_path / "codebook.safetensors"
+    save_codebook(codebook, file)
+    whole = file.read_bytes()
+    tables = 8 + int.from_bytes(whole[:8], "little")
+    header = json.loads(whole[8:tables])
+    start, end = header["centroids"]["data_offsets"]
+    header["centroids"] |= {"dtype": kind, "shape": [(end - start) // size]}
+    words = json.dumps(header).encode()
+    file.write_bytes(len(words).to_bytes(8, "little") + words + whole[tables:])
+    with pytest.raises(CodebookError, match=f"centroids is {kind}, expected F32"):
+        load_codebook(file)
+
+
 def test_another_model_or_setting_is_named(codebook: Codebook) -> None:
     require_fit(codebook.origin, "ab" * 32, FeatureSettings(precision="bfloat16"), "c")
     with pytest.raises(CodebookError, match=r"'c' was fitted with model dino_vits8 .*abababababab, now cdcd"):

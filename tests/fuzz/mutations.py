@@ -23,6 +23,9 @@ VALUES: tuple[Any, ...] = (
 _MP4_PARENTS = frozenset(b"moov trak mdia minf stbl edts dinf udta moof traf mvex".split())
 _EBML_PARENTS = frozenset({0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x1F43B675, 0xA0, 0x1C53BB6B, 0xBB, 0x1549A966})
 
+_MUCH = 2**20
+"""Bytes that a box is repeated to at most: a film of 700,000 frames takes its time, and is none the worse for it."""
+
 Span = tuple[int, int, int, int]
 """Where a box begins, where its length is said, where its content begins, where it ends."""
 
@@ -235,7 +238,8 @@ def _remove(random: Random, data: bytes, box: Span) -> bytes:
 
 def _repeat_box(random: Random, data: bytes, box: Span) -> bytes:
     start, _, _, stop = box
-    return data[:stop] + data[start:stop] * random.choice((1, 5, 200)) + data[stop:]
+    times = min(random.choice((1, 5, 200)), max(1, _MUCH // max(1, stop - start)))
+    return data[:stop] + data[start:stop] * times + data[stop:]
 
 
 def _cut_box(random: Random, data: bytes, box: Span) -> bytes:

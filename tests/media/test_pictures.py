@@ -24,6 +24,12 @@ def test_reads_rgb_as_it_is(tmp_path: Path, suffix: str) -> None:
     assert np.array_equal(read_picture(saved(tmp_path / f"a{suffix}", Image.fromarray(RGB))), RGB)
 
 
+@pytest.mark.parametrize("pixels", [1, 20, 54])
+def test_bands_of_pixels_join(tmp_path: Path, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(pictures, "_BAND_PX", pixels)
+    assert np.array_equal(read_picture(saved(tmp_path / "a.png", Image.fromarray(RGB))), RGB)
+
+
 @pytest.mark.parametrize("orientation", range(1, 9))
 def test_applies_exif_orientation(tmp_path: Path, orientation: int) -> None:
     exif = Image.Exif()

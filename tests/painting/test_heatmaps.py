@@ -1,4 +1,5 @@
 import numpy as np
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -58,6 +59,23 @@ def test_heat_goes_from_blue_to_red_over_the_picture() -> None:
     assert np.array_equal(heat_map(rgb, values, place, 0, 1, alpha=0.0), rgb)
     solid = heat_map(rgb, values, place, 0, 1, alpha=1.0)
     assert np.array_equal(solid[0, -1], colors[255])
+
+
+def test_bands_join_to_the_picture_that_is_painted_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    random = np.random.default_rng(1)
+    place = GridPlace(8, 4, (40, 64), (53, 87))
+    values = random.random((9, 15, 3), dtype=np.float32)
+    rgb = random.integers(0, 256, (53, 87, 3), dtype=np.uint8)
+
+    def paint() -> list[np.ndarray]:
+        flat = values[..., 0]
+        return [grey_map(flat, place, 0, 1), color_map(values, place, 0, 1), heat_map(rgb, flat, place, 0, 1)]
+
+    whole = paint()
+    assert np.array_equal(whole[1], to_levels(spread_map(values, place), 0, 1))
+    for pixels in (1, 87 * 7):
+        monkeypatch.setattr("pipeline.painting.heatmaps.BAND_PX", pixels)
+        assert all(np.array_equal(one, other) for one, other in zip(paint(), whole, strict=True))
 
 
 def test_thumbnails_are_bounded_both_ways() -> None:
