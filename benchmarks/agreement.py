@@ -30,5 +30,15 @@ def agreement(labels: Labels, reference: Labels) -> tuple[float, float]:
     reference itself changes its mind from frame to frame, agreement with it says little.
     """
     equal = renumbered(labels, reference) == reference
+    return float(equal.mean()), steady_agreement(labels, reference)[0]
+
+
+def steady_agreement(labels: Labels, reference: Labels) -> tuple[float, float]:
+    """Share of equal pixels where the reference is steady: of all of them, and of those that are parts there."""
+    equal = (renumbered(labels, reference) == reference)[1:-1]
     steady = (reference[1:-1] == reference[:-2]) & (reference[1:-1] == reference[2:])
-    return float(equal.mean()), float(equal[1:-1][steady].mean()) if steady.any() else float("nan")
+    return _mean(equal[steady]), _mean(equal[steady & (reference[1:-1] > 0)])
+
+
+def _mean(equal: NDArray[np.bool_]) -> float:
+    return float(equal.mean()) if equal.size else float("nan")

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.agreement import agreement, renumbered
+from benchmarks.agreement import agreement, renumbered, steady_agreement
 from benchmarks.limit import measure_limit, tokens_of
 from benchmarks.paper import segment as paper_segment
+from benchmarks.presets import settings_file
 from benchmarks.speed import VITS8, first_seconds
-from pipeline.config import Settings, with_values
+from pipeline.config import Settings, load_settings, with_values
 from pipeline.features.backbone import ViTConfig
 from pipeline.media.labels import open_labels
 from pipeline.media.sources import resolve_inputs
@@ -30,6 +31,14 @@ def test_the_twin_gives_the_programs_parts(
     assert agreement(labels, paper_segment(pictures, settings))[0] > 0.99
 
 
+def test_presets_are_compared_with_one_pass_over_overlapping_patches(tmp_path: Path) -> None:
+    exact = load_settings(settings_file("bundled", tmp_path, "overlapping"))
+    quick = with_values(load_settings(settings_file("bundled", tmp_path, None)), {"preset": "fast"})
+    assert (exact.features.grid, quick.features.grid) == ("overlapping", "interleaved")
+    assert exact.cluster == quick.cluster
+    assert exact.features.stride == quick.features.stride == 4
+
+
 def test_agreement_knows_parts_by_what_they_cover() -> None:
     reference = np.random.default_rng(0).integers(0, 5, (4, 6, 8), dtype=np.uint8)
     other = np.array([0, 3, 1, 4, 2], dtype=np.uint8)[reference]
@@ -45,6 +54,11 @@ def test_steady_pixels_are_those_that_keep_their_label() -> None:
     everywhere, steady = agreement(labels, reference)
     assert everywhere == 11 / 12
     assert steady == 1 / 2
+    reference[:] = 1
+    labels[:] = [[1, 0, 1, 1]]
+    assert steady_agreement(labels, reference) == (3 / 4, 3 / 4)
+    reference[:, :, 0] = 0
+    assert steady_agreement(labels, reference) == (2 / 4, 2 / 3)
 
 
 def test_work_is_counted_as_the_designs_figures_have_it() -> None:
