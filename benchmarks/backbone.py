@@ -193,7 +193,7 @@ def ellipses(frames: Sequence[Rgb]) -> Iterator[NDArray[np.bool_]]:
 def otsu(values: NDArray[np.floating]) -> NDArray[np.bool_]:
     """Split a map by Otsu's threshold."""
     grey = (255 * values / max(float(values.max()), 1e-6)).astype(np.uint8)
-    return cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1] > 0
+    return np.asarray(cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1]) > 0
 
 
 def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:

@@ -98,7 +98,11 @@ def measure(images: list[NDArray[np.uint8]], labels: int, threads: int, turns: i
         reference = densecrf.infer_labels(unary, image, crf)
         own = partial(meanfield.infer_labels, unary, image, crf)
         agreements.append(float((own() == reference).mean()))
-        ways = [partial(densecrf.infer_labels, unary, image, crf), own, partial(_side_by_side, own, threads)]
+        ways: list[Callable[[], object]] = [
+            partial(densecrf.infer_labels, unary, image, crf),
+            own,
+            partial(_side_by_side, own, threads),
+        ]
         times.append(in_turns(ways, turns) / [1, 1, threads])
     table = np.array(times)
     reference_ms, alone_ms, own_ms = np.median(table[:, 0], axis=0).tolist()

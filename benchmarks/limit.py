@@ -103,7 +103,7 @@ def _product_s(tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> fl
 def _own(layer: Linear, x: Tensor, dtype: torch.dtype) -> Tensor:
     with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
         if dtype == torch.float32 or not can_fuse(x, layer):
-            return layer(x)
+            return layer.forward(x)
         return project(x, torch.nn.LayerNorm(layer.in_features), layer)
 
 

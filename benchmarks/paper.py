@@ -22,7 +22,7 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config import Settings, load_settings, with_values
-from pipeline.features.backbone import Backbone
+from pipeline.features.backbone import Backbone, Block
 from pipeline.features.weights import Model, resolve_model
 from pipeline.media.sources import resolve_inputs
 from pipeline.refine import densecrf
@@ -47,6 +47,7 @@ class PaperViT:
         config, keys = self.backbone.config, torch.empty(0)
         x, grid_hw = self._embed(picture, stride)
         for number, block in enumerate(self.backbone.blocks):
+            assert isinstance(block, Block)
             qkv = _linear(block.attn.qkv, block.norm1(x)).reshape(len(x), 3, config.heads, -1).permute(1, 2, 0, 3)
             query, key, value = qkv
             attention = (query @ key.transpose(-2, -1) * config.head_dim**-0.5).softmax(dim=-1)
@@ -60,6 +61,7 @@ class PaperViT:
         mean, std = torch.tensor(self.model.identity.mean), torch.tensor(self.model.identity.std)
         pixels = ((torch.from_numpy(picture) / 255 - mean) / std).permute(2, 0, 1)[None]
         projection = self.backbone.patch_embed["proj"]
+        assert isinstance(projection, torch.nn.Conv2d)
         patches = F.conv2d(pixels, projection.weight, projection.bias, stride=stride)
         grid_hw = (patches.shape[2], patches.shape[3])
         tokens = patches.flatten(2).transpose(1, 2)[0] + self._positions(grid_hw, picture.shape[:2])
@@ -101,8 +103,8 @@ def _saliency(vit: PaperViT, picture: Picture, image: Picture, grid_hw: tuple[in
     )
     _, attention, low_hw = vit.run(half, config.patch_px, config.depth - 1)
     row = attention[list(heads or range(config.heads))].mean(0)
-    row = ((row - row.min()) / (row.max() - row.min())).reshape(low_hw).numpy()
-    return np.asarray(Image.fromarray(row).resize(grid_hw[::-1], Image.Resampling.NEAREST)).ravel()
+    low = ((row - row.min()) / (row.max() - row.min())).reshape(low_hw).numpy()
+    return np.asarray(Image.fromarray(low).resize(grid_hw[::-1], Image.Resampling.NEAREST)).ravel()
 
 
 def fit(grids: list[Floats], saliency: list[Floats], settings: Settings) -> tuple[Floats, Floats]:
@@ -129,7 +131,7 @@ def fit(grids: list[Floats], saliency: list[Floats], settings: Settings) -> tupl
     foreground = np.concatenate(
         [grid[salient[mine]][:: cluster.sample_interval] for grid, mine in zip(grids, by_frame, strict=True)]
     )
-    return _kmeans(foreground, cluster.parts, settings).centroids, kmeans.centroids[~salient]
+    return np.asarray(_kmeans(foreground, cluster.parts, settings).centroids), np.asarray(kmeans.centroids)[~salient]
 
 
 def _kmeans(sample: Floats, k: int, settings: Settings) -> faiss.Kmeans:
