@@ -31,6 +31,18 @@ def part_colors(parts: int, palette: PaletteName = "vivid") -> NDArray[np.uint8]
     return np.array(colors, dtype=np.uint8).reshape(-1, 3)
 
 
+def checkerboard(size_hw: tuple[int, int], side_px: int, greys: tuple[int, int]) -> NDArray[np.uint8]:
+    """What stands for nothing behind a picture: squares of two greys, uint8 [height, width], the first in the corner.
+
+    >>> checkerboard((2, 4), 2, (9, 7)).tolist()
+    [[9, 9, 7, 7], [9, 9, 7, 7]]
+    """
+    odd_row, odd_col = (np.arange(length) // side_px % 2 > 0 for length in size_hw)
+    first, second = np.array(greys, dtype=np.uint8)
+    board: NDArray[np.uint8] = np.where(odd_row[:, None] == odd_col, first, second)
+    return board
+
+
 def davis_palette() -> NDArray[np.uint8]:
     """The palette of DAVIS and PASCAL VOC, uint8 [256, 3]: a label's bits dealt out to the channels' high bits.
 

@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.painting.palettes import checkerboard
+
 Picture = NDArray[np.uint8]
 Colour = tuple[int, int, int]
 
@@ -32,9 +34,8 @@ def cut_out(rgb: Picture, mask: NDArray[np.bool_]) -> Picture:
         mask: bool [height, width].
     """
     side = max(2, round(mask.shape[0] * CHECKER_SHARE))
-    rows, cols = np.arange(mask.shape[0]) // side, np.arange(mask.shape[1]) // side
-    checker = np.array(CHECKER_GREYS, dtype=np.uint8)[(rows[:, None] + cols) % 2]
-    return np.where(mask[..., None], rgb, checker[..., None])
+    height, width = mask.shape
+    return np.where(mask[..., None], rgb, checkerboard((height, width), side, CHECKER_GREYS)[..., None])
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.painting.blend import blend
+from pipeline.painting.palettes import checkerboard
 
 Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]
 Image = NDArray[np.uint8]
 
 OUTLINE_SHARE = 1 / 240
 """Width of an outline as a share of the picture's short side."""
-CHECKER_PX = 16
-"""Side of the squares that a cut-out lies on, pixels."""
+CHECKER_PX, CHECKER_GREYS = 16, (255, 204)
+"""Side of the squares that a cut-out lies on, pixels, and their greys."""
 
 
 def paint(rgb: Image, labels: Image, colors: Image, style: Style = "overlay", alpha: float = 0.6) -> Image:
@@ -60,9 +61,8 @@ def _outline(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
 
 
 def _cutout(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
-    rows, cols = np.indices(labels.shape) // CHECKER_PX
-    checker = np.where((rows + cols) % 2 == 0, 255, 204).astype(np.uint8)
-    return np.where(labels[..., None] > 0, rgb, checker[..., None])
+    height, width = labels.shape
+    return np.where(labels[..., None] > 0, rgb, checkerboard((height, width), CHECKER_PX, CHECKER_GREYS)[..., None])
 
 
 def _side_by_side(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:

@@ -75,6 +75,8 @@ class Corpus:
 
 def make_corpus(folder: Path) -> Corpus:
     """Make everything below a folder; afterwards this process has imported and compiled what a command needs."""
+    from pipeline.tasks.video.render import render
+
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "small.yaml"
     settings.write_text(SETTINGS)
@@ -88,6 +90,8 @@ def make_corpus(folder: Path) -> Corpus:
         with contextlib.suppress(ValueError):
             films[name] = _film(folder / name, facts)
     _segment(clip, folder / "whole")
+    # Labels that are read are arrays of another kind than those that are computed, and compiled for anew.
+    render(folder / "whole" / "walk", folder / "again.mp4")
     unfinished = []
     for number, frames in enumerate((2, RESULT_FRAMES - 1)):
         output = folder / f"unfinished-{number}"
