@@ -115,7 +115,7 @@ def fit(grids: list[Floats], saliency: list[Floats], settings: Settings) -> tupl
     for k in range(1, cluster.max_clusters + 1):
         kmeans = _kmeans(sample, k, settings)
         squared, labels = kmeans.index.search(everything, 1)
-        if k > 1 and squared.mean() > cluster.elbow * previous:
+        if cluster.elbow is not None and k > 1 and squared.mean() > cluster.elbow * previous:
             break
         previous = squared.mean()
     by_frame = np.split(labels.ravel(), np.cumsum([len(grid) for grid in grids])[:-1])

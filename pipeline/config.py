@@ -96,8 +96,8 @@ class ClusterSettings(_Section):
     sample_interval: Count = 100
     """Every so-manieth descriptor of a frame joins the fit."""
     max_clusters: Count = 14
-    elbow: Share = 0.975
-    """The first k whose mean squared distance exceeds this share of the one before is used."""
+    elbow: Share | None = 0.975
+    """The first k whose mean squared distance exceeds this share of the one before is used; None: the largest."""
     iterations: Rounds = 300
     restarts: Rounds = 10
     prior: Weight = 0.0

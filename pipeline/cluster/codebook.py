@@ -35,7 +35,7 @@ class CodebookOrigin(BaseModel):
     frames: int
     """Frames that the fit saw."""
     objectives: tuple[float, ...] = ()
-    """Mean squared distance for k = 1, 2, ... of the elbow."""
+    """Mean squared distance for k = 1, 2, ... of the elbow; without one, for the k that is used."""
 
 
 _LARGEST = 1e3

@@ -31,7 +31,8 @@ class Clustering:
     Attributes:
         centroids: float32 [k, channels].
         labels: for each block of descriptors the nearest centroids, int64 [n].
-        objectives: mean squared distance of all descriptors for k = 1, 2, ..., as far as it was tried.
+        objectives: mean squared distance of all descriptors for k = 1, 2, ..., as far as the elbow tried; else for the
+            one k that there is.
     """
 
     centroids: Floats
@@ -116,7 +117,8 @@ def nearest_centroids(descriptors: Floats, centroids: Floats) -> tuple[Labels, F
 def fit_elbow(sample: Floats, blocks: Iterable[Floats], seed: int, settings: ClusterSettings) -> Clustering:
     """K-means with k = 1, 2, ...; the first k that hardly lowers the mean squared distance is used.
 
-    The distance is that of all descriptors, not of the sample (the paper's code; `ClusterSettings.elbow`).
+    The distance is that of all descriptors, not of the sample (the paper's code; `ClusterSettings.elbow`). Without an
+    elbow it is the largest k.
 
     Args:
         sample: [n, channels] that k-means sees.
@@ -126,12 +128,13 @@ def fit_elbow(sample: Floats, blocks: Iterable[Floats], seed: int, settings: Clu
     """
     objectives: list[float] = []
     centroids, labels = sample[:0], list[Labels]()
-    ks = range(1, min(settings.max_clusters, len(sample)) + 1)
-    with closing(fit_each(sample, ks, seed, settings)) as fits:
+    largest = min(settings.max_clusters, len(sample))
+    smallest = 1 if settings.elbow is not None else largest
+    with closing(fit_each(sample, range(smallest, largest + 1), seed, settings)) as fits:
         for centroids in fits:
             labels, objective = assign_blocks(blocks, centroids)
             objectives.append(objective)
-            if len(objectives) > 1 and objective > settings.elbow * objectives[-2]:
+            if settings.elbow is not None and len(objectives) > 1 and objective > settings.elbow * objectives[-2]:
                 break
     return Clustering(centroids, labels, tuple(objectives))
 

@@ -68,6 +68,13 @@ def test_elbow_stops_at_the_first_k_that_hardly_helps() -> None:
     assert [len(labels) for labels in found.labels] == [300, 300]
 
 
+def test_without_an_elbow_the_largest_k_is_used() -> None:
+    points = blobs(4)
+    found = fit_elbow(points[::2], [points], 0, SETTINGS.model_copy(update={"elbow": None, "max_clusters": 9}))
+    assert np.array_equal(found.centroids, fit_kmeans(points[::2], 9, 0, SETTINGS))
+    assert found.objectives == (pytest.approx(objective(points, found.centroids), rel=1e-3),)
+
+
 def test_elbow_never_asks_for_more_clusters_than_points() -> None:
     points = np.eye(3, dtype=np.float32)
     found = fit_elbow(points, [points], 0, SETTINGS.model_copy(update={"elbow": 1.0}))

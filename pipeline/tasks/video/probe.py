@@ -171,15 +171,16 @@ def probe_clusters(cache: FeatureCache, engine: Engine, descriptors: int) -> tup
     settings = engine.settings.cluster
     regions = engine.extractor.regions
     found = fit_parts(cache, engine.settings.run.seed, settings, engine.settings.saliency, regions)
-    centroids, tried = found.clustering.centroids, len(found.clustering.objectives)
+    centroids = found.clustering.centroids
+    tried = range(1 if settings.elbow is not None else len(centroids), len(centroids) + 1)
     held, points = sum(entry.saliency.size for entry in cache), descriptors / settings.sample_interval
     sample = np.concatenate([thin(block, max(1, int(held / points))) for block in Descriptors(cache)])
     # A fit's time grows with k: two of the larger ones stand for all.
-    ks = [k for k in (1 + tried * 2 // 3, tried) if k <= len(sample)]
+    ks = [k for k in tried if k in (1 + len(centroids) * 2 // 3, len(centroids)) and k <= len(sample)]
     _, clustering = measure(lambda: list(fit_each(sample, ks, engine.settings.run.seed, settings)))
     _, assignment = measure(lambda: assign_blocks(Descriptors(cache), centroids))
-    share = sum(range(1, tried + 1)) / max(1, sum(ks)) * (points / len(sample)) ** (1 + LINGERING)
-    return found, clustering * share + assignment * (tried * descriptors / held)
+    share = sum(tried) / max(1, sum(ks)) * (points / len(sample)) ** (1 + LINGERING)
+    return found, clustering * share + assignment * (len(tried) * descriptors / held)
 
 
 def probe_stages(
