@@ -1,8 +1,9 @@
 """The machine's own limit for a setting's arithmetic: what its matrix products and its attention take alone.
 
-Counted are the ViT's linear layers and attention, and the CRF, which is arithmetic of every setting too. Each product
-and the attention is timed by itself at the setting's own shape and precision, in whichever way is the fastest here:
-torch's, oneDNN's (a convolution of one pixel), or this program's kernels (in bfloat16 with a layer norm before it).
+Counted are the ViT's linear layers and attention, those of the half-size frames that saliency is read from among them,
+and the CRF, which is arithmetic of every setting too. Each product and the attention is timed by itself at the
+setting's own shape and precision, in whichever way is the fastest here: torch's, oneDNN's (a convolution of one pixel),
+or this program's kernels (in bfloat16 with a layer norm before it).
 """
 
 from __future__ import annotations
@@ -54,9 +55,10 @@ class Limit:
         return self.vit_s + self.crf_s
 
 
-def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int]) -> Limit:
-    """Count and time a setting's arithmetic on frames of a processed size."""
+def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int], frames: int) -> Limit:
+    """Count and time a setting's arithmetic on so many frames of a processed size."""
     tokens, share = tokens_of(config, settings, size_hw)
+    passes = [(count, share) for count in tokens] + saliency_passes(config, settings, size_hw, frames)
     dtype = torch.bfloat16 if settings.features.precision == "bfloat16" else torch.float32
     width, blocks = config.embed_dim, settings.features.layer
     # Of the block that is read only the keys are computed.
@@ -69,8 +71,8 @@ def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int
         rate = 2.0 * tokens[0] * sum(inputs * outputs for inputs, outputs in shapes) / sum(spent)
         attending = 4.0 * tokens[0] ** 2 * width / _attention_s(tokens[0], config)
     return Limit(
-        share * sum(tokens) * (repeated + patch) / 1e9,
-        share * sum(count**2 for count in tokens) * pairs / 1e9,
+        sum(share * count for count, share in passes) * (repeated + patch) / 1e9,
+        sum(share * count**2 for count, share in passes) * pairs / 1e9,
         rate / 1e9,
         attending / 1e9,
         _crf_s(settings, size_hw, grid_size(size_hw, config.patch_px, settings.features.stride)),
@@ -87,6 +89,17 @@ def tokens_of(config: ViTConfig, settings: Settings, size_hw: tuple[int, int]) -
     step = patch // stride
     split = [[len(range(first, length, step)) for first in range(min(length, step))] for length in (rows, cols)]
     return [down * right + config.prefix for down in split[0] for right in split[1]], share
+
+
+def saliency_passes(
+    config: ViTConfig, settings: Settings, size_hw: tuple[int, int], frames: int
+) -> list[tuple[int, float]]:
+    """Tokens of the pass over half-size frames that saliency is read from, and the share of frames that have one."""
+    if not settings.saliency.half_size or settings.saliency.source == "motion":
+        return []
+    rows, cols = grid_size((size_hw[0] // 2, size_hw[1] // 2), config.patch_px, config.patch_px)
+    sampled = min(settings.cluster.frames, -(-frames // settings.keyframes.interval))
+    return [(rows * cols + config.prefix, sampled / frames)]
 
 
 def _product_s(tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:

@@ -63,7 +63,7 @@ def paper_settings(model: str, folder: Path) -> Path:
     wanted: dict[str, Any] = {section: values[section] for section in ("saliency", "cluster")}
     wanted["saliency"].pop("heads")
     depth = resolve_model(model).identity.depth
-    wanted["features"] = {"load_size": 224, "stride": 4, "layer": depth - 1}
+    wanted["features"] = {"load_size": 224, "stride": 4, "layer": depth - 1, "grid": values["features"]["grid"]}
     file = folder / "paper.yaml"
     file.write_text(yaml.safe_dump(wanted))
     return file
@@ -205,7 +205,9 @@ def _limits(options: argparse.Namespace, model: str, config: Path) -> dict[str, 
     limits = {}
     for name in ("default", *options.presets):
         settings = with_values(load_settings(config), {"preset": None if name == "default" else name})
-        limits[name] = measure_limit(shape, settings, processed_size(size_hw, settings.features.load_size))
+        limits[name] = measure_limit(
+            shape, settings, processed_size(size_hw, settings.features.load_size), options.frames
+        )
     return limits
 
 

@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.compiled import compiled
-from pipeline.features.processor import can_compute, run_tasks, take_task
+from pipeline.features.processor import can_compute, run_tasks, scratch, take_task
 from pipeline.features.registers import FAR, LANES
 from pipeline.features.rows import SPAN, softmax_row
 from pipeline.features.tiles import product_tile
@@ -42,7 +42,7 @@ _score = product_tile(14, _PANEL // LANES)
 _mix = product_tile(6, _CHANNELS // LANES, "rescale")
 
 
-def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def attention(query: Tensor, key: Tensor, value: Tensor, out: Tensor | None = None) -> Tensor:
     """softmax(query key^T / sqrt(channels)) value, the heads side by side.
 
     The kernel computes in float32 whatever it gets: torch's own in bfloat16 takes twice its time on a processor.
@@ -51,6 +51,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
         query: [b, heads, n, channels], any strides.
         key: the same shape.
         value: the same shape.
+        out: float32 [b, n, heads * channels], where the kernel writes its result; None: fresh memory.
 
     Returns:
         [b, n, heads * channels]; float32 where the kernel computed it.
@@ -58,7 +59,7 @@ def attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     if not can_compute(query) or query.shape[-1] > _CHANNELS:
         return F.scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2)
     batch, heads, tokens, channels = query.shape
-    result = torch.empty(batch, tokens, heads, channels)
+    result = torch.empty(batch, tokens, heads, channels) if out is None else out.view(batch, tokens, heads, channels)
     for parts in zip(query.float(), key.float(), value.float(), result, strict=True):
         _attend_heads(*(part.detach().numpy() for part in parts))
     return result.flatten(2)
@@ -68,8 +69,11 @@ def _attend_heads(query: Floats, key: Floats, value: Floats, result: Floats) -> 
     """One picture's heads: query, key, value [heads, n, channels], result [n, heads, channels]."""
     heads, tokens, _ = query.shape
     spans = -(-tokens // SPAN)
-    keys = np.zeros((heads, spans * SPAN // _PANEL, _CHANNELS, _PANEL), dtype=np.float32)
-    values = np.zeros((heads, spans * SPAN, _CHANNELS), dtype=np.float32)
+    keys = scratch("keys", heads, spans * SPAN // _PANEL, _CHANNELS, _PANEL).numpy()
+    values = scratch("values", heads, spans * SPAN, _CHANNELS).numpy()
+    if query.shape[2] < _CHANNELS:
+        keys[:], values[:] = 0, 0
+    keys[:, tokens // _PANEL :], values[:, tokens:] = 0, 0
     run_tasks(_pack, keys.shape[0] * keys.shape[1], key, value, keys, values)
     share = -(-tokens * heads // (_TASKS * torch.get_num_threads() * _ROWS)) * _ROWS
     together = min(_QUERIES, share)
@@ -79,7 +83,7 @@ def _attend_heads(query: Floats, key: Floats, value: Floats, result: Floats) -> 
 
 @compiled
 def _pack(taken: Any, count: Any, key: Any, value: Any, keys: Any, values: Any) -> None:
-    """Lay keys in panels [panel, channel, key of the panel], and values in rows; the rest stays zero.
+    """Lay keys in panels [panel, channel, key of the panel], and values in rows; what they don't fill stays zero.
 
     A task is a panel of a head.
     """

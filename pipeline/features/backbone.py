@@ -20,6 +20,7 @@ from pipeline.features.attention import attention
 from pipeline.features.fused import can_fuse, finish, project
 from pipeline.features.linear import Linear
 from pipeline.features.positions import Rotary, interpolate_positions, rotary_angles, rotate
+from pipeline.features.processor import can_compute, scratch
 from pipeline.geometry import grid_size
 
 Facet = Literal["key", "query", "value", "token"]
@@ -122,10 +123,12 @@ class Attention(nn.Module):
         return {"query": query, "key": key, "value": value}
 
     def attend(self, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
-        """The attention's output [b, n, c], not yet projected; no matrix of n by n is ever stored."""
+        """The attention's output [b, n, c], not yet projected, which the next block writes over."""
         query = rotate(parts["query"], rotary, self.prefix)
         key = rotate(parts["key"], rotary, self.prefix)
-        return attention(query, key, parts["value"])
+        batch, heads, tokens, channels = query.shape
+        out = scratch("attended", batch, tokens, heads * channels) if can_compute(query) else None
+        return attention(query, key, parts["value"], out)
 
     def class_row(self, class_query: Tensor, key: Tensor, rotary: Rotary | None, heads: Sequence[int] | None) -> Tensor:
         """The class token's attention to every patch, mean over `heads` (None: all), float32 [b, patches]."""
@@ -183,9 +186,10 @@ class Block(nn.Module):
         self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
 
     def project_all(self, x: Tensor) -> dict[str, Tensor]:
-        """Query, key and value of the block's input [b, n, c], in one product."""
+        """Query, key and value of the block's input [b, n, c], in one product; the next block writes over them."""
         if can_fuse(x, self.attn.qkv):
-            return self.attn.split(project(x, self.norm1, self.attn.qkv))
+            joint = scratch("projected", *x.shape[:2], self.attn.qkv.out_features)
+            return self.attn.split(project(x, self.norm1, self.attn.qkv, joint))
         return self.attn.split(self.attn.qkv(self.norm1(x)))
 
     def finish(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
@@ -328,7 +332,8 @@ class Backbone(nn.Module):
         """[b, heads, tokens, head channels] to float32 [b, 1 + patches, head channels * heads]."""
         if self.config.registers:
             heads = torch.cat((heads[:, :, :1], heads[:, :, self.config.prefix :]), dim=2)
-        return heads.permute(0, 2, 3, 1).flatten(2).float()
+        # A copy, since `heads` may be written over.
+        return heads.permute(0, 2, 3, 1).contiguous().flatten(2).float()
 
 
 def check_stride(patch_px: int, stride_px: int) -> None:

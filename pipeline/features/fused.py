@@ -43,10 +43,10 @@ def _possible_factors() -> tuple[torch.dtype, ...]:
     return (torch.float32, torch.bfloat16) if has_bfloat16() else (torch.float32,)
 
 
-def project(x: Tensor, norm: nn.LayerNorm, layer: Linear) -> Tensor:
-    """layer(norm(x)) of tokens [b, n, channels]."""
+def project(x: Tensor, norm: nn.LayerNorm, layer: Linear, out: Tensor | None = None) -> Tensor:
+    """layer(norm(x)) of tokens [b, n, channels], written to `out` where that is given."""
     rows = _rows(x)
-    result = torch.empty(*x.shape[:2], layer.out_features)
+    result = torch.empty(*x.shape[:2], layer.out_features) if out is None else out
     run_tasks(_project, _tasks(rows), rows, *_norm(norm), *_weights(layer), _rows(result))
     return result
 

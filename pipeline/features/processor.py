@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import os
+import threading
 from collections.abc import Callable
 from concurrent.futures import Executor, ThreadPoolExecutor
 from functools import cache
@@ -44,6 +46,34 @@ def run_tasks(kernel: Callable[..., None], count: int, *arguments: Any) -> None:
     kernel(taken, count, *arguments)
     for other in others:
         other.result()
+
+
+_KEPT_BYTES = 2**26
+"""Larger memory isn't kept: attention over so many tokens hides what getting it takes."""
+
+
+class _Scratch(threading.local):
+    """Memory of one thread, by what it is for."""
+
+    def __init__(self) -> None:
+        self.held: dict[str, Tensor] = {}
+
+
+_scratch = _Scratch()
+
+
+def scratch(purpose: str, *shape: int) -> Tensor:
+    """float32 of any content, which this thread gets again when it next asks for that purpose.
+
+    Fresh memory comes page by page from the system, which takes longer than what many a kernel does with it.
+    """
+    size = math.prod(shape)
+    if 4 * size > _KEPT_BYTES:
+        return torch.empty(shape)
+    held = _scratch.held.get(purpose)
+    if held is None or held.numel() < size:
+        held = _scratch.held[purpose] = torch.empty(size)
+    return held[:size].view(shape)
 
 
 @intrinsic  # type: ignore[untyped-decorator]

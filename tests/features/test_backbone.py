@@ -139,6 +139,20 @@ def test_nothing_beyond_the_facet_is_computed(facet, unread):
     assert torch.equal(backbone(pixels, 4, [tap]).facets[tap], expected)
 
 
+@pytest.mark.parametrize("heads", [1, 2])
+def test_what_was_read_stays_when_later_blocks_and_pictures_use_the_same_memory(heads):
+    backbone = random_backbone(ViTConfig(32, 3, heads, 8, (4, 4), 0, 64, True, False, 1e-6))
+    taps = [Tap(layer, facet) for layer in range(3) for facet in FACETS]
+    with torch.inference_mode():
+        pixels, expected = random_pixels(64, 48), {}
+        for layer in range(3):
+            upto = backbone(pixels, 8, [tap for tap in taps if tap.layer <= layer]).facets
+            expected |= {tap: upto[tap].clone() for tap in taps if tap.layer == layer}
+        together = backbone(pixels, 8, taps).facets
+        backbone(pixels + 1, 8, taps)
+    assert all(torch.equal(together[tap], expected[tap]) for tap in taps)
+
+
 def test_a_token_needs_no_later_block():
     backbone, pixels, tap = random_backbone(PLAIN), random_pixels(32, 40), Tap(1, "token")
     expected = backbone(pixels, 4, [tap]).facets[tap]
