@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.cache import FeatureCache
-from pipeline.cluster.codebook import Codebook, load_codebook
+from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.cluster.sampling import spread_frames
 from pipeline.config import Settings
 from pipeline.errors import InputError
@@ -36,6 +36,9 @@ from pipeline.tasks.video.watch import neighbourhood
 
 HANDOVER = 1.08
 """What stages in threads beside each other take more than one after the other; 1.03 to 1.15 on four clips."""
+
+RECORD_BYTES = 4_200
+"""Of a run.json."""
 
 KEY_INTERVAL = 250
 """Frames from one frame of a clip that stands for itself to the next, at most: x264's default."""
@@ -94,6 +97,7 @@ class Estimate:
         clusters: k-means and votes.
         peak_bytes: resident memory at most.
         cache_bytes: of the fit's descriptors on the disk, which go at the end.
+        record_bytes: of the codebook and of the inputs' run.json.
     """
 
     inputs: tuple[InputEstimate, ...]
@@ -103,6 +107,7 @@ class Estimate:
     clusters: Cost
     peak_bytes: int
     cache_bytes: int
+    record_bytes: int
 
     @property
     def flops(self) -> int:
@@ -131,6 +136,7 @@ class Estimate:
             "labels": sum(each.label_bytes for each in self.inputs),
             "clips": sum(each.clip_bytes for each in self.inputs),
             "frames": sum(each.picture_bytes for each in self.inputs),
+            "records": self.record_bytes,
         }
         return {kind: size for kind, size in kinds.items() if size}
 
@@ -198,10 +204,11 @@ def estimate(
 
 @dataclass(frozen=True, slots=True)
 class _Probes:
-    """Probes by the size of source frames, and k-means and votes."""
+    """Probes by the size of source frames, k-means and votes, and the size of a codebook's file."""
 
     of: dict[tuple[int, int], Probe]
     clusters: Cost
+    codebook_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -244,6 +251,7 @@ class _DryRun:
             clusters=probes.clusters,
             peak_bytes=0,
             cache_bytes=sampled * (extractor.channels + 1) * 4,
+            record_bytes=probes.codebook_bytes + (RECORD_BYTES * len(inputs) if self.paints else 0),
         )
 
     def _count(self, source: Source, failures: list[str]) -> int:
@@ -270,7 +278,9 @@ class _DryRun:
         if self.paints:
             for size, source in firsts.items():
                 probe_stages(probes[size], source, self.engine, codebook, folder, save_frames=self.save_frames)
-        return _Probes(probes, clusters)
+        file = folder / "codebook.safetensors"
+        save_codebook(codebook, file)
+        return _Probes(probes, clusters, file.stat().st_size)
 
     def _fitted(self, cache: FeatureCache, sampled: int) -> tuple[Codebook, Cost]:
         found, cost = probe_clusters(cache, self.engine, sampled)
@@ -343,4 +353,4 @@ def _process_seconds() -> float:
 
 
 def _mebibytes(count: float) -> str:
-    return f"{count / 2**20:.1f} MiB" if count < 100 * 2**20 else f"{count / 2**20:.0f} MiB"
+    return f"{count / 2**20:.{2 if count < 2**20 else 1 if count < 100 * 2**20 else 0}f} MiB"

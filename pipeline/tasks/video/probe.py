@@ -1,7 +1,7 @@
 """What a frame costs, measured on a few real ones: every stage for itself, in seconds and bytes.
 
-Two bursts of neighbouring frames go through the stages that a run would send them through; what is written goes into
-a temporary directory.
+A few bursts of neighbouring frames go through the stages that a run would send them through; what is written goes
+into a temporary directory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from pipeline.features.motion import REACH
 from pipeline.geometry import processed_size, shrink
 from pipeline.media.clip import ClipWriter
 from pipeline.media.contract import Source
-from pipeline.media.labels import CHUNK_FRAMES, LabelWriter
+from pipeline.media.labels import LabelWriter
 from pipeline.media.pictures import write_picture
 from pipeline.media.playback import frame_times, packet_bytes
 from pipeline.painting.styles import painted_size
@@ -32,12 +32,15 @@ from pipeline.records import Frame, PartMap
 from pipeline.tasks.engine import Engine, prepare, selection_of
 from pipeline.tasks.video.cost import NOTHING, Cost, measure
 from pipeline.tasks.video.energies import energy_stages
-from pipeline.tasks.video.fit import describe_sampled, watched_batches
+from pipeline.tasks.video.fit import describe_sampled, sees_motion, watched_batches
 from pipeline.tasks.video.keyframes import Between
 from pipeline.tasks.video.stream import paint_parts, refine
 
-BURST = 2 * CHUNK_FRAMES
-"""Frames of a burst: two chunks of labels, most of what the encoder looks ahead at."""
+BURSTS = 4
+"""Bursts: where a scene fills or empties, two may both miss it, and the clip's size with it."""
+
+BURST = 16
+"""Frames of a burst."""
 
 REACHABLE = 400
 """Frames among which the bursts are spread: all before the last one have to be decoded."""
@@ -53,10 +56,10 @@ LABEL_HEADER = 1100
 """Bytes of a label store that don't grow with its frames."""
 
 LARGE_PX = 4_000_000
-"""Pixels of a frame above which one burst, of half the length, must do, for time and memory."""
+"""Pixels of a frame above which bursts are a quarter as long, for time and memory."""
 
 HEAVY_FLOPS = 50e9
-"""Operations of a frame above which that is so too, a second on two cores; above eight times as many, a quarter."""
+"""Operations of a frame above which that is so too, a second on two cores; above eight times as many, an eighth."""
 
 
 @dataclass(slots=True)
@@ -110,10 +113,10 @@ def read_bursts(source: Source, engine: Engine) -> Probe:
     selection = selection_of(engine.settings)
     total = source.count(selection)
     size_hw = source.probe().size_hw
-    length = min(total, max(_burst(engine, size_hw), 2 * engine.settings.keyframes.interval + 1))
+    length = min(total, _burst(engine, size_hw))
     reach = min(total, REACHABLE)
-    starts = [0, max(length, (reach - length) // 2)] if length == BURST else [0]
-    spans = [range(start, min(start + length, total)) for start in starts if start < total]
+    starts = np.linspace(0, max(0, reach - length), max(1, min(BURSTS, reach // length))).astype(int)
+    spans = [range(start, start + length) for start in starts]
     known = iter(source.frames(selection, {0, length - 1}))
     _, lead = measure(lambda: next(known))
     _, skipped = measure(lambda: next(known, None))
@@ -192,7 +195,7 @@ def probe_stages(
         OutputError: the temporary directory can't be written.
     """
     share = 1 / probe.frames
-    described, sizes = 0.0, list[list[int]]()
+    described, sizes, labelled = 0.0, list[list[int]](), list[PartMap]()
     with FeatureCache(folder) as nothing:
         for burst in probe.bursts:
             items: list[Any] = list(burst)
@@ -206,18 +209,22 @@ def probe_stages(
                 probe, "crf", lambda each: refine(each, engine.settings.crf, engine.extractor.device), items, share
             )
             _note(probe, "steadiness", _measure_steadiness, parts, share)
-            probe.label_bytes += share * _write_labels(probe, source, engine, codebook, parts, folder)
             sizes.append(_write_clip(probe, source, engine, codebook, parts, folder, save_frames))
+            labelled += parts
+    # In one store: the frames of a chunk are compressed together, and a burst may be less than a chunk.
+    probe.label_bytes = share * _write_labels(probe, source, engine, codebook, labelled, folder)
     probe.described = described * share
     probe.key_bytes = float(np.mean([packets[0] for packets in sizes]))
     probe.frame_bytes = float(np.mean([size for packets in sizes for size in packets[1:]] or [0]))
 
 
 def _burst(engine: Engine, size_hw: tuple[int, int]) -> int:
-    """Frames of a burst: fewer where one takes long or is large."""
+    """Frames of a burst: fewer where one takes long or is large, but as many as belong together."""
     operations = describe_flops(engine.extractor, processed_size(size_hw, engine.settings.features.load_size))
-    small = size_hw[0] * size_hw[1] < LARGE_PX
-    return BURST if small and operations < HEAVY_FLOPS else BURST // 2 if operations < 8 * HEAVY_FLOPS else BURST // 4
+    small = size_hw[0] * size_hw[1] < LARGE_PX and operations < HEAVY_FLOPS
+    wanted = BURST if small else BURST // 4 if operations < 8 * HEAVY_FLOPS else BURST // 8
+    reach = max(engine.settings.keyframes.interval, REACH if sees_motion(engine) else 0)
+    return max(wanted, 2 * reach + 1)
 
 
 def _note(probe: Probe, name: str, work: Any, items: Sequence[Any], share: float) -> list[Any]:
