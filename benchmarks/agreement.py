@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
@@ -33,10 +35,18 @@ def agreement(labels: Labels, reference: Labels) -> tuple[float, float]:
     return float(equal.mean()), steady_agreement(labels, reference)[0]
 
 
-def steady_agreement(labels: Labels, reference: Labels) -> tuple[float, float]:
-    """Share of equal pixels where the reference is steady: of all of them, and of those that are parts there."""
+def steady_agreement(labels: Labels, reference: Labels, others: Sequence[Labels] = ()) -> tuple[float, float]:
+    """Share of equal pixels where the reference is steady: of all of them, and of those that are parts there.
+
+    Args:
+        labels: uint8 [frames, h, w].
+        reference: the same shape.
+        others: labels of the reference's settings with other seeds: a pixel is steady where they all agree, too.
+    """
     equal = (renumbered(labels, reference) == reference)[1:-1]
     steady = (reference[1:-1] == reference[:-2]) & (reference[1:-1] == reference[2:])
+    for other in others:
+        steady &= (renumbered(other, reference) == reference)[1:-1]
     return _mean(equal[steady]), _mean(equal[steady & (reference[1:-1] > 0)])
 
 

@@ -1,11 +1,13 @@
 """How well the presets' labels agree with the default's: with its codebook, and with one that they fit themselves.
 
-    python -m benchmarks.presets CLIP... [--model bundled] [--frames 33] [--presets fast draft]
+    python -m benchmarks.presets CLIP... [--model bundled] [--frames 33] [--presets fast draft] [--seeds 2]
 
 The default has the paper's settings here (short side 224, stride 4, one pass over overlapping patches), whatever the
 model brings along, but that every 32nd descriptor joins the fit: the clips are short. Columns: share of equal labels
-among the pixels where the default is steady, of all of them and of those of parts alone; with codebooks of their own
-parts are matched one to one. The last line is JSON.
+among the pixels where the default is steady in time, of all of them and of those of parts alone; with codebooks of
+their own parts are matched one to one. A codebook moves with the seed of its k-means already: the rows `seed N` are
+the default again with another one, and the last columns are of the pixels that all of these agree on. The last line is
+JSON.
 """
 
 from __future__ import annotations
@@ -27,30 +29,39 @@ from pipeline.tasks.video.segment import CODEBOOK
 SAMPLE_INTERVAL = 32
 
 
-def settings_file(model: str, folder: Path, grid: str | None) -> Path:
-    """The paper's settings as a config file; with a grid that beats a preset's, or none."""
-    values: dict[str, Any] = yaml.safe_load(paper_settings(model, folder).read_text())
+def settings_file(model: str, folder: Path, *, exact: bool) -> Path:
+    """The paper's settings as a config file, with a smaller interval of what joins the fit."""
+    file = paper_settings(model, folder, exact=exact)
+    values: dict[str, Any] = yaml.safe_load(file.read_text())
     values["cluster"]["sample_interval"] = SAMPLE_INTERVAL
-    if grid is not None:
-        values["features"]["grid"] = grid
-    file = folder / f"{grid or 'preset'}.yaml"
     file.write_text(yaml.safe_dump(values))
     return file
 
 
-def measure(clip: Path, model: str, frames: int, presets: list[str], folder: Path) -> dict[str, dict[str, Any]]:
-    """For every preset (all, parts) with the default's codebook and with its own."""
+def measure(
+    clip: Path, model: str, frames: int, presets: list[str], seeds: int, folder: Path
+) -> dict[str, dict[str, tuple[float, float]]]:
+    """For every preset (all, parts) with the default's codebook, with its own, and that where other seeds agree."""
     common = ["--model", model, "--end", str(first_seconds(clip, frames))]
-    exact = ["--config", str(settings_file(model, folder, "overlapping"))]
-    quick = ["--config", str(settings_file(model, folder, None))]
+    exact = ["--config", str(settings_file(model, folder, exact=True))]
+    quick = ["--config", str(settings_file(model, folder, exact=False))]
     reference = run_program(clip, folder / "default", [*common, *exact]).labels
+    reseeded = {
+        f"seed {seed}": run_program(clip, folder / f"seed-{seed}", [*common, *exact, "--seed", str(seed)]).labels
+        for seed in range(1, 1 + seeds)
+    }
+    others = list(reseeded.values())
+    found = {name: {"own": steady_agreement(labels, reference)} for name, labels in reseeded.items()}
     codebook = ["--codebook", str(folder / "default" / CODEBOOK)]
-    found: dict[str, dict[str, Any]] = {}
     for preset in presets:
         options = [*common, *quick, "--preset", preset]
         given = run_program(clip, folder / f"{preset}-given", [*options, *codebook]).labels
         own = run_program(clip, folder / f"{preset}-own", options).labels
-        found[preset] = {"given": steady_agreement(given, reference), "own": steady_agreement(own, reference)}
+        found[preset] = {
+            "given": steady_agreement(given, reference),
+            "own": steady_agreement(own, reference),
+            "agreed": steady_agreement(own, reference, others),
+        }
     return found
 
 
@@ -60,16 +71,20 @@ def main() -> None:
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--frames", type=int, default=33)
+    parser.add_argument("--seeds", type=int, default=2, help="other seeds that the default is repeated with")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     options = parser.parse_args()
     table: dict[str, Any] = {}
-    print(f"{'clip':<20}{'preset':<8}{'default codebook':>18}{'of parts':>10}{'own codebook':>14}{'of parts':>10}")
+    headings = ("default codebook", "own codebook", "where seeds agree")
+    print(f"{'clip':<32}{'':<8}" + "".join(f"{heading:>20}{'of parts':>10}" for heading in headings))
     for clip in options.clips:
         with tempfile.TemporaryDirectory(prefix="vidparts-presets-") as folder:
-            table[clip.stem] = measure(clip, options.model, options.frames, options.presets, Path(folder))
-        for preset, row in table[clip.stem].items():
-            (given, given_parts), (own, own_parts) = row["given"], row["own"]
-            print(f"{clip.stem:<20}{preset:<8}{given:18.4f}{given_parts:10.4f}{own:14.4f}{own_parts:10.4f}", flush=True)
+            found = measure(clip, options.model, options.frames, options.presets, options.seeds, Path(folder))
+        table[clip.stem] = found
+        for name, row in found.items():
+            pairs = [row.get(key) for key in ("given", "own", "agreed")]
+            cells = [f"{pair[0]:20.4f}{pair[1]:10.4f}" if pair else " " * 30 for pair in pairs]
+            print(f"{clip.stem:<32}{name:<8}{''.join(cells)}", flush=True)
     print(json.dumps({"benchmark": "presets", "model": options.model, "frames": options.frames, "clips": table}))
 
 

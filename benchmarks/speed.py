@@ -57,14 +57,16 @@ def write_random_model(file: Path) -> None:
     save_file(state, file, metadata=metadata)
 
 
-def paper_settings(model: str, folder: Path) -> Path:
-    """A config file of the paper's settings, so that no model's own take their place."""
+def paper_settings(model: str, folder: Path, *, exact: bool) -> Path:
+    """A config file of the paper's settings, so that no model's own take their place; a preset's do, but if `exact`."""
     values = load_settings().model_dump(mode="json")
     wanted: dict[str, Any] = {section: values[section] for section in ("saliency", "cluster")}
     wanted["saliency"].pop("heads")
     depth = resolve_model(model).identity.depth
-    wanted["features"] = {"load_size": 224, "stride": 4, "layer": depth - 1, "grid": values["features"]["grid"]}
-    file = folder / "paper.yaml"
+    wanted["features"] = {"load_size": 224, "stride": 4, "layer": depth - 1}
+    if exact:
+        wanted["features"]["grid"] = values["features"]["grid"]
+    file = folder / f"{'exact' if exact else 'paper'}.yaml"
     file.write_text(yaml.safe_dump(wanted))
     return file
 
@@ -176,8 +178,8 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     if model == "random":
         model = str(folder / "random.safetensors")
         write_random_model(Path(model))
-    config = paper_settings(model, folder)
-    common = ["--model", model, "--config", str(config)]
+    exact, quick = (paper_settings(model, folder, exact=exact) for exact in (True, False))
+    common = ["--model", model, "--config", str(exact)]
     found: dict[str, Any] = {"benchmark": "speed", "model": options.model, "threads": torch.get_num_threads()}
     found["machine"] = f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}"
     if options.frames:
@@ -186,8 +188,9 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         runs = {"paper": run_paper(options.clip, folder, common, options.paper_frames)}
         runs["default"] = run_program(options.clip, folder / "default", [*common, *end])
         for preset in options.presets:
-            runs[preset] = run_program(options.clip, folder / preset, [*common, *end, "--preset", preset])
-        limits = _limits(options, model, config)
+            faster = ["--model", model, "--config", str(quick), "--preset", preset]
+            runs[preset] = run_program(options.clip, folder / preset, [*faster, *end])
+        limits = _limits(options, model, exact, quick)
         rows = table(runs, limits)
         show_table(rows)
         show_limits(limits)
@@ -199,12 +202,13 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _limits(options: argparse.Namespace, model: str, config: Path) -> dict[str, Limit]:
+def _limits(options: argparse.Namespace, model: str, exact: Path, quick: Path) -> dict[str, Limit]:
     shape = resolve_model(model).backbone.config
     size_hw = resolve_inputs([str(options.clip)], fps=25)[0].probe().size_hw
     limits = {}
     for name in ("default", *options.presets):
-        settings = with_values(load_settings(config), {"preset": None if name == "default" else name})
+        settings = load_settings(exact if name == "default" else quick)
+        settings = with_values(settings, {"preset": None if name == "default" else name})
         limits[name] = measure_limit(
             shape, settings, processed_size(size_hw, settings.features.load_size), options.frames
         )
