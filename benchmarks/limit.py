@@ -11,6 +11,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from statistics import harmonic_mean
 
 import numpy as np
 import torch
@@ -53,6 +54,16 @@ class Limit:
     def frame_s(self) -> float:
         """Seconds of a frame's ViT and CRF."""
         return self.vit_s + self.crf_s
+
+    def between(self, other: Limit) -> Limit:
+        """The limit on a machine whose rates lie between those that two measurements of the same work found."""
+        return Limit(
+            self.product_gflop,
+            self.attention_gflop,
+            harmonic_mean([self.product_rate, other.product_rate]),
+            harmonic_mean([self.attention_rate, other.attention_rate]),
+            (self.crf_s + other.crf_s) / 2,
+        )
 
 
 def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int], frames: int) -> Limit:

@@ -12,8 +12,9 @@ The paper's computation is slow, so it takes the first `--paper-frames` frames a
 same for each frame, and its k-means, which grows a little faster than the sample, is a small part.
 
 Columns: frames a second of the whole process, how many times the paper's; the processors' seconds a frame, how many
-times less; the limit of the setting's ViT and CRF on all cores, and what share of it is reached, on the clock (once
-without the CRF in the limit) and of the processors' seconds, which a busy machine disturbs less.
+times less; the limit of the setting's ViT and CRF on all cores, the mean of before and behind its run, since a
+machine's pace changes; and what share of it is reached, on the clock (once without the CRF in the limit) and of the
+processors' seconds, which a busy machine disturbs less.
 
 The last line is JSON.
 """
@@ -186,11 +187,15 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
         end = ["--end", str(first_seconds(options.clip, options.frames))]
         run_program(options.clip, folder / "warm", [*common, "--end", str(first_seconds(options.clip, 1))])
         runs = {"paper": run_paper(options.clip, folder, common, options.paper_frames)}
-        runs["default"] = run_program(options.clip, folder / "default", [*common, *end])
-        for preset in options.presets:
-            faster = ["--model", model, "--config", str(quick), "--preset", preset]
-            runs[preset] = run_program(options.clip, folder / preset, [*faster, *end])
-        limits = _limits(options, model, exact, quick)
+        limits = {}
+        for name in ("default", *options.presets):
+            file = exact if name == "default" else quick
+            preset = [] if name == "default" else ["--preset", name]
+            before = _limit(options, model, file, name)
+            runs[name] = run_program(
+                options.clip, folder / name, ["--model", model, "--config", str(file), *preset, *end]
+            )
+            limits[name] = before.between(_limit(options, model, file, name))
         rows = table(runs, limits)
         show_table(rows)
         show_limits(limits)
@@ -202,17 +207,11 @@ def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
     return found
 
 
-def _limits(options: argparse.Namespace, model: str, exact: Path, quick: Path) -> dict[str, Limit]:
+def _limit(options: argparse.Namespace, model: str, config: Path, name: str) -> Limit:
     shape = resolve_model(model).backbone.config
     size_hw = resolve_inputs([str(options.clip)], fps=25)[0].probe().size_hw
-    limits = {}
-    for name in ("default", *options.presets):
-        settings = load_settings(exact if name == "default" else quick)
-        settings = with_values(settings, {"preset": None if name == "default" else name})
-        limits[name] = measure_limit(
-            shape, settings, processed_size(size_hw, settings.features.load_size), options.frames
-        )
-    return limits
+    settings = with_values(load_settings(config), {"preset": None if name == "default" else name})
+    return measure_limit(shape, settings, processed_size(size_hw, settings.features.load_size), options.frames)
 
 
 def main() -> None:
