@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import atexit
-import gc
 import os
 import signal
 import sys
@@ -58,8 +56,6 @@ def _callback(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what a user can mend is one line on stderr and its own exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
-    # At its end Python looks for garbage among all that the libraries have made, which takes a quarter of a second.
-    atexit.register(gc.freeze)
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
