@@ -27,7 +27,7 @@ DEFAULT_SHARE = 0.8
 LIBRARY_BYTES = 400 * 2**20
 """What libraries take that are loaded after the model: FAISS, FFmpeg, the kernels' compiler; 320 to 370 MiB."""
 
-EXIT_BYTES = 200 * 2**20
+EXIT_BYTES = 230 * 2**20
 """What the CUDA build of torch reads from the disk when a process ends, on top of what is left by then."""
 
 DECODED_BYTES = 20
