@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from benchmarks.agreement import agreement, renumbered, steady_agreement
-from benchmarks.limit import measure_limit, tokens_of
+from benchmarks.limit import Limit, measure_limit, saliency_passes, tokens_of
 from benchmarks.paper import segment as paper_segment
 from benchmarks.presets import settings_file
 from benchmarks.speed import VITS8, first_seconds
@@ -32,8 +32,8 @@ def test_the_twin_gives_the_programs_parts(
 
 
 def test_presets_are_compared_with_one_pass_over_overlapping_patches(tmp_path: Path) -> None:
-    exact = load_settings(settings_file("bundled", tmp_path, "overlapping"))
-    quick = with_values(load_settings(settings_file("bundled", tmp_path, None)), {"preset": "fast"})
+    exact = load_settings(settings_file("bundled", tmp_path, exact=True))
+    quick = with_values(load_settings(settings_file("bundled", tmp_path, exact=False)), {"preset": "fast"})
     assert (exact.features.grid, quick.features.grid) == ("overlapping", "interleaved")
     assert exact.cluster == quick.cluster
     assert exact.features.stride == quick.features.stride == 4
@@ -61,6 +61,14 @@ def test_steady_pixels_are_those_that_keep_their_label() -> None:
     assert steady_agreement(labels, reference) == (2 / 4, 2 / 3)
 
 
+def test_steady_pixels_may_be_those_that_other_seeds_agree_on() -> None:
+    reference = np.tile(np.array([0, 1, 1, 2], dtype=np.uint8), (3, 1, 1))
+    labels, other = reference.copy(), reference.copy()
+    labels[1, 0, 2], other[:, 0, 2] = 0, 2
+    assert steady_agreement(labels, reference) == (3 / 4, 2 / 3)
+    assert steady_agreement(labels, reference, [other]) == (1.0, 1.0)
+
+
 def test_work_is_counted_as_the_designs_figures_have_it() -> None:
     default = Settings()
     assert tokens_of(VITS8, default, (224, 398)) == ([55 * 98 + 1], 1.0)
@@ -68,12 +76,24 @@ def test_work_is_counted_as_the_designs_figures_have_it() -> None:
     assert sum(passes) == 55 * 98 + 4
     assert share == 1 / with_values(default, {"preset": "fast"}).keyframes.interval
     tiny = ViTConfig(64, 3, 1, 8, (4, 4), 0, 128, qkv_bias=True, layer_scale=False, norm_eps=1e-6)
-    limit = measure_limit(tiny, with_values(default, {"features.layer": 2}), (48, 64))
+    settings = with_values(default, {"features.layer": 2, "saliency.half_size": False})
+    limit = measure_limit(tiny, settings, (48, 64), 128)
     tokens = 11 * 15 + 1
     products = 2 * 2 * (4 * 64 * 64 + 2 * 64 * 128) + 2 * 64 * 64 + 2 * 3 * 64 * 64
     assert limit.product_gflop == pytest.approx(tokens * products / 1e9)
     assert limit.attention_gflop == pytest.approx(2 * 4 * tokens**2 * 64 / 1e9)
     assert limit.frame_s > limit.vit_s > 0
+    both = with_values(settings, {"saliency.half_size": True})
+    # Half of the frames are sampled, and each of them goes through at half its size too: 3 x 4 patches.
+    assert saliency_passes(tiny, both, (48, 64), 128) == [(3 * 4 + 1, 1 / 2)]
+    voting = measure_limit(tiny, both, (48, 64), 128)
+    assert voting.product_gflop == pytest.approx((tokens + 13 / 2) * products / 1e9)
+    assert voting.attention_gflop == pytest.approx(2 * 4 * (tokens**2 + 13**2 / 2) * 64 / 1e9)
+
+
+def test_a_limit_between_two_takes_their_mean_time() -> None:
+    slow, fast = Limit(8.0, 6.0, 100.0, 50.0, 0.02), Limit(8.0, 6.0, 300.0, 150.0, 0.04)
+    assert slow.between(fast).frame_s == pytest.approx((slow.frame_s + fast.frame_s) / 2)
 
 
 def test_an_end_lets_so_many_frames_through(tmp_path: Path, make_clip: Callable[..., Path]) -> None:
