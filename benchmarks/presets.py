@@ -4,11 +4,12 @@
 
 The default has the paper's settings here (short side 224, stride 4, one pass over overlapping patches), whatever the
 model brings along, but that every 32nd descriptor joins the fit: the clips are short. With `--own` it has the settings
-that the model brings along. Columns: share of equal labels
-among the pixels where the default is steady in time, of all of them and of those of parts alone; with codebooks of
-their own parts are matched one to one. A codebook moves with the seed of its k-means already: the rows `seed N` are
-the default again with another one, and the last columns are of the pixels that all of these agree on. The last line is
-JSON.
+that the model brings along.
+
+Columns: share of equal labels among the pixels where the default is steady in time, of all of them and of those of
+parts alone; with codebooks of their own parts are matched one to one. A codebook moves with the seed of its k-means
+already: the rows `seed N` are the default again with another one, and the last columns are of the pixels that all of
+these agree on. The last line is JSON.
 """
 
 from __future__ import annotations

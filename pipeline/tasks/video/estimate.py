@@ -28,6 +28,7 @@ from pipeline.media.playback import sound_bytes
 from pipeline.media.sources import resolve_inputs
 from pipeline.tasks.engine import Engine, open_engine, selection_of
 from pipeline.tasks.progress import Progress, Silent
+from pipeline.tasks.video.admission import CODEBOOK
 from pipeline.tasks.video.cost import NOTHING, Cost, free_processors, measure, overlapped
 from pipeline.tasks.video.fit import codebook_of, sees_motion
 from pipeline.tasks.video.memory import size_run
@@ -278,7 +279,7 @@ class _DryRun:
         if self.paints:
             for size, source in firsts.items():
                 probe_stages(probes[size], source, self.engine, codebook, folder, save_frames=self.save_frames)
-        file = folder / "codebook.safetensors"
+        file = folder / CODEBOOK
         save_codebook(codebook, file)
         return _Probes(probes, clusters, file.stat().st_size)
 
@@ -353,4 +354,6 @@ def _process_seconds() -> float:
 
 
 def _mebibytes(count: float) -> str:
-    return f"{count / 2**20:.{2 if count < 2**20 else 1 if count < 100 * 2**20 else 0}f} MiB"
+    number = count / 2**20
+    digits = 2 if number < 1 else 1 if number < 100 else 0
+    return f"{number:.{digits}f} MiB"

@@ -115,8 +115,8 @@ def read_bursts(source: Source, engine: Engine) -> Probe:
     size_hw = source.probe().size_hw
     length = min(total, _burst(engine, size_hw))
     reach = min(total, REACHABLE)
-    starts = np.linspace(0, max(0, reach - length), max(1, min(BURSTS, reach // length))).astype(int)
-    spans = [range(start, start + length) for start in starts]
+    starts = range(0, reach, max(length, (reach - length) // (BURSTS - 1)))
+    spans = [range(start, min(start + length, reach)) for start in starts]
     known = iter(source.frames(selection, {0, length - 1}))
     _, lead = measure(lambda: next(known))
     _, skipped = measure(lambda: next(known, None))

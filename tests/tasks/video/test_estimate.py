@@ -65,7 +65,7 @@ def test_frames_grid_and_operations_are_those_of_the_run(
 def test_bytes_are_those_of_the_run_where_the_probe_sees_all_frames(
     tmp_path: Path, make_clip: ClipMaker, small_settings: Settings
 ) -> None:
-    clip = make_clip(tmp_path / "walk.mp4", frames=16)
+    clip = make_clip(tmp_path / "walk.mp4", frames=20)
     codebook = segment([clip], tmp_path / "first", small_settings).codebook
     (found,) = estimate([clip], small_settings, codebook=codebook, save_frames=True).inputs
     (done,) = segment([clip], tmp_path / "out", small_settings, codebook=codebook, save_frames=True).finished
