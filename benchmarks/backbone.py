@@ -37,20 +37,19 @@ from pipeline.evaluation.protocols.keypoints import ALPHA
 from pipeline.evaluation.protocols.matching import transfer_points
 from pipeline.evaluation.protocols.parts import MEASURES, score_clip
 from pipeline.evaluation.protocols.predictors import Variant
-from pipeline.features.backbone import Tap
 from pipeline.features.extractor import Extraction, Extractor, resize_lanczos
 from pipeline.features.motion import REACH, own_motion
+from pipeline.features.vit import Tap
 from pipeline.features.weights import BUNDLED
 from pipeline.geometry import grid_size, processed_size
-from pipeline.media.contract import Source
-from pipeline.media.directory import DirectorySource
-from pipeline.media.sources import resolve_inputs
+from pipeline.media.inputs import resolve_inputs
+from pipeline.media.picture_sequence import DirectorySource
+from pipeline.media.source import Source
+from pipeline.progress import Silent
 from pipeline.refine.grabcut import refine_mask
-from pipeline.tasks.engine import Engine, open_engine
+from pipeline.stages.engine import Engine, middle_layer, open_engine
 from pipeline.tasks.evaluate.points import describer
 from pipeline.tasks.evaluate.videos import segment_source
-from pipeline.tasks.pictures.match import middle_layer
-from pipeline.tasks.progress import Silent
 from pipeline.training.model import Shape, SmallViT, export_weights
 
 Rgb = NDArray[np.uint8]

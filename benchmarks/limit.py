@@ -20,9 +20,9 @@ from torch import Tensor
 
 from pipeline.config import Settings
 from pipeline.features.attention import attention
-from pipeline.features.backbone import ViTConfig
 from pipeline.features.fused import can_fuse, project
 from pipeline.features.linear import Linear
+from pipeline.features.vit import ViTConfig
 from pipeline.geometry import grid_size
 from pipeline.refine.crf import refine_labels
 

@@ -22,9 +22,9 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config import Settings, load_settings, with_values
-from pipeline.features.backbone import Backbone, Block
+from pipeline.features.vit import Backbone, Block
 from pipeline.features.weights import Model, resolve_model
-from pipeline.media.sources import resolve_inputs
+from pipeline.media.inputs import resolve_inputs
 from pipeline.refine import densecrf
 
 Floats = NDArray[np.float32]

@@ -13,8 +13,8 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.media.labels import open_labels
-from pipeline.tasks.video.record import LABELS, StageRecord, load_record
+from pipeline.media.label_store import open_labels
+from pipeline.runs.record import LABELS, StageRecord, load_record
 
 
 @dataclass(frozen=True, slots=True)

@@ -39,10 +39,10 @@ from benchmarks.agreement import agreement
 from benchmarks.limit import Limit, measure_limit
 from benchmarks.processes import Run, run_paper, run_program
 from pipeline.config import PRESETS, load_settings, with_values
-from pipeline.features.backbone import Backbone, ViTConfig
+from pipeline.features.vit import Backbone, ViTConfig
 from pipeline.features.weights import resolve_model
 from pipeline.geometry import processed_size
-from pipeline.media.sources import resolve_inputs
+from pipeline.media.inputs import resolve_inputs
 
 VITS8 = ViTConfig(384, 12, 6, 8, (28, 28), 0, 1536, qkv_bias=True, layer_scale=False, norm_eps=1e-6)
 

@@ -1,18 +1,18 @@
 """vidparts: finds the parts of the objects in a video, without training or annotation, and paints them.
 
-    segment(inputs, output)           parts of videos, painted            pipeline.tasks.video.segment
-    fit(inputs, output)               the parts that inputs share         pipeline.tasks.video.fit
-    render(result, output)            a finished result in another style  pipeline.tasks.video.render
-    export(result, output, format)    label maps for other tools          pipeline.tasks.video.export
-    coseg(images, output)             the common object of pictures       pipeline.tasks.pictures.coseg
-    parts(images, output)             the parts that pictures share       pipeline.tasks.pictures.parts
-    match(a, b, output)               points that correspond              pipeline.tasks.pictures.match
-    pca(inputs, output)               principal components, painted       pipeline.tasks.pictures.pca
-    similarity(a, b, output)          one point's similarity, painted     pipeline.tasks.pictures.similarity
-    layers(inputs, output)            what each layer and facet shows     pipeline.tasks.pictures.layers
-    saliency(inputs, output)          saliency, painted                   pipeline.tasks.pictures.saliency
+    segment(inputs, output)           parts of videos, painted            pipeline.tasks.segment
+    fit(inputs, output)               the parts that inputs share         pipeline.stages.fit
+    render(result, output)            a finished result in another style  pipeline.tasks.render
+    export(result, output, format)    label maps for other tools          pipeline.tasks.export
+    coseg(images, output)             the common object of pictures       pipeline.tasks.coseg
+    parts(images, output)             the parts that pictures share       pipeline.tasks.parts
+    match(a, b, output)               points that correspond              pipeline.tasks.match
+    pca(inputs, output)               principal components, painted       pipeline.tasks.pca
+    similarity(a, b, output)          one point's similarity, painted     pipeline.tasks.similarity
+    layers(inputs, output)            what each layer and facet shows     pipeline.tasks.layers
+    saliency(inputs, output)          saliency, painted                   pipeline.tasks.saliency
     evaluate(name, data, output)      figures on public benchmarks        pipeline.tasks.evaluate
-    open_extractor(settings)          dense descriptors of pictures       pipeline.tasks.pictures.features
+    open_extractor(settings)          dense descriptors of pictures       pipeline.tasks.features
     load_codebook, save_codebook      the parts as a file                 pipeline.cluster.codebook
     Settings, load_settings           all settings, typed                 pipeline.config
 
@@ -49,27 +49,27 @@ from typing import TYPE_CHECKING
 from pipeline.version import __version__
 
 _HOMES = {
-    "segment": "pipeline.tasks.video.segment",
-    "SegmentResult": "pipeline.tasks.video.segment",
-    "fit": "pipeline.tasks.video.fit",
-    "render": "pipeline.tasks.video.render",
-    "export": "pipeline.tasks.video.export",
-    "coseg": "pipeline.tasks.pictures.coseg",
-    "CosegResult": "pipeline.tasks.pictures.coseg",
-    "parts": "pipeline.tasks.pictures.parts",
-    "PartsResult": "pipeline.tasks.pictures.parts",
-    "codebook_around": "pipeline.tasks.pictures.parts",
-    "match": "pipeline.tasks.pictures.match",
-    "MatchResult": "pipeline.tasks.pictures.match",
-    "PointPair": "pipeline.tasks.pictures.match",
-    "pca": "pipeline.tasks.pictures.pca",
-    "similarity": "pipeline.tasks.pictures.similarity",
-    "layers": "pipeline.tasks.pictures.layers",
-    "saliency": "pipeline.tasks.pictures.saliency",
-    "Outcome": "pipeline.tasks.outputs",
+    "segment": "pipeline.tasks.segment",
+    "SegmentResult": "pipeline.tasks.segment",
+    "fit": "pipeline.stages.fit",
+    "render": "pipeline.tasks.render",
+    "export": "pipeline.tasks.export",
+    "coseg": "pipeline.tasks.coseg",
+    "CosegResult": "pipeline.tasks.coseg",
+    "parts": "pipeline.tasks.parts",
+    "PartsResult": "pipeline.tasks.parts",
+    "codebook_around": "pipeline.tasks.parts",
+    "match": "pipeline.tasks.match",
+    "MatchResult": "pipeline.tasks.match",
+    "PointPair": "pipeline.tasks.match",
+    "pca": "pipeline.tasks.pca",
+    "similarity": "pipeline.tasks.similarity",
+    "layers": "pipeline.tasks.layers",
+    "saliency": "pipeline.tasks.saliency",
+    "Outcome": "pipeline.runs.outputs",
     "evaluate": "pipeline.tasks.evaluate",
     "Summary": "pipeline.evaluation.reports",
-    "open_extractor": "pipeline.tasks.pictures.features",
+    "open_extractor": "pipeline.tasks.features",
     "Extractor": "pipeline.features.extractor",
     "Codebook": "pipeline.cluster.codebook",
     "load_codebook": "pipeline.cluster.codebook",
@@ -85,20 +85,20 @@ if TYPE_CHECKING:
     from pipeline.errors import VidpartsError
     from pipeline.evaluation.reports import Summary
     from pipeline.features.extractor import Extractor
+    from pipeline.runs.outputs import Outcome
+    from pipeline.tasks.coseg import CosegResult, coseg
     from pipeline.tasks.evaluate import evaluate
-    from pipeline.tasks.outputs import Outcome
-    from pipeline.tasks.pictures.coseg import CosegResult, coseg
-    from pipeline.tasks.pictures.features import open_extractor
-    from pipeline.tasks.pictures.layers import layers
-    from pipeline.tasks.pictures.match import MatchResult, PointPair, match
-    from pipeline.tasks.pictures.parts import PartsResult, codebook_around, parts
-    from pipeline.tasks.pictures.pca import pca
-    from pipeline.tasks.pictures.saliency import saliency
-    from pipeline.tasks.pictures.similarity import similarity
-    from pipeline.tasks.video.export import export
-    from pipeline.tasks.video.fit import fit
-    from pipeline.tasks.video.render import render
-    from pipeline.tasks.video.segment import SegmentResult, segment
+    from pipeline.tasks.export import export
+    from pipeline.tasks.features import open_extractor
+    from pipeline.tasks.fit import fit
+    from pipeline.tasks.layers import layers
+    from pipeline.tasks.match import MatchResult, PointPair, match
+    from pipeline.tasks.parts import PartsResult, codebook_around, parts
+    from pipeline.tasks.pca import pca
+    from pipeline.tasks.render import render
+    from pipeline.tasks.saliency import saliency
+    from pipeline.tasks.segment import SegmentResult, segment
+    from pipeline.tasks.similarity import similarity
 
 __all__ = [
     "Codebook",

@@ -13,7 +13,7 @@ from typing import Annotated
 import typer
 from typer.main import get_command
 
-from pipeline.cli import analysis, cosegmentation, evaluation, pictures, video
+from pipeline.cli import coseg, descriptors, evaluation, pictures, video
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError, one_line
 from pipeline.version import __version__
 
@@ -33,8 +33,8 @@ app = typer.Typer(
 )
 video.register(app)
 pictures.register(app)
-analysis.register(app)
-cosegmentation.register(app)
+descriptors.register(app)
+coseg.register(app)
 evaluation.register(app)
 
 

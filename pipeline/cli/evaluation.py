@@ -11,7 +11,7 @@ import typer
 from pipeline.cli.options import FIT, METHOD, PARTS, Output, Overwrite, settings_from
 from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
-from pipeline.tasks.progress import Progress
+from pipeline.progress import Progress
 
 
 class Benchmark(StrEnum):

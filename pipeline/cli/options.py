@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import typer
 
 from pipeline.config import load_settings
-from pipeline.tasks.progress import Progress, progress_for
+from pipeline.progress import Progress, progress_for
 
 _METHOD, _INPUT, _RUN = "Method", "Frames", "Run"
 

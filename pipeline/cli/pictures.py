@@ -9,7 +9,7 @@ import typer
 
 from pipeline.cli.options import METHOD, Images, Overwrite, settings_from
 from pipeline.config import Settings, with_values
-from pipeline.tasks.progress import Progress
+from pipeline.progress import Progress
 
 LogBin = Annotated[bool, typer.Option("--log-bin", help="Add the context of log-spaced bins to each descriptor.")]
 
@@ -25,7 +25,7 @@ def features(
     progress: Progress,
 ) -> None:
     """Write pictures' descriptors and saliency: arrays <stem>/descriptors and <stem>/saliency."""
-    from pipeline.tasks.pictures.features import features as run
+    from pipeline.tasks.features import features as run
 
     if log_bin:
         settings = with_values(settings, {"features.log_bin": True})

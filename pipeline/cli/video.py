@@ -26,7 +26,7 @@ from pipeline.cli.options import (
     settings_from,
 )
 from pipeline.config import Settings
-from pipeline.tasks.progress import Progress
+from pipeline.progress import Progress
 
 
 class ExportFormat(StrEnum):
@@ -56,12 +56,12 @@ def segment(
 ) -> None:
     """Find the parts in videos and paint them: OUT/<name>/overlay.mp4, labels.zarr, run.json."""
     if dry_run:
-        from pipeline.tasks.video.estimate import estimate
+        from pipeline.forecast.dry_run import estimate
 
         found = estimate(inputs, settings, codebook=codebook, save_frames=save_frames, progress=progress)
         typer.echo(found.summary())
         return
-    from pipeline.tasks.video.segment import segment as run
+    from pipeline.tasks.segment import segment as run
 
     outcome = run(
         inputs,
@@ -89,11 +89,11 @@ def fit(
 ) -> None:
     """Find the parts that videos share, and write them as a codebook."""
     if dry_run:
-        from pipeline.tasks.video.estimate import estimate
+        from pipeline.forecast.dry_run import estimate
 
         typer.echo(estimate(inputs, settings, paints=False, progress=progress).summary())
         return
-    from pipeline.tasks.video.fit import fit as run
+    from pipeline.tasks.fit import fit as run
 
     found = run(inputs, output, settings, overwrite=overwrite, progress=progress)
     typer.echo(f"{found.parts} parts from {found.origin.frames} frames: {output}")
@@ -114,7 +114,7 @@ def render(
     progress: Progress,
 ) -> None:
     """Paint a finished result again in another style; nothing is computed anew."""
-    from pipeline.tasks.video.render import render as run
+    from pipeline.tasks.render import render as run
 
     clip = run(
         result,
@@ -139,7 +139,7 @@ def export(
     progress: Progress,
 ) -> None:
     """Write a finished result's label maps in a format that other tools read."""
-    from pipeline.tasks.video.export import export as run
+    from pipeline.tasks.export import export as run
 
     typer.echo(str(run(result, output, format.value, overwrite=overwrite)))
 
@@ -147,7 +147,7 @@ def export(
 @settings_from()
 def verify(result: Result, *, progress: Progress) -> None:
     """Check that a finished result is whole: checksums, and every frame once at its own time."""
-    from pipeline.tasks.video.verify import verify as run
+    from pipeline.tasks.verify import verify as run
 
     found = run(result, progress=progress)
     typer.echo(f"{found.directory}: {found.frames} frames, all there")

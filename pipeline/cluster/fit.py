@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.kmeans import Clustering, assign_blocks, fit_elbow, fit_kmeans, nearest_centroids, thin
-from pipeline.cluster.prior import fit_near_regions
+from pipeline.cluster.region_prior import fit_near_regions
 from pipeline.cluster.votes import Votes, count_votes
 from pipeline.config import ClusterSettings, SaliencySettings
 from pipeline.errors import InputError, UsageError

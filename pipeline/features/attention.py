@@ -16,11 +16,11 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.compiled import compiled
 from pipeline.features.processor import can_compute, run_tasks, scratch, take_task
 from pipeline.features.registers import FAR, LANES
 from pipeline.features.rows import SPAN, softmax_row
 from pipeline.features.tiles import product_tile
+from pipeline.kernels.jit import compiled
 
 Floats = NDArray[np.float32]
 

@@ -19,7 +19,7 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.features.backbone import ViTConfig
+from pipeline.features.vit import ViTConfig
 from pipeline.records import Regions
 
 SUFFIXES = (".safetensors", ".pth", ".pt")

@@ -21,13 +21,13 @@ from PIL import Image
 from torch import Tensor
 
 from pipeline.config import FeatureSettings, SaliencySettings
+from pipeline.device import upload
 from pipeline.errors import DeviceMemoryError, InputError, UsageError
-from pipeline.features.backbone import Backbone, BackboneOutput, Tap
-from pipeline.features.interleaved import run_interleaved
-from pipeline.features.logbin import bin_offsets, log_bin
+from pipeline.features.interleaved_grid import run_interleaved
+from pipeline.features.log_bins import bin_offsets, log_bin
+from pipeline.features.vit import Backbone, BackboneOutput, Tap
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
-from pipeline.transfer import upload
 
 Picture = NDArray[np.uint8]
 

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from pipeline.features.backbone import Tap, ViTConfig
 from pipeline.features.extractor import Extractor
-from pipeline.features.interleaved import shifts_px
+from pipeline.features.interleaved_grid import shifts_px
+from pipeline.features.vit import Tap, ViTConfig
 from pipeline.geometry import grid_size, processed_size
 
 

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from pipeline.compiled import compiled
 from pipeline.features.linear import PANEL, ROWS, TASK, Linear
 from pipeline.features.processor import can_compute, has_bfloat16, run_tasks, take_task
 from pipeline.features.registers import LANES
 from pipeline.features.rows import norm_row
 from pipeline.features.tiles import product_tile
+from pipeline.kernels.jit import compiled
 
 _biased = product_tile(ROWS, PANEL // LANES, "bias")
 _activated = product_tile(ROWS, PANEL // LANES, "gelu")

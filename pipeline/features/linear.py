@@ -12,10 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.compiled import compiled
 from pipeline.features.processor import can_compute, run_tasks, take_task
 from pipeline.features.registers import LANES
 from pipeline.features.tiles import product_tile
+from pipeline.kernels.jit import compiled
 
 ROWS = 14
 PANEL = 2 * LANES

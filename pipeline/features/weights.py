@@ -12,7 +12,6 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
-from pipeline.features.backbone import Backbone, ViTConfig
 from pipeline.features.checkpoints import SUFFIXES, Checkpoint, normalise, read_checkpoint, read_regions
 from pipeline.features.models import (
     IMAGENET_MEAN,
@@ -23,6 +22,7 @@ from pipeline.features.models import (
     Triple,
     find_spec,
 )
+from pipeline.features.vit import Backbone, ViTConfig
 from pipeline.records import Regions
 
 AUTO = "auto"

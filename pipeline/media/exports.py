@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from pipeline.files import output_errors, partial_path, remove, replaced_file, sync
 from pipeline.geometry import resize_labels
-from pipeline.media.labels import LabelStore
-from pipeline.media.rle import encode_mask
+from pipeline.media.coco_rle import encode_mask
+from pipeline.media.label_store import LabelStore
 
 
 def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) -> list[Path]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import warnings
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pipeline.errors import InputError
-from pipeline.files import output_errors
+from pipeline.files import output_errors, write_file
 
 PICTURE_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"}
@@ -139,3 +140,16 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     if isinstance(error, UnidentifiedImageError):
         return InputError(f"picture {str(path)!r} is not a picture of a known kind; remove or replace it")
     return InputError(f"picture {str(path)!r} is broken ({' '.join(str(error).split())}); remove or replace it")
+
+
+def save_png(file: Path, rgb: NDArray[np.uint8]) -> Path:
+    """Write uint8 [height, width, 3] as PNG.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    encoded = io.BytesIO()
+    # Photographs hardly get smaller at higher levels, but take several times as long.
+    Image.fromarray(rgb).save(encoded, "PNG", compress_level=1)
+    write_file(file, encoded.getvalue())
+    return file

@@ -8,7 +8,7 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.painting.blend import blend
+from pipeline.kernels.blend import blend
 from pipeline.painting.palettes import checkerboard
 
 Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]

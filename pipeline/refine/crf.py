@@ -1,7 +1,7 @@
 """The fully connected CRF that sharpens parts along the picture's edges (Krähenbühl and Koltun; paper section 4).
 
 It knows nothing of where the energies come from, nor how the inference is done: on the processor by
-`pipeline.refine.meanfield`, on other devices by `pipeline.refine.meanfield_torch`.
+`pipeline.kernels.meanfield`, on other devices by `pipeline.kernels.meanfield_torch`.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ def refine_labels(
     unary = energies_of_pixels(energies, image.shape[:2])
     if settings.iterations == 0:
         return np.asarray(unary.argmin(axis=0), dtype=np.uint8)
-    from pipeline.refine.meanfield import infer_labels
+    from pipeline.kernels.meanfield import infer_labels
 
     return infer_labels(unary, image, settings)
 
@@ -54,7 +54,7 @@ def refine_on_device(energies: Tensor, image: Tensor, settings: CrfSettings) -> 
     Returns:
         uint8 [h, w].
     """
-    from pipeline.refine.meanfield_torch import infer_labels
+    from pipeline.kernels.meanfield_torch import infer_labels
 
     height, width = image.shape[:2]
     rows = _nearest_index(energies.shape[1], height, energies.device)

@@ -6,7 +6,7 @@ import os
 import platform
 
 from pipeline.config import PRESETS, preset_file
-from pipeline.tasks.video.record import installed_packages
+from pipeline.runs.record import installed_packages
 from pipeline.version import __version__
 
 

@@ -1,6 +1,6 @@
 """What ships beside the weights: the mean key of each region of a body over made-up scenes, and which kinds have it.
 
-Parts begin at these means (`pipeline.cluster.prior`), where plain k-means would halve the torso.
+Parts begin at these means (`pipeline.cluster.region_prior`), where plain k-means would halve the torso.
 """
 
 from __future__ import annotations

@@ -11,7 +11,7 @@ from benchmarks import backbone
 from benchmarks.backbone import contenders, describe_colours, describe_sift, ellipses, flow_along, stay
 from pipeline.evaluation.datasets.badja import JointFrame
 from pipeline.evaluation.datasets.layout import Picture
-from pipeline.media.sources import resolve_inputs
+from pipeline.media.inputs import resolve_inputs
 from pipeline.training.model import Shape
 
 

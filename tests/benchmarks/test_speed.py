@@ -12,10 +12,10 @@ from benchmarks.paper import segment as paper_segment
 from benchmarks.presets import settings_file
 from benchmarks.speed import VITS8, first_seconds
 from pipeline.config import Settings, load_settings, with_values
-from pipeline.features.backbone import ViTConfig
-from pipeline.media.labels import open_labels
-from pipeline.media.sources import resolve_inputs
-from pipeline.tasks.video.segment import segment
+from pipeline.features.vit import ViTConfig
+from pipeline.media.inputs import resolve_inputs
+from pipeline.media.label_store import open_labels
+from pipeline.tasks.segment import segment
 
 
 def test_the_twin_gives_the_programs_parts(

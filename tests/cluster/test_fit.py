@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.fit import fit_parts
 from pipeline.config import ClusterSettings, SaliencySettings
 from pipeline.errors import InputError, UsageError

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.fit import (
     Descriptors,
     fit_foreground,

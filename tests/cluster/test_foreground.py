@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 
-from pipeline.cluster.foreground import ForegroundAssigner
+from pipeline.cluster.assignment import ForegroundAssigner
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:

@@ -11,8 +11,8 @@ from PIL import Image
 
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.errors import DeviceMemoryError, InputError, UsageError
-from pipeline.features.backbone import Tap
 from pipeline.features.extractor import LARGEST_BATCH, Extractor
+from pipeline.features.vit import Tap
 from pipeline.features.weights import load_file
 from pipeline.records import Frame
 

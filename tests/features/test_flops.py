@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.features import attention, linear
-from pipeline.features.backbone import Tap, ViTConfig
 from pipeline.features.extractor import Extractor
 from pipeline.features.flops import describe_flops, pass_flops, vote_flops
+from pipeline.features.vit import Tap, ViTConfig
 from pipeline.features.weights import load_file
 
 

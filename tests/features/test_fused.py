@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.features.backbone import Backbone, Block, LayerScale, Tap, ViTConfig
 from pipeline.features.fused import can_fuse, finish, project
 from pipeline.features.processor import has_bfloat16, has_wide_registers
+from pipeline.features.vit import Backbone, Block, LayerScale, Tap, ViTConfig
 
 wide = pytest.mark.skipif(not has_wide_registers(), reason="this processor has no registers of 512 bits")
 

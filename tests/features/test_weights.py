@@ -15,9 +15,9 @@ from safetensors.torch import save_file
 
 from pipeline.errors import ModelError, UsageError
 from pipeline.features import weights
-from pipeline.features.backbone import Tap
 from pipeline.features.checkpoints import Checkpoint, normalise, read_checkpoint
 from pipeline.features.models import IMAGENET_MEAN, PAPER_HEADS
+from pipeline.features.vit import Tap
 from pipeline.features.weights import load_file, load_named, resolve_model
 
 VIT = Path(__file__).resolve().parents[1] / "data" / "parity" / "vit.safetensors"

@@ -26,7 +26,7 @@ def whole_results(play: Path) -> Callable[[Sequence[int]], str | None]:
 
     def check(codes: Sequence[int]) -> str | None:
         from pipeline.errors import VidpartsError
-        from pipeline.tasks.video.verify import verify
+        from pipeline.tasks.verify import verify
 
         out = play / "out" / "new"
         results = [file.parent for file in out.glob("*/run.json")]

@@ -75,7 +75,7 @@ class Corpus:
 
 def make_corpus(folder: Path) -> Corpus:
     """Make everything below a folder; afterwards this process has imported and compiled what a command needs."""
-    from pipeline.tasks.video.render import render
+    from pipeline.tasks.render import render
 
     folder.mkdir(parents=True, exist_ok=True)
     settings = folder / "small.yaml"
@@ -148,7 +148,7 @@ class _Stop:
 def _segment(clip: Path, output: Path, stop_after: int | None = None) -> None:
     from pipeline.config import load_settings
     from pipeline.errors import Interrupted
-    from pipeline.tasks.video.segment import segment
+    from pipeline.tasks.segment import segment
 
     overrides = {"model": str(TINY_MODEL), "features.load_size": 48, "features.stride": 8, "cluster.parts": 3,
                  "run.device": "cpu", "cluster.frames": 3}  # fmt: skip

@@ -117,9 +117,9 @@ def _use_one_thread() -> None:
     cv2.setNumThreads(0)
     Image.init()
     import pipeline.cli
-    import pipeline.tasks.pictures.coseg
-    import pipeline.tasks.pictures.features
-    import pipeline.tasks.pictures.parts
-    import pipeline.tasks.video.export
-    import pipeline.tasks.video.render
-    import pipeline.tasks.video.verify  # noqa: F401
+    import pipeline.tasks.coseg
+    import pipeline.tasks.export
+    import pipeline.tasks.features
+    import pipeline.tasks.parts
+    import pipeline.tasks.render
+    import pipeline.tasks.verify  # noqa: F401

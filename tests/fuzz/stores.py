@@ -78,7 +78,8 @@ def plan_case(random: Random, corpus: Corpus, play: Path) -> Case:
 
 def _same_as(whole: Path, result: Path) -> Callable[[Sequence[int]], str | None]:
     def check(codes: Sequence[int]) -> str | None:
-        from pipeline.tasks.video.verify import tree_sha256, verify
+        from pipeline.runs.integrity import tree_sha256
+        from pipeline.tasks.verify import verify
 
         if codes[-1] != 0:
             return f"--overwrite can't begin again: exit code {codes[-1]}"
@@ -211,7 +212,7 @@ def _lies(play: Path) -> list[tuple[str, object]]:
 
 def _mend_checksums(result: Path) -> None:
     from pipeline.errors import VidpartsError
-    from pipeline.tasks.video.verify import result_checksums
+    from pipeline.runs.integrity import result_checksums
 
     file = result / "run.json"
     record = json.loads(file.read_bytes())

@@ -14,7 +14,7 @@ import av
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.media.video import VideoSource
+from pipeline.media.video_source import VideoSource
 
 Film = Callable[..., Path]
 REAL_ROUNDS = 24 if int(os.environ.get("VIDPARTS_FUZZ_SEEDS", "0")) >= 2000 else 2

@@ -12,9 +12,9 @@ from PIL import Image
 
 from pipeline.errors import InputError, OutputError
 from pipeline.geometry import resize_labels
+from pipeline.media.coco_rle import encode_mask, mask_runs
 from pipeline.media.exports import export_coco, export_davis, export_npz
-from pipeline.media.labels import LabelStore, LabelWriter, open_labels
-from pipeline.media.rle import encode_mask, mask_runs
+from pipeline.media.label_store import LabelStore, LabelWriter, open_labels
 from pipeline.painting.palettes import davis_palette
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools is a test dependency")

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 
 from pipeline.errors import InputError
-from pipeline.media.clip import ClipWriter
-from pipeline.media.contract import Selection
-from pipeline.media.directory import DirectorySource
-from pipeline.media.sources import resolve_inputs
-from pipeline.media.video import VideoSource
+from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.inputs import resolve_inputs
+from pipeline.media.picture_sequence import DirectorySource
+from pipeline.media.source import Selection
+from pipeline.media.video_source import VideoSource
 
 # One frame in this file can't be decoded; a decoder that gives up there loses the 21 behind it.
 FRAMES_BEHIND_DAMAGE = {"robust/decord/corrupted.mp4": 49}

@@ -6,8 +6,8 @@ import pytest
 from PIL import Image
 
 from pipeline.errors import InputError
-from pipeline.media.video import VideoSource
-from pipeline.media.visuals import Still, resolve_visuals
+from pipeline.media.inputs import Still, resolve_visuals
+from pipeline.media.video_source import VideoSource
 
 
 def picture(path: Path, size_hw: tuple[int, int] = (9, 7)) -> Path:

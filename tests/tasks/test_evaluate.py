@@ -15,15 +15,15 @@ from pipeline.cli import main
 from pipeline.config import Settings, with_defaults, with_values
 from pipeline.errors import InputError, ModelError, OutputError, UsageError
 from pipeline.evaluation.reports import Summary
-from pipeline.media.directory import DirectorySource
-from pipeline.media.labels import open_labels
-from pipeline.tasks.engine import open_engine
+from pipeline.media.label_store import open_labels
+from pipeline.media.picture_sequence import DirectorySource
+from pipeline.progress import Silent
+from pipeline.stages.engine import open_engine
+from pipeline.stages.picture_set import Album
 from pipeline.tasks.evaluate import BENCHMARKS, evaluate, facets, sets
 from pipeline.tasks.evaluate.sets import benchmark_of
 from pipeline.tasks.evaluate.videos import segment_source
-from pipeline.tasks.pictures.album import Album
-from pipeline.tasks.progress import Silent
-from pipeline.tasks.video.segment import segment
+from pipeline.tasks.segment import segment
 
 SIZE = (48, 64)
 

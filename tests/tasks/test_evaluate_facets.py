@@ -9,15 +9,15 @@ from pipeline.config import Settings, with_values
 from pipeline.errors import ModelError
 from pipeline.evaluation.baselines import threshold_mass
 from pipeline.evaluation.datasets.layout import Picture
-from pipeline.features.backbone import Tap
 from pipeline.features.resnet import ResNet
+from pipeline.features.vit import Tap
 from pipeline.features.weights import load_file
+from pipeline.progress import Silent
 from pipeline.refine.grabcut import enlarge_mask
-from pipeline.tasks.engine import open_engine
+from pipeline.stages.engine import open_engine
+from pipeline.tasks.coseg import cosegment
 from pipeline.tasks.evaluate import facets
 from pipeline.tasks.evaluate.facets import open_baselines, sweep_facets
-from pipeline.tasks.pictures.coseg import cosegment
-from pipeline.tasks.progress import Silent
 
 
 @pytest.fixture

@@ -21,12 +21,12 @@ from pipeline.config import Settings
 from pipeline.errors import UsageError
 from pipeline.evaluation.datasets.davis import Year
 from pipeline.evaluation.reports import Summary
+from pipeline.progress import Progress, Silent
 from pipeline.tasks.evaluate.facets import evaluate_facets_and_baselines
 from pipeline.tasks.evaluate.points import evaluate_matching, evaluate_propagation
 from pipeline.tasks.evaluate.request import Request
 from pipeline.tasks.evaluate.sets import evaluate_birds, evaluate_sets
 from pipeline.tasks.evaluate.videos import evaluate_foreground, evaluate_part_clips
-from pipeline.tasks.progress import Progress, Silent
 
 BENCHMARKS: Mapping[str, Callable[[Request], Summary]] = {
     "cub": evaluate_birds,

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.assign import normalise
+from pipeline.cluster.assignment import normalise
 from pipeline.cluster.fit import Descriptors, fit_foreground
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.errors import ModelError
@@ -18,19 +18,19 @@ from pipeline.evaluation.datasets.coseg import load_sets
 from pipeline.evaluation.datasets.layout import Picture
 from pipeline.evaluation.protocols.facets import evaluate_facets, facet_method
 from pipeline.evaluation.reports import Summary
-from pipeline.features.backbone import Tap
 from pipeline.features.extractor import Extractor
 from pipeline.features.models import MODELS
 from pipeline.features.resnet import load_resnet
+from pipeline.features.vit import Tap
 from pipeline.features.weights import resolve_model
 from pipeline.geometry import resize_labels
+from pipeline.progress import Progress
 from pipeline.records import PartMap
 from pipeline.refine.grabcut import enlarge_mask
-from pipeline.tasks.engine import Engine
+from pipeline.stages.engine import Engine
+from pipeline.stages.picture_set import Album, open_album
+from pipeline.tasks.coseg import Common, label_common
 from pipeline.tasks.evaluate.request import Request, taps_of, with_notes
-from pipeline.tasks.pictures.album import Album, open_album
-from pipeline.tasks.pictures.coseg import Common, label_common
-from pipeline.tasks.progress import Progress
 
 Mask = NDArray[np.bool_]
 Rgb = NDArray[np.uint8]

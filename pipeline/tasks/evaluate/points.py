@@ -17,12 +17,11 @@ from pipeline.evaluation.protocols.keypoints import evaluate_keypoints
 from pipeline.evaluation.protocols.predictors import Describe, Variant
 from pipeline.evaluation.protocols.spair import SPairProtocol, evaluate_spair
 from pipeline.evaluation.reports import Summary
-from pipeline.features.backbone import FACETS, Tap
 from pipeline.features.extractor import Extractor
-from pipeline.features.logbin import log_bin, log_bin_at
-from pipeline.tasks.engine import Engine
+from pipeline.features.log_bins import log_bin, log_bin_at
+from pipeline.features.vit import FACETS, Tap
+from pipeline.stages.engine import Engine, middle_layer
 from pipeline.tasks.evaluate.request import Request, taps_of, with_notes
-from pipeline.tasks.pictures.match import middle_layer
 
 
 class DescribedPicture:

@@ -11,10 +11,9 @@ from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
 from pipeline.evaluation.datasets.davis import Year
 from pipeline.evaluation.reports import Run, Summary
-from pipeline.features.backbone import FACETS, Tap
-from pipeline.tasks.engine import Engine, open_engine
-from pipeline.tasks.pictures.match import middle_layer
-from pipeline.tasks.progress import Progress, Silent
+from pipeline.features.vit import FACETS, Tap
+from pipeline.progress import Progress, Silent
+from pipeline.stages.engine import Engine, middle_layer, open_engine
 from pipeline.version import __version__
 
 INDIFFERENT = ("model", "render", "input")

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.cluster.assign import PartAssigner
+from pipeline.cluster.assignment import PartAssigner
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.config import with_defaults
 from pipeline.evaluation.datasets.coseg import load_sets
@@ -24,15 +24,17 @@ from pipeline.evaluation.protocols.predictors import FitParts, PartLabels, Segme
 from pipeline.evaluation.published import COSEG
 from pipeline.evaluation.reports import Summary
 from pipeline.geometry import resize_labels, resize_nearest
+from pipeline.progress import Progress
 from pipeline.records import Frame
 from pipeline.refine.crf import refine_labels
-from pipeline.tasks.engine import Engine, describe, prepare
+from pipeline.stages.batches import prepare
+from pipeline.stages.describe import describe
+from pipeline.stages.energies import assign
+from pipeline.stages.engine import Engine
+from pipeline.stages.picture_parts import fit_album
+from pipeline.stages.picture_set import Album, open_album
+from pipeline.tasks.coseg import cosegment
 from pipeline.tasks.evaluate.request import Request, with_notes
-from pipeline.tasks.pictures.album import Album, open_album
-from pipeline.tasks.pictures.coseg import cosegment
-from pipeline.tasks.pictures.part_stages import fit_album
-from pipeline.tasks.progress import Progress
-from pipeline.tasks.video.energies import assign
 
 BIRD_PARTS = 4
 """Of the paper's Table 1."""

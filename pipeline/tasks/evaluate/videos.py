@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.cache import FeatureCache
+from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.config import InputSettings
 from pipeline.evaluation.datasets.davis import load_davis
 from pipeline.evaluation.datasets.layout import pictures_in
@@ -18,17 +18,17 @@ from pipeline.evaluation.datasets.parts import PartClip, load_part_clips
 from pipeline.evaluation.protocols.davis import evaluate_davis
 from pipeline.evaluation.protocols.parts import evaluate_parts
 from pipeline.evaluation.reports import Summary
+from pipeline.failures import Failure
 from pipeline.geometry import processed_size, resize_labels
-from pipeline.media.contract import Source
-from pipeline.media.directory import DirectorySource
-from pipeline.media.sources import resolve_inputs
-from pipeline.tasks.engine import Engine
+from pipeline.media.inputs import resolve_inputs
+from pipeline.media.picture_sequence import DirectorySource
+from pipeline.media.source import Source
+from pipeline.progress import Progress
+from pipeline.stages.energies import energy_stages
+from pipeline.stages.engine import Engine
+from pipeline.stages.fit import fit_codebook
+from pipeline.stages.refinement import refine
 from pipeline.tasks.evaluate.request import Request, with_notes
-from pipeline.tasks.failures import Failure
-from pipeline.tasks.progress import Progress
-from pipeline.tasks.video.energies import energy_stages
-from pipeline.tasks.video.fit import fit_codebook
-from pipeline.tasks.video.stream import refine
 
 Labels = NDArray[np.uint8]
 

@@ -1,0 +1,75 @@
+"""The device that the arithmetic runs on, and arrays to it and back without waiting for it.
+
+CUDA copies from and to page-locked memory by itself; torch keeps such memory for the next copy. What comes back is
+handed on some items later, when it has long arrived. On the processor nothing is copied. This module knows nothing of
+what the arrays are.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.errors import UsageError
+
+T = TypeVar("T")
+
+LAG = 4
+"""Items that are under way back from a device at once."""
+
+
+def choose_device(name: str) -> torch.device:
+    """The device that `--device` means; `auto` is CUDA where there is any.
+
+    Raises:
+        UsageError: CUDA is asked for and isn't there.
+    """
+    available = torch.cuda.is_available()
+    if name == "cuda" and not available:
+        raise UsageError("device 'cuda' is asked for, but torch finds no CUDA device; give --device cpu or auto")
+    return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def upload(arrays: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
+    """Arrays of one shape and type as a tensor [arrays, ...] on the device."""
+    kind = torch.from_numpy(np.empty(0, dtype=arrays[0].dtype)).dtype
+    staged = torch.empty((len(arrays), *arrays[0].shape), dtype=kind, pin_memory=device.type == "cuda")
+    np.stack(arrays, out=staged.numpy())
+    return staged.to(device, non_blocking=True)
+
+
+def downloaded(items: Iterable[tuple[T, Tensor]], lag: int = LAG) -> Iterator[tuple[T, NDArray[Any]]]:
+    """Tensors as arrays, each with what it comes with; order kept.
+
+    Args:
+        items: what is handed through, and a tensor on any device.
+        lag: items that are under way at once.
+    """
+    under_way: deque[tuple[T, Tensor, torch.cuda.Event | None]] = deque()
+    for tag, tensor in items:
+        under_way.append((tag, *_sent(tensor)))
+        if len(under_way) > lag:
+            yield _arrived(*under_way.popleft())
+    while under_way:
+        yield _arrived(*under_way.popleft())
+
+
+def _sent(tensor: Tensor) -> tuple[Tensor, torch.cuda.Event | None]:
+    if tensor.device.type != "cuda":
+        return tensor, None
+    host = torch.empty(tensor.shape, dtype=tensor.dtype, pin_memory=True).copy_(tensor, non_blocking=True)
+    event = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    event.record()
+    return host, event
+
+
+def _arrived(tag: T, host: Tensor, event: torch.cuda.Event | None) -> tuple[T, NDArray[Any]]:
+    if event is not None:
+        event.synchronize()
+    return tag, host.numpy()

@@ -1,0 +1,292 @@
+"""What a frame costs, measured on a few real ones: every stage for itself, in seconds and bytes.
+
+A few bursts of neighbouring frames go through the stages that a run would send them through; what is written goes
+into a temporary directory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from pipeline.cluster.codebook import Codebook
+from pipeline.cluster.feature_cache import FeatureCache
+from pipeline.cluster.fit import Descriptors, PartFit, fit_parts
+from pipeline.cluster.kmeans import assign_blocks, fit_each, thin
+from pipeline.evaluation.metrics.steadiness import SteadinessMeter
+from pipeline.features.flops import describe_flops
+from pipeline.features.motion import REACH
+from pipeline.forecast.cost import NOTHING, Cost, measure
+from pipeline.geometry import processed_size, shrink
+from pipeline.media.clip_reader import frame_times, packet_bytes
+from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.label_store import LabelWriter
+from pipeline.media.pictures import write_picture
+from pipeline.media.source import Source
+from pipeline.painting.styles import painted_size
+from pipeline.records import Frame, PartMap
+from pipeline.stages.batches import prepare
+from pipeline.stages.energies import energy_stages
+from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.fit import describe_sampled, sees_motion, watched_batches
+from pipeline.stages.key_frames import Between
+from pipeline.stages.refinement import paint_parts, refine
+
+BURSTS = 4
+"""Bursts: where a scene fills or empties, two may both miss it, and the clip's size with it."""
+
+BURST = 16
+"""Frames of a burst."""
+
+REACHABLE = 400
+"""Frames among which the bursts are spread: all before the last one have to be decoded."""
+
+SAMPLED = 8
+"""Frames of an input that the probe's codebook is fitted on."""
+
+LINGERING = 0.25
+"""Lloyd's iterations grow with the sample: time for a point by its 0.35th power from 2,500 points of a clip to 10,000,
+and by its 0.17th to 20,000."""
+
+LABEL_HEADER = 1100
+"""Bytes of a label store that don't grow with its frames."""
+
+LARGE_PX = 4_000_000
+"""Pixels of a frame above which bursts are a quarter as long, for time and memory."""
+
+HEAVY_FLOPS = 50e9
+"""Operations of a frame above which that is so too, a second on two cores; above eight times as many, an eighth."""
+
+
+@dataclass(slots=True)
+class Probe:
+    """What one input costs; costs and bytes are those of one frame.
+
+    Attributes:
+        bursts: its frames.
+        lead: until the first frame is there.
+        skip: a frame that is decoded, and nothing more.
+        decode: a frame that is decoded and turned into RGB.
+        sample: by stage, a frame that the fit samples; `watch` is None where motion isn't looked at.
+        stages: by name, a frame of pass 2 in each stage.
+        check: a frame of the finished clip.
+        described: share of the frames that are described.
+        label_bytes: of a label map.
+        key_bytes: of a frame of the clip that stands for itself.
+        frame_bytes: of any other frame of the clip.
+        picture_bytes: of a painted frame as a picture.
+    """
+
+    bursts: list[list[Frame]]
+    lead: Cost
+    skip: Cost
+    decode: Cost
+    sample: dict[str, Cost] = field(default_factory=dict)
+    stages: dict[str, Cost] = field(default_factory=dict)
+    check: Cost = NOTHING
+    described: float = 1.0
+    label_bytes: float = 0.0
+    key_bytes: float = 0.0
+    frame_bytes: float = 0.0
+    picture_bytes: float = 0.0
+
+    @property
+    def frames(self) -> int:
+        """Frames of all bursts."""
+        return sum(map(len, self.bursts))
+
+
+def read_bursts(source: Source, engine: Engine) -> Probe:
+    """Read the frames that the probe is made on, and measure what reading costs.
+
+    Args:
+        source: an input that can be read.
+        engine: the settings, and how many frames there are.
+
+    Raises:
+        InputError: it can't be read any more.
+    """
+    selection = selection_of(engine.settings)
+    total = source.count(selection)
+    size_hw = source.probe().size_hw
+    length = min(total, _burst(engine, size_hw))
+    reach = min(total, REACHABLE)
+    starts = range(0, reach, max(length, (reach - length) // (BURSTS - 1)))
+    spans = [range(start, min(start + length, reach)) for start in starts]
+    known = iter(source.frames(selection, {0, length - 1}))
+    _, lead = measure(lambda: next(known))
+    _, skipped = measure(lambda: next(known, None))
+    wanted = set(chain.from_iterable(spans))
+    frames = iter(source.frames(selection, wanted))
+    first = next(frames)
+    burst, decoded = measure(lambda: [next(frames) for _ in spans[0][1:]])
+    bursts = [[first, *burst]]
+    bursts += [[next(frames) for _ in span] for span in spans[1:]]
+    steps = 1 / max(1, length - 1)
+    return Probe(bursts, lead, skipped * steps, decoded * steps)
+
+
+def probe_sampling(probe: Probe, engine: Engine, cache: FeatureCache, number: int) -> None:
+    """Measure what pass 1 does with a sampled frame, and put some of every burst into a cache."""
+    costs = [_sample_burst(frames, SAMPLED // len(probe.bursts), engine, cache, number) for frames in probe.bursts]
+    share = 1 / len(costs)
+    probe.sample = {name: sum((each[name] for each in costs), NOTHING) * share for name in costs[0]}
+
+
+def _sample_burst(
+    frames: Sequence[Frame], count: int, engine: Engine, cache: FeatureCache, number: int
+) -> dict[str, Cost]:
+    """Describe so many frames of a burst into a cache; by stage what one frame costs."""
+    middle = frames[REACH:-REACH] or frames
+    wanted = {frame.index for frame in middle[:: -(-len(middle) // count)]}
+    extractor, batch = engine.extractor, engine.settings.run.batch
+    prepared, resize = measure(lambda: list(prepare(iter(frames), extractor, batch)))
+    watched, motion = measure(lambda: list(watched_batches(iter(prepared), wanted, engine)))
+    chosen = [each for each in watched if any(frame.index in wanted for frame, _ in each[0])]
+    found, describe = measure(lambda: [describe_sampled(items, moving, engine) for items, moving in chosen])
+    described = 0
+    for (items, _), (descriptors, saliency) in zip(chosen, found, strict=True):
+        for (frame, _), grid, salient in zip(items, descriptors, saliency, strict=True):
+            cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+            described += 1
+    return {
+        "resize": resize * (1 / len(frames)),
+        "motion": motion * (1 / len(wanted)),
+        "describe": describe * (1 / described),
+    }
+
+
+def probe_clusters(cache: FeatureCache, engine: Engine, descriptors: int) -> tuple[PartFit, Cost]:
+    """Fit the probe's frames, and measure what k-means would take on more of them.
+
+    Args:
+        cache: the probe's frames.
+        engine: the settings.
+        descriptors: of all frames of the real fit.
+
+    Returns:
+        The fit, and the cost of the real one.
+    """
+    settings = engine.settings.cluster
+    regions = engine.extractor.regions
+    found = fit_parts(cache, engine.settings.run.seed, settings, engine.settings.saliency, regions)
+    centroids = found.clustering.centroids
+    tried = range(1 if settings.elbow is not None else len(centroids), len(centroids) + 1)
+    held, points = sum(entry.saliency.size for entry in cache), descriptors / settings.sample_interval
+    sample = np.concatenate([thin(block, max(1, int(held / points))) for block in Descriptors(cache)])
+    # A fit's time grows with k: two of the larger ones stand for all.
+    ks = [k for k in tried if k in (1 + len(centroids) * 2 // 3, len(centroids)) and k <= len(sample)]
+    _, clustering = measure(lambda: list(fit_each(sample, ks, engine.settings.run.seed, settings)))
+    _, assignment = measure(lambda: assign_blocks(Descriptors(cache), centroids))
+    share = sum(tried) / max(1, sum(ks)) * (points / len(sample)) ** (1 + LINGERING)
+    return found, clustering * share + assignment * (len(tried) * descriptors / held)
+
+
+def probe_stages(
+    probe: Probe, source: Source, engine: Engine, codebook: Codebook, folder: Path, *, save_frames: bool
+) -> None:
+    """Measure what pass 2 does with a frame, stage by stage, and how many bytes it writes.
+
+    Raises:
+        OutputError: the temporary directory can't be written.
+    """
+    share = 1 / probe.frames
+    described, sizes, labelled = 0.0, list[list[int]](), list[PartMap]()
+    with FeatureCache(folder) as nothing:
+        for burst in probe.bursts:
+            items: list[Any] = list(burst)
+            for name, work in energy_stages(engine, codebook, nothing, 0, _processed(source, engine)):
+                items = _note(probe, name, work, items, share)
+                if name == "describe":
+                    # Both ends of a burst are key frames; of a clip's frames one of them belongs to the next stretch.
+                    keys = sum(not isinstance(item, Between) for item in items)
+                    described += keys if keys == len(items) else (keys - 1) * len(items) / (len(items) - 1)
+            parts = _note(
+                probe, "crf", lambda each: refine(each, engine.settings.crf, engine.extractor.device), items, share
+            )
+            _note(probe, "steadiness", _measure_steadiness, parts, share)
+            sizes.append(_write_clip(probe, source, engine, codebook, parts, folder, save_frames))
+            labelled += parts
+    # In one store: the frames of a chunk are compressed together, and a burst may be less than a chunk.
+    probe.label_bytes = share * _write_labels(probe, source, engine, codebook, labelled, folder)
+    probe.described = described * share
+    probe.key_bytes = float(np.mean([packets[0] for packets in sizes]))
+    probe.frame_bytes = float(np.mean([size for packets in sizes for size in packets[1:]] or [0]))
+
+
+def _burst(engine: Engine, size_hw: tuple[int, int]) -> int:
+    """Frames of a burst: fewer where one takes long or is large, but as many as belong together."""
+    operations = describe_flops(engine.extractor, processed_size(size_hw, engine.settings.features.load_size))
+    small = size_hw[0] * size_hw[1] < LARGE_PX and operations < HEAVY_FLOPS
+    wanted = BURST if small else BURST // 4 if operations < 8 * HEAVY_FLOPS else BURST // 8
+    reach = max(engine.settings.keyframes.interval, REACH if sees_motion(engine) else 0)
+    return max(wanted, 2 * reach + 1)
+
+
+def _note(probe: Probe, name: str, work: Any, items: Sequence[Any], share: float) -> list[Any]:
+    made, cost = measure(lambda: list(work(iter(items))))
+    probe.stages[name] = probe.stages.get(name, NOTHING) + cost * share
+    return made
+
+
+def _measure_steadiness(parts: Iterator[PartMap]) -> Iterator[None]:
+    meter = SteadinessMeter()
+    for part in parts:
+        meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
+        yield None
+
+
+def _write_labels(
+    probe: Probe, source: Source, engine: Engine, codebook: Codebook, parts: Sequence[PartMap], folder: Path
+) -> int:
+    info, path = source.probe(), folder / f"{parts[0].frame.index}.zarr"
+    writer = LabelWriter(path, _processed(source, engine), info.size_hw, info.time_base, codebook.parts)
+
+    def write(items: Iterator[PartMap]) -> Iterator[None]:
+        with writer:
+            for part in items:
+                writer.write(part.frame.pts, part.labels)
+                yield None
+
+    _note(probe, "labels", write, parts, 1 / probe.frames)
+    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) - LABEL_HEADER
+
+
+def _write_clip(
+    probe: Probe,
+    source: Source,
+    engine: Engine,
+    codebook: Codebook,
+    parts: Sequence[PartMap],
+    folder: Path,
+    save_frames: bool,
+) -> list[int]:
+    info, settings = source.probe(), engine.settings.render
+    clip = ClipWriter(folder / "probe.mp4", painted_size(info.size_hw, settings.style), info, crf=settings.crf)
+    pictures: list[Path] = []
+
+    def write(items: Iterator[PartMap]) -> Iterator[None]:
+        with clip:
+            for part in items:
+                painted = paint_parts(part, codebook, settings)
+                clip.write(part.frame.pts, painted)
+                if save_frames:
+                    name = source.file_names.get(part.frame.name) or f"{part.frame.index}.png"
+                    pictures.append(folder / "frames" / name)
+                    write_picture(pictures[-1], painted)
+                yield None
+
+    _note(probe, "overlay", write, parts, 1 / probe.frames)
+    probe.picture_bytes += sum(picture.stat().st_size for picture in pictures) / probe.frames
+    _, cost = measure(lambda: sum(1 for _ in frame_times(clip.path)))
+    probe.check += cost * (1 / probe.frames)
+    return packet_bytes(clip.path)
+
+
+def _processed(source: Source, engine: Engine) -> tuple[int, int]:
+    return processed_size(source.probe().size_hw, engine.settings.features.load_size)

@@ -1,0 +1,230 @@
+"""Mean-field inference in the fully connected CRF on the processor (Krähenbühl and Koltun, 2011, algorithm 1).
+
+One pass over the pixels does what belongs to a pixel: its messages are sliced from both kernels' lattices, its
+marginals are updated, and their change is splatted at once, so that no message is ever stored. After a few
+iterations nearly all marginals stand still; a pixel whose vertices all do is left out.
+
+Each picture is one thread's work, which holds no lock: pictures run side by side, and the result depends on none.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import CrfSettings
+from pipeline.kernels.jit import compiled, inlined
+from pipeline.kernels.lattice import filter_gain
+from pipeline.kernels.permutohedral import Floats, Lattice, Table, build_lattice
+from pipeline.kernels.simd import (
+    WIDTHS,
+    add_scaled,
+    exponential,
+    largest,
+    largest_change,
+    load_row,
+    no_lanes,
+    row_type,
+    store_row,
+    total,
+)
+
+_LEAST_MESSAGE = 3e-3
+"""Change of a message, in nats, below which the pixels that it goes to aren't updated."""
+_LEAST_MARGINAL = np.float32(1e-5)
+"""Change of a marginal below which it isn't splatted, but kept for a larger one."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Kernel:
+    """One pairwise kernel, symmetrically normalised: weight * D^-1/2 F D^-1/2 with D the filter of ones.
+
+    Attributes:
+        lattice: F over n pixels, D^-1/2 in its weights.
+        gain: the weight times the filter's own gain.
+    """
+
+    lattice: Lattice
+    gain: np.float32
+
+    @classmethod
+    def over(cls, positions: Floats, row: int, weight: float) -> Kernel:
+        """The kernel between pixels at float32 [d, n] positions, whose unit is its standard deviation."""
+        lattice, gain = build_lattice(positions, row), filter_gain(len(positions))
+        lattice.weights[:] /= np.sqrt(lattice.filtered_ones() * np.float32(gain) + np.float32(1e-20))[:, None]
+        return cls(lattice, np.float32(gain * weight))
+
+
+class _Messages:
+    """What one kernel carries between the pixels, in tables of a row for each vertex, [blocks, m + 1].
+
+    Attributes:
+        splatted: the marginals at the vertices.
+        blurred: the messages there.
+        changed: uint8 [m + 1], 1 where these have changed.
+    """
+
+    def __init__(self, kernel: Kernel, blocks: int, lanes: int) -> None:
+        """No marginals and no messages yet."""
+        self.kernel = kernel
+        self.splatted, self.blurred = (
+            np.stack([kernel.lattice.new_table(lanes) for _ in range(blocks)]) for _ in range(2)
+        )
+        self._spare = kernel.lattice.new_table(lanes), kernel.lattice.new_table(lanes)
+        self.changed = np.ones(self.splatted.shape[1], dtype=np.uint8)
+
+    def blur(self) -> None:
+        least = _LEAST_MESSAGE / max(float(self.kernel.gain), _LEAST_MESSAGE)
+        changes = [
+            self.kernel.lattice.blur(splatted, blurred, self._spare, least)
+            for splatted, blurred in zip(self.splatted, self.blurred, strict=True)
+        ]
+        self.changed = np.maximum.reduce(changes)
+
+    @property
+    def arguments(self) -> tuple[Any, ...]:
+        lattice = self.kernel.lattice
+        return lattice.vertices, lattice.weights, self.kernel.gain, self.splatted, self.blurred, self.changed
+
+
+def infer_labels(unary: Floats, image: NDArray[np.uint8], settings: CrfSettings) -> NDArray[np.uint8]:
+    """The most probable label of each pixel after `settings.iterations` (one or more) of mean field.
+
+    Args:
+        unary: float32 [labels, h, w], energies.
+        image: uint8 [h, w, 3].
+        settings: kernels, weights and iterations.
+
+    Returns:
+        uint8 [h, w].
+    """
+    labels, height, width = unary.shape
+    lanes = next((width for width in WIDTHS if labels <= width), WIDTHS[-1])
+    energies = _in_rows(unary, lanes)
+    field = np.zeros_like(energies)
+    kernels = (
+        _bilateral_kernel(image, settings),
+        _gaussian_kernel(height, width, settings.gaussian_sxy, settings.gaussian_weight),
+    )
+    messages = [_Messages(kernel, len(energies), lanes) for kernel in kernels]
+    for _ in range(settings.iterations):
+        _update(energies, field, messages[0].arguments, messages[1].arguments)
+        for message in messages:
+            message.blur()
+    _update(energies, field, messages[0].arguments, messages[1].arguments)
+    return _best_labels(field).reshape(height, width)
+
+
+def _in_rows(unary: Floats, lanes: int) -> Table:
+    """Energies [labels, h, w] as blocks of rows [blocks, h * w]; a label that only fills a row up is never best."""
+    labels, pixels = len(unary), unary[0].size
+    rows = np.empty((-(-labels // lanes), pixels), dtype=row_type(lanes))
+    for lane in range(rows.shape[0] * lanes):
+        rows["lanes"][lane // lanes, :, lane % lanes] = unary[lane].ravel() if lane < labels else np.inf
+    return rows
+
+
+def _bilateral_kernel(image: NDArray[np.uint8], settings: CrfSettings) -> Kernel:
+    height, width = image.shape[:2]
+    place = pixel_positions(height, width) / np.float32(settings.bilateral_sxy)
+    colour = image.reshape(-1, 3).T / np.float32(settings.bilateral_srgb)
+    return Kernel.over(np.concatenate([place, colour]), width, settings.bilateral_weight)
+
+
+@lru_cache(maxsize=4)
+def _gaussian_kernel(height: int, width: int, sxy: float, weight: float) -> Kernel:
+    """The same for every picture of a size, so that a clip computes it once."""
+    return Kernel.over(pixel_positions(height, width) / np.float32(sxy), width, weight)
+
+
+def pixel_positions(height: int, width: int) -> Floats:
+    """float32 [2, h * w], column and row of every pixel."""
+    rows, columns = np.mgrid[:height, :width].reshape(2, -1).astype(np.float32)
+    return np.stack([columns, rows])
+
+
+@compiled
+def _update(unary: Any, field: Any, bilateral: Any, gaussian: Any) -> None:
+    """Marginals of the pixels whose messages have changed; what they change by joins what is splatted."""
+    logits = np.zeros(unary.shape[0], unary.dtype)
+    for n in range(unary.shape[1]):
+        if not (_is_due(n, bilateral) or _is_due(n, gaussian)):
+            continue
+        best = _logits(n, unary, bilateral, gaussian, logits)
+        sums = no_lanes(logits)
+        for block in range(unary.shape[0]):
+            share = exponential(load_row(logits, block), best)
+            sums = add_scaled(sums, np.float32(1), share)
+            store_row(logits, block, share)
+        norm = np.float32(1) / total(sums)
+        for block in range(unary.shape[0]):
+            marginal = add_scaled(no_lanes(logits), norm, load_row(logits, block))
+            if largest_change(marginal, load_row(field[block], n)) < _LEAST_MARGINAL:
+                continue
+            change = add_scaled(marginal, np.float32(-1), load_row(field[block], n))
+            store_row(field[block], n, marginal)
+            _splat(n, block, change, bilateral)
+            _splat(n, block, change, gaussian)
+
+
+@inlined
+def _is_due(n: Any, kernel: Any) -> Any:
+    """Whether the kernel has changed at a vertex of the pixel."""
+    vertices, _, _, _, _, changed = kernel
+    due = np.uint8(0)
+    for r in range(vertices.shape[1]):
+        due |= changed[vertices[n, r]]
+    return due != 0
+
+
+@inlined
+def _logits(n: Any, unary: Any, bilateral: Any, gaussian: Any, logits: Any) -> Any:
+    """Messages less energies of one pixel, and the largest of them."""
+    best = np.float32(-np.inf)
+    for block in range(unary.shape[0]):
+        value = add_scaled(no_lanes(logits), np.float32(-1), load_row(unary[block], n))
+        value = _add_slice(n, block, value, bilateral)
+        value = _add_slice(n, block, value, gaussian)
+        store_row(logits, block, value)
+        best = max(best, largest(value))
+    return best
+
+
+@inlined
+def _add_slice(n: Any, block: Any, value: Any, kernel: Any) -> Any:
+    vertices, weights, gain, _, blurred, _ = kernel
+    message = no_lanes(blurred)
+    for r in range(vertices.shape[1]):
+        message = add_scaled(message, weights[n, r], load_row(blurred[block], vertices[n, r]))
+    return add_scaled(value, gain, message)
+
+
+@inlined
+def _splat(n: Any, block: Any, change: Any, kernel: Any) -> None:
+    vertices, weights, _, splatted, _, _ = kernel
+    for r in range(vertices.shape[1]):
+        vertex = vertices[n, r]
+        store_row(splatted[block], vertex, add_scaled(load_row(splatted[block], vertex), weights[n, r], change))
+
+
+@compiled
+def _labels_of(field: Any, best: Any) -> None:
+    for n in range(best.size):
+        largest_share = np.float32(-1)
+        for block in range(field.shape[0]):
+            shares = field[block, n]["lanes"]
+            for lane in range(shares.size):
+                if shares[lane] > largest_share:
+                    largest_share = shares[lane]
+                    best[n] = block * shares.size + lane
+
+
+def _best_labels(field: Table) -> NDArray[np.uint8]:
+    """The label of the largest marginal of each pixel, uint8 [n]."""
+    best = np.empty(field.shape[1], dtype=np.uint8)
+    _labels_of(field, best)
+    return best

@@ -1,0 +1,238 @@
+"""From the arguments of a command to its inputs, each with a name of its own."""
+
+from __future__ import annotations
+
+import glob
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.media.picture_sequence import DirectorySource, natural_key, require_text
+from pipeline.media.pictures import is_picture, read_picture
+from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
+from pipeline.media.video_source import VideoSource
+
+__all__ = ["ALL_FRAMES", "DecodeReport", "Selection", "Source", "SourceInfo", "resolve_inputs", "safe_name"]
+
+LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
+"""Text files of paths, one a line; empty lines and lines that begin with # count for nothing."""
+
+_MAX_LIST_BYTES = 16 * 2**20
+_MAX_NAME_BYTES = 120
+_UNSAFE = frozenset('/\\:*?"<>|')
+
+
+def resolve_inputs(arguments: Sequence[str], fps: float) -> list[Source]:
+    """The inputs that a command's arguments mean, in their order; a glob's matches in natural order.
+
+    Args:
+        arguments: video files, directories of frames, pictures, globs, or text files of paths (relative to the file).
+        fps: frame rate of sequences of pictures.
+
+    Raises:
+        InputError: something doesn't exist, a glob matches nothing, a list can't be read.
+    """
+    sources: list[Source] = []
+    taken: set[str] = set()
+    for argument in arguments:
+        for path, pictures in expand(argument, Path(), lists=True):
+            name = unique_name(safe_name(_title(path)), taken)
+            if pictures is not None or path.is_dir():
+                sources.append(DirectorySource(path, name, fps, pictures))
+            else:
+                sources.append(VideoSource(path, name))
+    if not sources:
+        raise InputError("no input: give a video file, a directory of frames, a glob or a list of these")
+    return sources
+
+
+def safe_name(title: str) -> str:
+    """A title as the name of a directory on any system: never empty, hidden, `..` or with a separator.
+
+    >>> safe_name("../a:b"), safe_name(".."), safe_name("Gänse 2")
+    ('_a_b', 'input', 'Gänse 2')
+    """
+    kept = "".join(
+        "_" if char in _UNSAFE or unicodedata.category(char) in ("Cc", "Cs", "Zl", "Zp") else char for char in title
+    )
+    cut = kept.encode("utf-8")[:_MAX_NAME_BYTES].decode("utf-8", errors="ignore")
+    return cut.strip(". ") or "input"
+
+
+_Found = tuple[Path, list[Path] | None]
+"""A path, and its pictures where they are not simply those of a directory."""
+
+
+def expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
+    """The paths that one argument means, with their pictures where those aren't simply a directory's.
+
+    Args:
+        argument: a path, a glob or a list.
+        base: what relative paths are relative to.
+        lists: whether the argument may be a text file of paths.
+
+    Raises:
+        InputError: it doesn't exist or means nothing.
+    """
+    if not argument or "\0" in argument:
+        raise InputError(f"input {argument!r} is not a path")
+    path = base / argument
+    _require_reachable(path)
+    if path.is_dir():
+        yield path, None
+    elif path.is_file() and path.suffix.lower() in LIST_SUFFIXES:
+        if not lists:
+            raise InputError(f"{str(path)!r} is a list in a list; give the paths themselves")
+        yield from _read_list(path)
+    elif path.exists():
+        yield path, [path] if is_picture(path) else None
+    elif glob.has_magic(argument):
+        yield from _expand_glob(path, argument)
+    else:
+        raise InputError(
+            f"input {str(path)!r} doesn't exist; expected a video file, a directory of frames, a glob or a list"
+        )
+
+
+def _require_reachable(path: Path) -> None:
+    try:
+        path.exists()
+    except OSError as error:
+        raise InputError(f"input {str(path)!r} can't be read: {error.strerror}") from error
+    require_text(path)
+
+
+def _expand_glob(pattern: Path, argument: str) -> Iterator[_Found]:
+    # Path.glob takes patterns below a folder only; glob.glob takes absolute ones too.
+    found = (Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207
+    matches = sorted(found, key=lambda path: natural_key(str(path)))
+    for path in matches:
+        require_text(path)
+    if not matches:
+        raise InputError(f"glob {argument!r} matches nothing; check the folder and quote the pattern")
+    pictures = [path for path in matches if is_picture(path) and path.is_file()]
+    if not pictures:
+        yield from ((path, None) for path in matches)
+    elif len(pictures) == len(matches):
+        yield pictures[0].parent, pictures
+    else:
+        raise InputError(
+            f"glob {argument!r} matches {len(pictures)} pictures and {len(matches) - len(pictures)} other files; "
+            "give a pattern for one kind"
+        )
+
+
+def _read_list(path: Path) -> Iterator[_Found]:
+    try:
+        if path.stat().st_size > _MAX_LIST_BYTES:
+            raise InputError(
+                f"list {str(path)!r} is larger than {_MAX_LIST_BYTES // 2**20} MiB; expected paths, one a line"
+            )
+        lines = path.read_text(encoding="utf-8-sig").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"list {str(path)!r} can't be read: {error}; expected UTF-8 text, one path a line") from error
+    entries = [line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#")]
+    if not entries:
+        raise InputError(f"list {str(path)!r} names no input; expected paths, one a line")
+    for entry in entries:
+        yield from expand(entry, path.parent, lists=False)
+
+
+def _title(path: Path) -> str:
+    # A directory's name has no suffix, and `.` has a name only once it is absolute.
+    absolute = path.absolute()
+    return absolute.resolve().name if absolute.is_dir() else absolute.stem
+
+
+def unique_name(name: str, taken: set[str]) -> str:
+    """The name, with a number behind it if it is taken; it is added to `taken`."""
+    # Some file systems take names that differ in case for the same.
+    candidate, number = name, 1
+    while unicodedata.normalize("NFC", candidate).casefold() in taken:
+        number += 1
+        candidate = f"{name}-{number}"
+    taken.add(unicodedata.normalize("NFC", candidate).casefold())
+    return candidate
+
+
+def single_picture(path: str | Path) -> Picture:
+    """The one picture that an argument means.
+
+    Raises:
+        InputError: it means none or several.
+    """
+    pictures = resolve_pictures([str(path)])
+    if len(pictures) != 1:
+        raise InputError(f"'{path}' means {len(pictures)} pictures; expected one")
+    return pictures[0]
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture file, and a name that is unique among a run's pictures and safe as the name of a file."""
+
+    name: str
+    path: Path
+
+    def read(self) -> NDArray[np.uint8]:
+        """The upright picture, uint8 [height, width, 3].
+
+        Raises:
+            InputError: it can't be read.
+        """
+        return read_picture(self.path)
+
+
+def resolve_pictures(arguments: Sequence[str]) -> list[Picture]:
+    """The pictures that a command's arguments mean, in their order; directories and globs in natural order.
+
+    Args:
+        arguments: pictures, directories of pictures, globs, or text files of paths.
+
+    Raises:
+        InputError: something doesn't exist, is no picture, or holds none.
+    """
+    found: list[Path] = []
+    for argument in arguments:
+        for path, pictures in expand(argument, Path(), lists=True):
+            if pictures is None and not path.is_dir():
+                raise InputError(f"{str(path)!r} is no picture; expected pictures, directories of pictures or globs")
+            found += pictures if pictures is not None else DirectorySource(path, path.name, fps=1).files
+    taken: set[str] = set()
+    return [Picture(unique_name(safe_name(path.stem), taken), path) for path in found]
+
+
+class Still(DirectorySource):
+    """One picture as a sequence of one frame, so that pictures of any sizes stand beside each other."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        """Say which picture."""
+        super().__init__(file, name, fps=1, files=[file])
+
+
+def resolve_visuals(arguments: Sequence[str]) -> list[Source]:
+    """The pictures and videos that a command's arguments mean, in their order, each with a name of its own.
+
+    Args:
+        arguments: pictures, videos, directories of pictures, globs, or text files of paths.
+
+    Raises:
+        InputError: something doesn't exist, or there is nothing.
+    """
+    sources: list[Source] = []
+    taken: set[str] = set()
+    for argument in arguments:
+        for path, pictures in expand(argument, Path(), lists=True):
+            if pictures is None and not path.is_dir():
+                sources.append(VideoSource(path, unique_name(safe_name(path.stem), taken)))
+                continue
+            files = pictures if pictures is not None else DirectorySource(path, path.name, fps=1).files
+            sources += [Still(file, unique_name(safe_name(file.stem), taken)) for file in files]
+    if not sources:
+        raise InputError("no input: give a picture, a video, a directory of pictures, a glob or a list of these")
+    return sources

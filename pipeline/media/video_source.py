@@ -1,0 +1,273 @@
+"""Video files as an input: every decodable frame once, upright, with its own integer time."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Container, Iterator
+from dataclasses import dataclass, replace
+from fractions import Fraction
+from functools import cached_property
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, cast
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import InputError
+from pipeline.media.colour import Colour, frame_colour, to_rgb
+from pipeline.media.container import open_container, read_packets, video_stream
+from pipeline.media.damage import Tally, require_undamaged, warnings_of
+from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix
+from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
+from pipeline.media.timeline import Timeline
+from pipeline.records import Frame
+
+if TYPE_CHECKING:
+    from av import VideoFrame
+    from av.container import InputContainer
+    from av.sidedata.sidedata import SideData
+    from av.video.reformatter import VideoReformatter
+    from av.video.stream import VideoStream
+
+_log = logging.getLogger(__name__)
+
+_Threads = Literal["AUTO", "SLICE"]
+
+
+class _DamageError(Exception):
+    """Decoding with frame threads met something broken."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    """What the packets say without being decoded."""
+
+    pts: NDArray[np.int64]
+    missing_times: int
+    missing_before: int
+    packets: int
+    claimed: int
+    end_pts: int | None
+
+
+class VideoSource(Source):
+    """The first video stream of a file."""
+
+    def __init__(self, path: Path, name: str) -> None:
+        """Say which file; it isn't opened yet."""
+        super().__init__(path, name)
+        self._reported: set[str] = set()
+        self._first_orientation = 0, UPRIGHT
+
+    def probe(self) -> SourceInfo:
+        """Facts about the video, from its packets and its first frame.
+
+        Raises:
+            InputError: it can't be read, holds no video stream or no decodable frame.
+        """
+        return self._info
+
+    def count(self, selection: Selection = ALL_FRAMES) -> int:
+        """How many frames are selected, by the packets' times."""
+        info, scan = self.probe(), self._scan
+        timeline = self._timeline(info.time_base, info.average_rate)
+        known = [timeline.place(None) for _ in range(scan.missing_before)]
+        known += [timeline.place(int(pts)) for pts in scan.pts]
+        known += [timeline.place(None) for _ in range(scan.missing_times - scan.missing_before)]
+        inside = sum(1 for pts in known if _within((pts - known[0]) * info.time_base, selection))
+        return -(-inside // selection.every)
+
+    def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
+        """The selected frames in order of time, each once, upright, uint8 RGB.
+
+        Decoding goes on behind damage; `report` then says what was lost.
+
+        Raises:
+            InputError: the file can't be read or nothing in it can be decoded; at the end of a strict pass: something
+                was lost.
+        """
+        from av.video.reformatter import VideoReformatter
+
+        info = self.probe()
+        tally, timeline, reformatter = Tally(), self._timeline(info.time_base, info.average_rate), VideoReformatter()
+        finished = False
+        try:
+            chosen = islice(self._in_span(info, selection, tally, timeline), 0, None, selection.every)
+            for index, (pts, decoded) in enumerate(chosen):
+                if wanted is None or index in wanted:
+                    rgb = self._upright_rgb(decoded, info, tally, reformatter)
+                    yield Frame(index, pts, info.time_base, rgb, str(index))
+            finished = True
+        finally:
+            self.report = self._report_of(tally, timeline, info, whole=finished and selection.end_s is None)
+        if selection.strict:
+            require_undamaged(self.path, self.report, selection.end_s)
+        self._say_new_warnings()
+
+    def _in_span(
+        self, info: SourceInfo, selection: Selection, tally: Tally, timeline: Timeline
+    ) -> Iterator[tuple[int, VideoFrame]]:
+        first_pts: int | None = None
+        for decoded in self._decoded(tally):
+            pts = timeline.place(decoded.pts, decoded.dts)
+            first_pts = pts if first_pts is None else first_pts
+            offset = (pts - first_pts) * info.time_base
+            if selection.ends_before(offset):
+                return
+            if not selection.starts_after(offset):
+                yield pts, decoded
+
+    def _decoded(self, tally: Tally) -> Iterator[VideoFrame]:
+        """All frames in order of presentation; behind the first damage one frame is decoded at a time.
+
+        With several frames under way at once, an error belongs to no frame in particular and can swallow
+        its neighbours; so the pass starts again with slice threads, behind the frames already handed out.
+        """
+        try:
+            yield from self._decode("AUTO", tally)
+        except _DamageError:
+            done = tally.frames
+            tally.restart()
+            yield from islice(self._decode("SLICE", tally), done, None)
+        if tally.frames == 0:
+            raise InputError(f"{str(self.path)!r} holds no frame that can be decoded")
+
+    def _decode(self, threads: _Threads, tally: Tally) -> Iterator[VideoFrame]:
+        import av
+
+        def fail(error: Exception, pts: int | None = None) -> None:
+            if threads == "AUTO":
+                raise _DamageError from error
+            tally.count_failure(pts)
+
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            stream.thread_type = threads
+            for packet in read_packets(container, [stream], fail):
+                tally.packets += not packet.is_discard
+                try:
+                    yield from self._counted(packet.decode(), tally)
+                except (av.FFmpegError, OSError) as error:
+                    fail(error, packet.pts)
+            try:
+                yield from self._counted(stream.codec_context.decode(None), tally)
+            except (av.FFmpegError, OSError) as error:
+                fail(error)
+        if threads == "AUTO" and tally.frames < tally.packets:
+            raise _DamageError
+
+    def _counted(self, frames: list[VideoFrame], tally: Tally) -> Iterator[VideoFrame]:
+        for frame in frames:
+            tally.count_frame(frame)
+            yield frame
+
+    def _upright_rgb(
+        self, frame: VideoFrame, info: SourceInfo, tally: Tally, reformatter: VideoReformatter
+    ) -> NDArray[np.uint8]:
+        # Reading a matrix ties its frame into a cycle that only the garbage collector frees, hundreds of frames
+        # later; so it is read again only where it is another one.
+        rotation, orientation = self._first_orientation
+        if frame.rotation != rotation:
+            orientation, _ = _orientation(frame)
+        stored_hw = orientation.size(info.size_hw)
+        tally.resized += (frame.height, frame.width) != stored_hw
+        colour = frame_colour(frame, info.colour.primaries, info.colour.trc)
+        try:
+            return orientation.apply(to_rgb(frame, colour, stored_hw, reformatter))
+        except (ValueError, OSError) as error:
+            raise InputError(
+                f"{str(self.path)!r}: pixel format {frame.format.name} can't be turned into RGB; convert it to yuv420p"
+            ) from error
+
+    @cached_property
+    def _scan(self) -> _Scan:
+        """The packets' times in order of presentation; nothing is decoded."""
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            times: list[int] = []
+            missing = before = packets = 0
+            end: int | None = None
+            for packet in read_packets(container, [stream], lambda _: None):
+                packets += 1
+                if packet.is_discard:
+                    continue
+                if packet.pts is None:
+                    missing += 1
+                    before += not times
+                    continue
+                times.append(packet.pts)
+                end = max(end if end is not None else packet.pts, packet.pts + (packet.duration or 0))
+            return _Scan(np.sort(np.array(times, dtype=np.int64)), missing, before, packets, stream.frames, end)
+
+    @cached_property
+    def _info(self) -> SourceInfo:
+        with open_container(self.path) as container:
+            stream = video_stream(container, self.path)
+            first = next(self._decode_first(), None)
+            if first is None:
+                raise InputError(f"{str(self.path)!r} holds no frame that can be decoded; expected at least one")
+            return self._describe(container, stream, first)
+
+    def _decode_first(self) -> Iterator[VideoFrame]:
+        yield from self._decode("SLICE", Tally())
+
+    def _describe(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> SourceInfo:
+        orientation, degrees = _orientation(first)
+        self._first_orientation = first.rotation, orientation
+        time_base = first.time_base or stream.time_base or Fraction(1, 25)
+        rate = stream.average_rate or None
+        context = stream.codec_context
+        timeline = self._timeline(time_base, rate)
+        start_pts = timeline.place(first.pts, first.dts)
+        aspect = stream.sample_aspect_ratio or Fraction(1)
+        frames = self._scan.packets - self._scan_discarded()
+        end = self._scan.end_pts if self._scan.end_pts is not None else start_pts + frames * timeline.step
+        return SourceInfo(
+            size_hw=orientation.size((first.height, first.width)),
+            time_base=time_base,
+            average_rate=rate,
+            frames=frames,
+            start_pts=start_pts,
+            duration_seconds=float(max(end - start_pts, timeline.step) * time_base),
+            audio=bool(container.streams.audio),
+            colour=_stream_colour(first, context.color_primaries, context.color_trc),
+            sample_aspect_ratio=1 / aspect if orientation.transpose else aspect,
+            rotation_degrees=degrees,
+        )
+
+    def _timeline(self, time_base: Fraction, rate: Fraction | None) -> Timeline:
+        known = int(self._scan.pts[0]) if len(self._scan.pts) else 0
+        return Timeline(time_base, rate, known, self._scan.missing_before if len(self._scan.pts) else 0)
+
+    def _scan_discarded(self) -> int:
+        return self._scan.packets - len(self._scan.pts) - self._scan.missing_times
+
+    def _report_of(self, tally: Tally, timeline: Timeline, info: SourceInfo, *, whole: bool) -> DecodeReport:
+        missing = max(0, self._scan.claimed - self._scan.packets)
+        place = tally.damage_s(info.start_pts, info.time_base)
+        report = DecodeReport(tally.frames, tally.lost(whole), tally.corrupt, missing, timeline.repaired, place)
+        return replace(report, warnings=tuple(warnings_of(self.path, report, tally.resized)))
+
+    def _say_new_warnings(self) -> None:
+        for warning in self.report.warnings:
+            if warning not in self._reported:
+                _log.warning("%s", warning)
+                self._reported.add(warning)
+
+
+def _within(offset: Fraction, selection: Selection) -> bool:
+    return not selection.starts_after(offset) and not selection.ends_before(offset)
+
+
+def _orientation(frame: VideoFrame) -> tuple[Orientation, int]:
+    # Typed as a mapping; it iterates over its values.
+    side_data = cast("Iterator[SideData]", iter(frame.side_data))
+    for entry in side_data:
+        if entry.type.name == "DISPLAYMATRIX":
+            return read_display_matrix(bytes(entry))
+    return UPRIGHT, 0
+
+
+def _stream_colour(first: VideoFrame, primaries: int, trc: int) -> Colour:
+    return frame_colour(first, int(primaries), int(trc))

@@ -1,0 +1,58 @@
+"""What pass 1 has found, kept beside its cache, so that a run that goes on needn't fit again."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from pipeline.cluster.codebook import load_codebook
+from pipeline.failures import Failure, FailureRecord
+from pipeline.files import sha256, write_file
+from pipeline.stages.fit import Fitted
+
+_FILE = "fit.json"
+
+
+class _FitRecord(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    codebook_sha256: str
+    warnings: tuple[str, ...]
+    seconds: float | None
+    failures: tuple[FailureRecord, ...]
+    """Inputs that couldn't be read, and why: the codebook was fitted without them."""
+
+
+def save_fit(folder: Path, codebook_file: Path, fitted: Fitted, failures: list[Failure]) -> None:
+    """Note that the fit is done, and that its codebook is the file given.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    record = _FitRecord(
+        codebook_sha256=sha256(codebook_file),
+        warnings=fitted.warnings,
+        seconds=fitted.seconds,
+        failures=tuple(FailureRecord.of(failure) for failure in failures),
+    )
+    write_file(folder / _FILE, record.model_dump_json(indent=2).encode())
+
+
+def load_fit(folder: Path, codebook_file: Path) -> tuple[Fitted, list[Failure]] | None:
+    """The fit that was done and the inputs it couldn't read; None where it must be done again.
+
+    Raises:
+        CodebookError: the codebook is the fit's, and can't be read.
+    """
+    if not ((folder / _FILE).is_file() and codebook_file.is_file()):
+        # A pipe in the place of either would never end.
+        return None
+    try:
+        record = _FitRecord.model_validate_json((folder / _FILE).read_bytes())
+        if sha256(codebook_file) != record.codebook_sha256:
+            return None
+    except (OSError, ValidationError):
+        return None
+    failures = [failed.failure() for failed in record.failures]
+    return Fitted(load_codebook(codebook_file), record.warnings, record.seconds), failures

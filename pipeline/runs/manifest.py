@@ -1,0 +1,147 @@
+"""What a run was begun with, so that another one can only go on with it when it would do the same.
+
+Everything that a byte of the results can depend on is in a plan; nothing that differs between two runs that give
+the same results is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import platform
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config import Settings
+from pipeline.errors import InputError
+from pipeline.files import sha256
+from pipeline.media.picture_sequence import DirectorySource
+from pipeline.media.source import Source
+from pipeline.runs.record import RunRecord, installed_packages
+from pipeline.stages.engine import Engine
+from pipeline.version import __version__
+
+_FREE = ("run.queue_depth", "run.max_memory")
+"""Settings that no byte of labels, codebook or clip depends on."""
+
+_FREE_ON_CPU = ("run.batch",)
+"""As above, where each frame goes through the ViT alone; on a GPU the frames beside it decide its last bits."""
+
+
+class InputFacts(BaseModel):
+    """One input: the name of its result, and a SHA-256 of its content, None where it can't be read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: str
+    sha256: str | None
+
+
+class Plan(BaseModel):
+    """A run: what does the work, how, and on what."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    program: str = f"vidparts {__version__}"
+    python: str = platform.python_version()
+    packages: dict[str, str]
+    device: str
+    model: str
+    fingerprint: str
+    settings: Settings
+    inputs: tuple[InputFacts, ...]
+    codebook_sha256: str | None
+    """Of the codebook that was given, None where one is fitted."""
+    save_frames: bool
+
+    def differences(self, now: Plan) -> list[str]:
+        """Each thing that another plan would do otherwise, with both values."""
+        return _differences(self._facts(), now._facts())
+
+    def differences_from(self, done: RunRecord, given: InputFacts) -> list[str]:
+        """Each thing that a finished result was made otherwise, with both values."""
+        then = {
+            **_tool_facts(done.program, done.python, done.packages, done.device),
+            **_model_facts(done.model.name, done.model.fingerprint, done.settings, done.device),
+            "input": _short(done.source.sha256),
+            "codebook": _short(done.codebook_sha256 if done.fit_seconds is None else None),
+            "save-frames": "frames" in done.files,
+        }
+        now = {key: value for key, value in self._facts().items() if not key.startswith(("input ", "number "))}
+        return _differences(then, {**now, "input": _short(given.sha256)})
+
+    def _facts(self) -> dict[str, Any]:
+        inputs = {f"input {fact.name}": _short(fact.sha256) for fact in self.inputs}
+        return {
+            **_tool_facts(self.program, self.python, self.packages, self.device),
+            **_model_facts(self.model, self.fingerprint, self.settings, self.device),
+            "number of inputs": len(self.inputs),
+            **inputs,
+            "codebook": _short(self.codebook_sha256),
+            "save-frames": self.save_frames,
+        }
+
+
+def make_plan(sources: Sequence[Source], engine: Engine, codebook: Path | None, save_frames: bool) -> Plan:
+    """The plan of a run that is about to begin; every input is read once, for its checksum."""
+    return Plan(
+        packages=installed_packages(),
+        device=str(engine.extractor.device),
+        model=engine.extractor.identity.name,
+        fingerprint=engine.fingerprint,
+        settings=engine.settings,
+        inputs=tuple(InputFacts(name=source.name, sha256=content_sha256(source)) for source in sources),
+        codebook_sha256=None if codebook is None else sha256(codebook),
+        save_frames=save_frames,
+    )
+
+
+def content_sha256(source: Source) -> str | None:
+    """SHA-256 of a video's bytes, or of the names and bytes of a directory's pictures; None where it can't be read."""
+    try:
+        if isinstance(source, DirectorySource):
+            listing = [[file.name, _regular_sha256(file)] for file in source.files]
+            return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
+        return _regular_sha256(source.path)
+    except (OSError, InputError):
+        return None
+
+
+def _regular_sha256(file: Path) -> str:
+    # A pipe or a device may never end.
+    if not file.is_file():
+        raise InputError(f"'{file}' is not a file")
+    return sha256(file)
+
+
+def _tool_facts(program: str, python: str, packages: Mapping[str, str], device: str) -> dict[str, Any]:
+    return {"program": program, "python": python, **{f"package {k}": v for k, v in packages.items()}, "device": device}
+
+
+def _model_facts(name: str, fingerprint: str, settings: Settings, device: str) -> dict[str, Any]:
+    # The same model may be given by another name or path; what counts is its parameters.
+    free = {"model", "run.device", *_FREE, *(_FREE_ON_CPU if device == "cpu" else ())}
+    flat = {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in free}
+    return {"model": f"{name} {_short(fingerprint)}", **flat}
+
+
+def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    for key, value in values.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", value
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    names = dict.fromkeys([*then, *now])
+    differing = [name for name in names if then.get(name) != now.get(name)]
+    # A damaged plan may say anything, at any length.
+    return [f"{name:.40} {then.get(name)!s:.60} (now {now.get(name)!s:.60})" for name in differing]
+
+
+def _short(checksum: str | None) -> str:
+    return "none" if checksum is None else checksum[:12]

@@ -1,0 +1,131 @@
+"""What the tasks on pictures write: whole files or none, and never over earlier ones unasked."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import tempfile
+import zipfile
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.errors import OutputError
+from pipeline.failures import Failure
+from pipeline.files import output_errors, replaced_file, write_file
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a task over several inputs wrote.
+
+    Attributes:
+        files: the results, in the order they were written.
+        failures: the inputs that couldn't be finished.
+    """
+
+    files: tuple[Path, ...]
+    failures: tuple[Failure, ...] = ()
+
+    def raise_failures(self) -> None:
+        """Raise the first failure's kind of error, naming every input that failed; nothing where none did."""
+        if self.failures:
+            lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
+            done = f" (the other inputs are finished: {len(self.files)} files)" if self.files else ""
+            raise type(self.failures[0].error)(lines + done)
+
+    def summary(self) -> str:
+        """The files, one a line."""
+        return "\n".join(map(str, self.files))
+
+
+def require_free(files: Iterable[Path], overwrite: bool) -> None:
+    """Refuse to touch earlier results, before any work is done.
+
+    Raises:
+        OutputError: one exists and `overwrite` is false, or a directory is in its way.
+    """
+    for file in files:
+        with output_errors(file):
+            is_there, is_dir = file.exists(), file.is_dir()
+        if is_dir:
+            raise OutputError(f"'{file}' is a directory, and a file is to be written there; give another --output")
+        if is_there and not overwrite:
+            raise OutputError(f"'{file}' exists; give another --output, or --overwrite to replace it")
+
+
+def require_empty(output: Path, overwrite: bool) -> None:
+    """Refuse to write among other files, before any work is done.
+
+    Raises:
+        OutputError: the directory isn't empty and `overwrite` is false, or a file is in its way.
+    """
+    with output_errors(output):
+        if output.exists() and not output.is_dir():
+            raise OutputError(f"'{output}' is a file; give a directory as --output")
+        if output.is_dir() and any(output.iterdir()) and not overwrite:
+            raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
+
+
+@contextlib.contextmanager
+def workspace(output: Path) -> Iterator[Path]:
+    """A temporary directory on the output's own disk, for descriptors; /tmp may be memory.
+
+    Raises:
+        OutputError: the output's directory can't be made.
+    """
+    with output_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        folder = tempfile.TemporaryDirectory(prefix=".vidparts-", dir=output)
+    with folder as name:
+        yield Path(name)
+
+
+def save_json(file: Path, content: Mapping[str, Any]) -> Path:
+    """Write JSON.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    write_file(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
+    return file
+
+
+class ArrayWriter:
+    """Writes an npz file array by array, so that only one is in memory; a context manager."""
+
+    def __init__(self, file: Path) -> None:
+        """Say where; nothing is written before it is entered."""
+        self.file = file
+        self._stack = contextlib.ExitStack()
+
+    def __enter__(self) -> Self:
+        """Open the file.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        partial = self._stack.enter_context(replaced_file(self.file))
+        try:
+            self._archive = self._stack.enter_context(zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED))
+        except BaseException as error:
+            self._stack.__exit__(type(error), error, error.__traceback__)
+            raise
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Give the file its name; after an error remove it."""
+        self._stack.__exit__(kind, error, trace)
+
+    def write(self, name: str, array: NDArray[Any]) -> None:
+        """Append an array; it is read back as `numpy.load(file)[name]`."""
+        # numpy.savez wants all arrays at once; its format is a zip of .npy files, which takes them one by one.
+        with self._archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
+            np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)

@@ -1,0 +1,46 @@
+"""The files of a part co-segmentation: label maps, paintings, arrays and the overview, written as pictures come."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cluster.codebook import Codebook
+from pipeline.geometry import resize_labels
+from pipeline.media.label_files import write_label_picture
+from pipeline.media.pictures import write_picture
+from pipeline.painting.styles import paint
+from pipeline.records import PartMap
+from pipeline.runs.picture_files import AlbumFiles, Overview
+from pipeline.runs.picture_record import PictureRecord
+from pipeline.stages.picture_set import Album
+
+ARRAYS, LABELS, PROCESSED, PAINTED = "labels.npz", "_labels.png", "_labels_processed.png", "_parts.png"
+
+
+class PartFiles(AlbumFiles):
+    """Writes each picture's label maps and painting."""
+
+    def __init__(self, folder: Path, album: Album, codebook: Codebook) -> None:
+        """Begin an overview and the arrays' archive."""
+        self._colors = codebook.part_colors
+        legend = [(f"part {part}", _rgb(color)) for part, color in enumerate(codebook.part_colors, 1)]
+        super().__init__(folder, album, Overview(folder, "Common parts", legend), ARRAYS)
+
+    def _write(self, item: PartMap) -> None:
+        frame, render = item.frame, self._album.engine.settings.render
+        labels = resize_labels(item.labels, frame.size_hw)
+        write_label_picture(self._folder / f"{frame.name}{LABELS}", labels, self._colors)
+        write_label_picture(self._folder / f"{frame.name}{PROCESSED}", item.labels, self._colors)
+        self._archive.add(f"{frame.name}/labels", item.labels)
+        painted = paint(frame.rgb, labels, self._colors, render.style, render.alpha)
+        write_picture(self._folder / f"{frame.name}{PAINTED}", painted)
+        self._overview.add(frame.name, [frame.rgb, paint(frame.rgb, labels, self._colors, "overlay", render.alpha)])
+        path = self._album.pictures[frame.index].path
+        self.rows.append(PictureRecord.of(frame, path, labels, len(self._colors)))
+
+
+def _rgb(color: NDArray[np.uint8]) -> tuple[int, int, int]:
+    return int(color[0]), int(color[1]), int(color[2])

@@ -1,0 +1,128 @@
+"""run.json of a set of pictures: what was done with each, in a form that a person can check and repeat."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+from pipeline.config import Settings
+from pipeline.files import write_file
+from pipeline.graph import StageReport
+from pipeline.records import Frame
+from pipeline.runs.record import FILE_NAME, ModelRecord, StageRecord, installed_packages, stage_records
+from pipeline.stages.picture_set import Album
+from pipeline.version import __version__
+
+Task = Literal["coseg", "parts"]
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PictureRecord(_Part):
+    """One picture of the set."""
+
+    name: str
+    """What its files' names begin with."""
+    path: str
+    width: int
+    height: int
+    shares: tuple[float, ...]
+    """Share of the picture's pixels that each label has: the background, then the foreground or the parts 1..K."""
+    outlier: bool = False
+    """Whether it was left out of the set as unlike the others."""
+
+    @classmethod
+    def of(cls, frame: Frame, path: Path, labels: NDArray[np.uint8], k: int, *, outlier: bool = False) -> PictureRecord:
+        """What there is to tell of a picture with labels 0..k, uint8 [height, width]."""
+        height, width = frame.size_hw
+        # Not by bincount, which makes eight bytes of each label.
+        shares = tuple(round(np.count_nonzero(labels == label) / labels.size, 6) for label in range(k + 1))
+        file = str(path.absolute())
+        return cls(name=frame.name, path=file, width=width, height=height, shares=shares, outlier=outlier)
+
+
+class ClustersRecord(_Part):
+    """The clusters of all descriptors."""
+
+    votes: tuple[int, ...]
+    """For each cluster the pictures that found it salient."""
+    salient: tuple[int, ...]
+    """The clusters that are foreground, from 0."""
+    fit_seconds: float | None = None
+    """Seconds of the fit, None where a codebook was given."""
+
+    @classmethod
+    def of(
+        cls, votes: NDArray[np.int64], salient: NDArray[np.bool_], fit_seconds: float | None = None
+    ) -> ClustersRecord:
+        """The record of votes int64 [k] and of which clusters are foreground, bool [k]."""
+        foreground = tuple(np.flatnonzero(salient).tolist())
+        return cls(votes=tuple(votes.tolist()), salient=foreground, fit_seconds=fit_seconds)
+
+
+class PartsRecord(_Part):
+    """The parts' codebook."""
+
+    codebook_sha256: str
+    part_colors: tuple[tuple[int, int, int], ...]
+    """RGB of the parts 1..K."""
+
+
+class AlbumRecord(_Part):
+    """Everything about a set's result that its files don't say themselves."""
+
+    program: str = f"vidparts {__version__}"
+    python: str = platform.python_version()
+    packages: dict[str, str]
+    task: Task
+    settings: Settings
+    model: ModelRecord
+    pictures: tuple[PictureRecord, ...]
+    failures: dict[str, str]
+    """Pictures that couldn't be used, and why."""
+    clusters: ClustersRecord
+    parts: PartsRecord | None = None
+    stages: tuple[StageRecord, ...]
+    warnings: tuple[str, ...] = ()
+
+
+def album_record(
+    task: Task,
+    album: Album,
+    pictures: Sequence[PictureRecord],
+    clusters: ClustersRecord,
+    stages: Sequence[StageReport],
+    warnings: Sequence[str],
+    parts: PartsRecord | None = None,
+) -> AlbumRecord:
+    """The record of a set whose pictures have all been labelled."""
+    identity = album.engine.extractor.identity
+    return AlbumRecord(
+        packages=installed_packages(),
+        task=task,
+        settings=album.engine.settings,
+        model=ModelRecord(name=identity.name, fingerprint=identity.fingerprint, notes=identity.notes),
+        pictures=tuple(pictures),
+        failures={failure.name: str(failure.error) for failure in album.failures},
+        clusters=clusters,
+        parts=parts,
+        stages=stage_records(stages),
+        warnings=tuple(warnings),
+    )
+
+
+def save_album_record(record: AlbumRecord, directory: Path) -> None:
+    """Write run.json into a directory.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    write_file(directory / FILE_NAME, (record.model_dump_json(indent=2) + "\n").encode())

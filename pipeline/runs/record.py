@@ -1,0 +1,183 @@
+"""run.json: what a run did, in a form that a later run or a person can check and repeat."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Iterable
+from fractions import Fraction
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Annotated, Final, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from pipeline.config import Settings
+from pipeline.errors import InputError
+from pipeline.files import write_file
+from pipeline.graph import StageReport
+from pipeline.version import __version__
+
+FILE_NAME = "run.json"
+LABELS: Final = "labels.zarr"
+OVERLAY: Final = "overlay.mp4"
+FRAMES: Final = "frames"
+
+_MAX_BYTES = 16 * 2**20
+"""No run writes a record anywhere near this size."""
+
+ResultFile = Literal["overlay.mp4", "labels.zarr", "frames"]
+_Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+_Level = Annotated[int, Field(ge=0, le=255)]
+_PACKAGES = ("torch", "timm", "av", "numpy", "scikit-learn", "zarr", "numba", "faiss-gpu", "faiss-cpu", "pydensecrf2")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelRecord(_Part):
+    """The model that described the frames."""
+
+    name: str
+    fingerprint: str
+    """SHA-256 over its parameters."""
+    notes: tuple[str, ...] = ()
+    """What was done that the paper doesn't name, such as which heads saliency averages."""
+
+
+class StageRecord(_Part):
+    """Where the time of one stage went, seconds; `fill` is the mean number of items that waited before it."""
+
+    name: str
+    items: int
+    busy_s: float
+    starved_s: float
+    blocked_s: float
+    fill: float | None
+
+    def line(self) -> str:
+        """The record as a line of a table."""
+        waits = f"{self.starved_s:10.2f} s starved{self.blocked_s:10.2f} s blocked"
+        return f"  {self.name:<10}{self.busy_s:10.2f} s busy{waits}"
+
+
+class SourceRecord(_Part):
+    """The input."""
+
+    path: Annotated[str, Field(min_length=1, max_length=32768)]
+    sha256: _Checksum
+    """Of a video's bytes, or of the names and bytes of a directory's pictures."""
+    frames: Annotated[int, Field(ge=1)]
+    """Frames that were processed."""
+    width: Annotated[int, Field(ge=1)]
+    height: Annotated[int, Field(ge=1)]
+    time_base: Annotated[str, Field(pattern=r"^[1-9][0-9]{0,9}(/[1-9][0-9]{0,9})?$")]
+    first_pts: int | None
+    last_pts: int | None
+    lost_frames: int = 0
+    """Frames that damage made undecodable."""
+    corrupt_frames: int = 0
+    """Frames that were decoded with visible damage."""
+    missing_frames: int = 0
+    """Frames that the header claims and the file doesn't hold."""
+
+
+class SteadinessRecord(_Part):
+    """How steady the labels are in time, which needs no ground truth; None for a single frame."""
+
+    flicker: float | None
+    """Share of the pixels followed along the optical flow that change their label."""
+    switches_per_100_frames: float | None
+    """How often a part's pixels mostly become another part's."""
+
+
+class RunRecord(_Part):
+    """Everything about one input's result that its files don't say themselves.
+
+    `fit_seconds` and `stages` hold times; all else is the same whenever the same run is done again.
+    """
+
+    program: str = f"vidparts {__version__}"
+    python: str = platform.python_version()
+    packages: dict[str, str]
+    device: str
+    source: SourceRecord
+    settings: Settings
+    model: ModelRecord
+    codebook_sha256: _Checksum
+    seed: int
+    part_colors: Annotated[tuple[tuple[_Level, _Level, _Level], ...], Field(max_length=255)]
+    files: dict[ResultFile, _Checksum]
+    """SHA-256 of the result's parts; that of a directory is over its listing."""
+    steadiness: SteadinessRecord
+    fit_seconds: float | None
+    """Seconds of the fit over all inputs, None where a codebook was given."""
+    stages: tuple[StageRecord, ...]
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def time_base(self) -> Fraction:
+        """Seconds per unit of pts."""
+        return Fraction(self.source.time_base)
+
+
+def installed_packages() -> dict[str, str]:
+    """Versions of the packages that results depend on."""
+    found = {}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
+
+
+def stage_records(reports: Iterable[StageReport]) -> tuple[StageRecord, ...]:
+    """The graph's reports, rounded to what is worth reading."""
+    return tuple(
+        StageRecord(
+            name=report.name,
+            items=report.items,
+            busy_s=round(report.busy_s, 3),
+            starved_s=round(report.starved_s, 3),
+            blocked_s=round(report.blocked_s, 3),
+            fill=None if report.mean_fill is None else round(report.mean_fill, 2),
+        )
+        for report in reports
+    )
+
+
+def save_record(record: RunRecord, directory: Path) -> None:
+    """Write run.json into a result's directory.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    write_file(directory / FILE_NAME, (record.model_dump_json(indent=2) + "\n").encode())
+
+
+def load_record(directory: Path) -> RunRecord:
+    """Read the run.json of a result's directory.
+
+    Raises:
+        InputError: the directory holds no finished result, or the file is damaged.
+    """
+    file = directory / FILE_NAME
+    try:
+        if not file.is_file():
+            raise InputError(
+                f"'{directory}' holds no {FILE_NAME}; expected the directory of a finished input: OUT/<name>"
+            )
+        if file.stat().st_size > _MAX_BYTES:
+            raise ValueError(f"it has more than {_MAX_BYTES // 2**20} MiB")  # noqa: TRY301
+        return RunRecord.model_validate_json(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = _reason(error)
+        raise InputError(f"'{file}' can't be read ({reason}); segment the input again") from error
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+    return " ".join(str(error).split())

@@ -1,0 +1,234 @@
+"""The unfinished part of a run, in OUT/.run, and the lock that keeps a second run out of OUT.
+
+    OUT/.lock                    held by the run that lives
+    OUT/.run/plan.json           what the run was begun with; without it the rest counts for nothing
+    OUT/.run/fit/                descriptors of the sampled frames; fit.json once the codebook is written
+    OUT/.run/inputs/<name>/      an input's result as it grows; becomes OUT/<name> when it is complete
+    OUT/.run/failures.json       of a run that is over: the inputs that can't be finished, and why
+
+Every input has its directory from the beginning, so one that is gone is finished.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from pipeline.errors import Interrupted, OutputError, VidpartsError
+from pipeline.failures import Failure, load_failures, save_failures
+from pipeline.files import output_errors, publish, remove, sync, write_file
+from pipeline.runs.manifest import Plan
+
+FOLDER = ".run"
+LOCK = ".lock"
+
+_log = logging.getLogger(__name__)
+
+
+class Workspace:
+    """The directories of one run into one OUT.
+
+    Attributes:
+        output: OUT.
+        folder: the directory of all that is unfinished.
+        fit: the directory of pass 1.
+    """
+
+    def __init__(self, output: Path) -> None:
+        """Say where; nothing is made yet."""
+        self.output = output
+        self.folder = output / FOLDER
+        self._plan = self.folder / "plan.json"
+        self._failures = self.folder / "failures.json"
+        self._inputs = self.folder / "inputs"
+        self.fit = self.folder / "fit"
+
+    @property
+    def unfinished(self) -> bool:
+        """Whether a run was begun here and has something to go on with."""
+        return self._plan.exists() and not self._failures.exists() and self.has_progress()
+
+    def plan(self) -> Plan | None:
+        """What the unfinished run was begun with; None where there is none.
+
+        Raises:
+            OutputError: it can't be read.
+        """
+        if not self._plan.is_file():
+            return None
+        self._require_plain()
+        try:
+            return Plan.model_validate_json(self._plan.read_bytes())
+        except (OSError, ValidationError) as error:
+            raise OutputError(
+                f"the unfinished run in '{self.output}' is damaged or of another version; begin again with --overwrite"
+            ) from error
+
+    def _require_plain(self) -> None:
+        """Refuse what would lead elsewhere: what is written into an unfinished run must stay in it."""
+        found = [Path(folder, name) for folder, folders, files in os.walk(self.folder) for name in (*folders, *files)]
+        for path in (self.folder, *found):
+            if path.is_symlink() or not (path.is_file() or path.is_dir()):
+                raise OutputError(
+                    f"'{path}' of an unfinished run is no plain file; begin again with --overwrite, which removes it"
+                )
+
+    def begin(self, plan: Plan) -> None:
+        """Forget what an earlier run left, and begin a new one.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        with output_errors(self.folder):
+            self.discard()
+            self.fit.mkdir(parents=True)
+            for given in plan.inputs:
+                self.partial(given.name).mkdir(parents=True)
+            for folder in (self.fit, self._inputs, self.folder, self.output):
+                sync(folder)
+        write_file(self._plan, plan.model_dump_json(indent=2).encode())
+
+    def partial(self, name: str) -> Path:
+        """Where an input's result grows."""
+        return self._inputs / name
+
+    def empty(self, name: str) -> None:
+        """Drop what there is of an input's result."""
+        remove(self.partial(name))
+        with output_errors(self.partial(name)):
+            self.partial(name).mkdir()
+
+    def publish(self, name: str) -> Path:
+        """Give an input's complete result its place, and return that.
+
+        Raises:
+            OutputError: it can't be moved.
+        """
+        target = self.output / name
+        with output_errors(target):
+            publish(self.partial(name), target)
+        return target
+
+    def is_published(self, name: str) -> bool:
+        """Whether this run, or the one it goes on with, has finished an input."""
+        return not self.partial(name).exists() and (self.output / name).is_dir()
+
+    def has_progress(self) -> bool:
+        """Whether anything was computed that another run needn't compute again."""
+        try:
+            plan = self.plan()
+        except OutputError:
+            return True
+        if plan is None:
+            return False
+        journals = (file for file in self._inputs.rglob("frames.jsonl") if file.stat().st_size)
+        finished = any(self.is_published(given.name) for given in plan.inputs)
+        described = any(file.stat().st_size for file in self.fit.glob("*"))
+        return finished or described or any(self._inputs.glob("*/labels.zarr")) or next(journals, None) is not None
+
+    def conclude(self, failures: Sequence[Failure]) -> None:
+        """End a run: what it worked with goes, and where inputs failed, that is noted for a later --resume.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        if not failures:
+            self.discard()
+            return
+        if self.concluded() is None:
+            save_failures(self._failures, failures)
+        for folder in (self.fit, self._inputs):
+            remove(folder)
+
+    def concluded(self) -> tuple[Failure, ...] | None:
+        """The failures of a run that is over; None where there is none, or it isn't over.
+
+        Raises:
+            OutputError: they can't be read.
+        """
+        return load_failures(self._failures) if self._failures.is_file() else None
+
+    def discard(self) -> None:
+        """Remove all that is unfinished; the plan first, for without it the rest is no run."""
+        with contextlib.suppress(OSError):
+            self._plan.unlink(missing_ok=True)
+        remove(self.folder)
+
+
+@contextlib.contextmanager
+def locked(output: Path) -> Iterator[None]:
+    """Keep other runs out of a directory, which is made if need be, and removed again if nothing comes of it.
+
+    The lock dies with its owner, however that ends.
+
+    Raises:
+        OutputError: another run holds it, or the directory can't be written.
+    """
+    existed = output.is_dir()
+    file = output / LOCK
+    with output_errors(output):
+        output.mkdir(parents=True, exist_ok=True)
+        handle = _acquire(file)
+    try:
+        yield
+    finally:
+        # While it is still held: a run that waits for nobody may take it up in between.
+        with contextlib.suppress(OSError):
+            file.unlink()
+        os.close(handle)
+        if not existed:
+            with contextlib.suppress(OSError):
+                output.rmdir()
+
+
+def _acquire(file: Path) -> int:
+    while True:
+        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            owner = os.read(handle, 20).decode(errors="replace").strip() or "of another machine"
+            os.close(handle)
+            raise OutputError(
+                f"another run (process {owner}) is writing into '{file.parent}'; wait for it, or give another --output"
+            ) from error
+        except OSError as error:
+            _log.warning("'%s': this file system has no locks (%s); keep other runs out", file.parent, error.strerror)
+        with contextlib.suppress(FileNotFoundError):
+            # Its last owner may have removed the file between our opening and locking it.
+            if file.stat().st_ino == os.fstat(handle).st_ino:
+                _sign(handle)
+                return handle
+        os.close(handle)
+
+
+def _sign(handle: int) -> None:
+    # Only for the message to a second run; a full disk doesn't matter here.
+    with contextlib.suppress(OSError):
+        os.truncate(handle, 0)
+        os.write(handle, f"{os.getpid()}\n".encode())
+
+
+@contextlib.contextmanager
+def kept_for_resume(work: Workspace) -> Iterator[None]:
+    """Decide what stays when a run ends early: all that `--resume` can go on with, and nothing else."""
+    try:
+        yield
+    except (Interrupted, KeyboardInterrupt) as stop:
+        if not work.has_progress():
+            work.discard()
+            raise
+        kept = f"interrupted; what is finished is kept in '{work.output}': the same command with --resume goes on"
+        raise type(stop)(kept) from None
+    except VidpartsError as error:
+        # Where it isn't resumable, going on would fail in the same way.
+        if not (error.resumable and work.has_progress()):
+            work.discard()
+            raise
+        raise type(error)(f"{error}; what is finished is kept: --resume goes on") from error

@@ -1,0 +1,1 @@
+"""Steps that several jobs share: the engine, describing, the motion window, key frames, the fit."""

@@ -1,0 +1,50 @@
+"""Frames at the processed size, in batches of one size, and how many frames a batch holds."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.features.extractor import Extractor
+from pipeline.graph import processors, side_by_side
+from pipeline.records import Frame
+
+Prepared = tuple[Frame, NDArray[np.uint8]]
+"""A frame and its picture at the processed size."""
+
+
+BATCH_BUDGET_BYTES = 2**30
+"""Memory on the GPU that the frames of one batch may take where no batch size is given."""
+
+
+def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) -> Iterator[list[Prepared]]:
+    """Bring frames to the processed size and gather them in batches of one size.
+
+    Args:
+        frames: upright frames.
+        extractor: knows the processed size, and how many frames fit its device.
+        batch: frames in a batch; None: as many as fit a memory budget on a GPU, one on the CPU, where more of
+            them gain nothing and would only be held in memory.
+    """
+    held: list[Prepared] = []
+    # Beside a GPU one thread's resizing would be what all wait for; Pillow works without the interpreter's lock.
+    workers = 1 if extractor.device.type == "cpu" else processors()
+    for frame, image in side_by_side(frames, lambda frame: (frame, extractor.preprocess(frame.rgb)), workers):
+        if held and held[0][1].shape != image.shape:
+            yield held
+            held = []
+        held.append((frame, image))
+        if len(held) >= batch_size(extractor, (image.shape[0], image.shape[1]), batch):
+            yield held
+            held = []
+    if held:
+        yield held
+
+
+def batch_size(extractor: Extractor, size_hw: tuple[int, int], batch: int | None) -> int:
+    """Frames of a processed size that go through the ViT together; `batch` where it is given."""
+    if batch is not None:
+        return batch
+    return 1 if extractor.device.type == "cpu" else extractor.batch_for(size_hw, BATCH_BUDGET_BYTES)

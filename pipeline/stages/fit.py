@@ -1,0 +1,217 @@
+"""Pass 1: sample frames of all inputs, describe them once, fit the codebook (paper section 4)."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
+
+from torch import Tensor
+
+from pipeline.cluster.assignment import normalise
+from pipeline.cluster.codebook import Codebook, CodebookOrigin
+from pipeline.cluster.feature_cache import FeatureCache
+from pipeline.cluster.fit import PartFit, fit_parts
+from pipeline.cluster.frame_sampling import spread_frames
+from pipeline.errors import InputError
+from pipeline.failures import Failure
+from pipeline.geometry import processed_size
+from pipeline.graph import Graph
+from pipeline.media.source import Selection, Source
+from pipeline.painting.palettes import part_colors
+from pipeline.progress import Progress
+from pipeline.records import Frame
+from pipeline.stages.batches import Prepared, batch_size, prepare
+from pipeline.stages.describe import describe_for_votes
+from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.motion_window import Watched, confirm, neighbourhood, watch
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Fitted:
+    """What pass 1 gives: the codebook, what the user should know, and its seconds (None where it wasn't run)."""
+
+    codebook: Codebook
+    warnings: tuple[str, ...]
+    seconds: float | None
+
+
+def fit_codebook(
+    sources: Sequence[Source], engine: Engine, cache: FeatureCache, progress: Progress, failures: list[Failure]
+) -> Fitted:
+    """Fit the codebook on evenly spread frames of all sources.
+
+    Args:
+        sources: the inputs; their positions are the first half of the cache's keys.
+        engine: model and settings.
+        cache: is filled with the sampled frames' descriptors and saliency, by (source, frame index); those that it
+            holds already aren't computed again.
+        progress: told how far it is.
+        failures: inputs that can't be read are added to it, and the fit goes on without them.
+
+    Raises:
+        InputError: no input holds a frame.
+    """
+    started = time.perf_counter()
+    selection = selection_of(engine.settings)
+    counts = [_count(source, selection, failures, progress) for source in sources]
+    samples = spread_frames(counts, engine.settings.cluster.frames, engine.settings.keyframes.interval)
+    progress.start("fit", sum(map(len, samples)))
+    for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
+        known = _known(cache, number, source, indices, engine)
+        progress.advance(known)
+        if known < len(indices):
+            fresh = set(indices[known:])
+            needed = neighbourhood(fresh) if sees_motion(engine) else fresh
+            frames = _readable(source, selection, needed, failures)
+            _fill(cache, number, frames, fresh, engine, progress)
+    progress.finish()
+    if not len(cache) and failures:
+        raise failures[0].error
+    settings, regions = engine.settings, engine.extractor.regions
+    found = _apart(lambda: fit_parts(cache, settings.run.seed, settings.cluster, settings.saliency, regions))
+    cache.release()
+    warnings = (found.votes.warning,) if found.votes.warning else ()
+    return Fitted(codebook_of(found, engine, len(cache)), warnings, time.perf_counter() - started)
+
+
+def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
+    """What a fit on so many frames has found, as a codebook."""
+    return Codebook(
+        centroids=found.clustering.centroids,
+        part_centroids=found.part_centroids,
+        votes=found.votes.counts,
+        salient=found.votes.salient,
+        part_colors=part_colors(len(found.part_centroids), engine.settings.render.palette),
+        origin=_origin(engine, frames, found.clustering.objectives),
+    )
+
+
+def require_undamaged(source: Source, selection: Selection, progress: Progress) -> None:
+    """Decode an input once where damage is an error: that takes minutes, and what it saves may be hours.
+
+    Raises:
+        InputError: it is damaged, and `selection` is strict.
+    """
+    if selection.strict:
+        progress.start(f"check {source.name}", source.count(selection))
+        try:
+            for _ in source.frames(selection, _Unwanted(progress)):
+                pass
+        finally:
+            progress.finish()
+
+
+class _Unwanted:
+    """No frame is wanted, but each that comes by is shown as progress."""
+
+    def __init__(self, progress: Progress) -> None:
+        self._progress = progress
+
+    def __contains__(self, index: object) -> bool:
+        self._progress.advance()
+        return False
+
+
+def _count(source: Source, selection: Selection, failures: list[Failure], progress: Progress) -> int:
+    try:
+        require_undamaged(source, selection, progress)
+        frames = source.count(selection)
+        if not frames:
+            raise InputError(f"'{source.path}' has no frame between --start and --end; give a span inside the clip")  # noqa: TRY301
+    except InputError as error:
+        failures.append(Failure(source.name, error))
+        return 0
+    return frames
+
+
+def _known(cache: FeatureCache, number: int, source: Source, indices: Sequence[int], engine: Engine) -> int:
+    """How many of an input's sampled frames needn't be described: those in the cache, in whole batches.
+
+    On a GPU a frame's descriptors depend in their last bits on the frames it is described with.
+    """
+    known = sum((number, index) in cache for index in indices)
+    if known in (0, len(indices)):
+        return known
+    size_hw = processed_size(source.probe().size_hw, engine.settings.features.load_size)
+    return known - known % batch_size(engine.extractor, size_hw, engine.settings.run.batch)
+
+
+def _apart(work: Callable[[], T]) -> T:
+    """Work in a thread of its own, so that this one stays free for signals: k-means doesn't look up for minutes."""
+    found: list[T] = []
+    graph = Graph()
+    graph.sink("result", graph.source("work", (work() for _ in range(1))), found.extend)
+    graph.run()
+    return found[0]
+
+
+def _readable(source: Source, selection: Selection, wanted: set[int], failures: list[Failure]) -> Iterator[Frame]:
+    try:
+        yield from source.frames(selection, wanted)
+    except InputError as error:
+        failures.append(Failure(source.name, error))
+
+
+def _fill(
+    cache: FeatureCache, number: int, frames: Iterator[Frame], wanted: set[int], engine: Engine, progress: Progress
+) -> None:
+    """Describe the wanted frames into the cache; decoding, resizing and writing go on while the ViT works."""
+    extractor, batch = engine.extractor, engine.settings.run.batch
+
+    def described(items: Iterator[Watched]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
+        for prepared, motion in items:
+            yield [frame.index for frame, _ in prepared], *describe_sampled(prepared, motion, engine)
+
+    def store(items: Iterator[tuple[list[int], Tensor, Tensor]]) -> None:
+        for indices, descriptors, saliency in items:
+            for index, grid, salient in zip(indices, descriptors, saliency, strict=True):
+                if (number, index) not in cache:
+                    cache.put((number, index), grid.cpu().numpy(), salient.cpu().numpy())
+            progress.advance(len(indices))
+
+    graph = Graph(engine.settings.run.queue_depth)
+    decoded = graph.source("decode", frames)
+    batches = graph.stage("resize", decoded, lambda items: prepare(items, extractor, batch))
+    watched = graph.stage("motion", batches, lambda items: watched_batches(items, wanted, engine))
+    found = graph.stage("describe", watched, described)
+    graph.sink("cache", found, store)
+    graph.run()
+
+
+def sees_motion(engine: Engine) -> bool:
+    """Whether saliency needs the frames around a sampled one."""
+    return engine.settings.saliency.source != "attention"
+
+
+def watched_batches(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine) -> Iterator[Watched]:
+    """The wanted frames in batches, with their motion where saliency needs it."""
+    if not sees_motion(engine):
+        return ((items, None) for items in batches)
+    return watch(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
+
+
+def describe_sampled(prepared: list[Prepared], motion: Tensor | None, engine: Engine) -> tuple[Tensor, Tensor]:
+    """Descriptors, and the saliency that the settings name: attention, motion, or attention that motion confirms."""
+    if motion is None:
+        return describe_for_votes(prepared, engine.extractor)
+    if engine.settings.saliency.source == "motion":
+        return normalise(engine.extractor.extract([image for _, image in prepared]).descriptors), motion
+    descriptors, attention = describe_for_votes(prepared, engine.extractor)
+    return descriptors, confirm(attention, motion)
+
+
+def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:
+    return CodebookOrigin(
+        model=engine.extractor.identity.name,
+        fingerprint=engine.fingerprint,
+        features=engine.settings.features,
+        saliency=engine.settings.saliency,
+        cluster=engine.settings.cluster,
+        seed=engine.settings.run.seed,
+        frames=frames,
+        objectives=objectives,
+    )

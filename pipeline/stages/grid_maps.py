@@ -1,0 +1,176 @@
+"""One map for each frame of an input: a picture of it becomes PNG files, a video clips with its own times and sound.
+
+    decode -> resize and batch -> describe -> { one file each }
+
+The tasks say what a map is and how it is painted; nothing here knows what it means.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cluster.frame_sampling import spread_frames
+from pipeline.errors import InputError, VidpartsError
+from pipeline.failures import Failure
+from pipeline.graph import Graph
+from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.inputs import Still
+from pipeline.media.pictures import save_png
+from pipeline.media.source import ALL_FRAMES, Selection, Source
+from pipeline.progress import Progress
+from pipeline.records import Frame
+from pipeline.stages.batches import Prepared, prepare
+from pipeline.stages.engine import Engine, selection_of
+
+Floats = NDArray[np.float32]
+Mapped = tuple[Frame, Floats]
+"""A frame, and its values on the grid [rows, cols, ...]."""
+Describe = Callable[[list[Prepared]], Iterable[Floats]]
+"""Gives the values of each frame of a batch."""
+Paint = Callable[[Frame, Floats], NDArray[np.uint8]]
+"""Paints a frame's values at the frame's own size."""
+
+
+@dataclass(frozen=True, slots=True)
+class Painting:
+    """A file that is painted: its path without suffix, and how."""
+
+    stem: Path
+    paint: Paint
+
+    def file(self, source: Source) -> Path:
+        """The file: .png for a picture, .mp4 for a video."""
+        return painted_file(self.stem, source)
+
+
+def painted_file(stem: Path, source: Source) -> Path:
+    """A result's file: .png for a picture, .mp4 for a video."""
+    # Names may hold dots, so the suffix is put behind instead of being replaced.
+    return stem.with_name(stem.name + (".png" if isinstance(source, Still) else ".mp4"))
+
+
+def frames_of(source: Source, engine: Engine) -> Selection:
+    """The frames that the settings pick of a video; a picture has only one."""
+    return ALL_FRAMES if isinstance(source, Still) else selection_of(engine.settings)
+
+
+def sample_frames(
+    sources: Sequence[Source], engine: Engine, budget: int, failures: list[Failure]
+) -> list[tuple[Source, list[int]]]:
+    """Evenly spread frames of inputs, `budget` of them in all.
+
+    Args:
+        sources: the inputs.
+        engine: says which frames are processed.
+        budget: frames wanted.
+        failures: inputs that can't be read are added to it, and left out.
+    """
+    counted: list[tuple[Source, int]] = []
+    for source in sources:
+        try:
+            frames = source.count(frames_of(source, engine))
+            if not frames:
+                raise InputError(f"'{source.path}' has no frame between --start and --end; give a span inside the clip")
+            counted.append((source, frames))
+        except VidpartsError as error:
+            failures.append(Failure(source.name, error))
+    spread = spread_frames([frames for _, frames in counted], budget)
+    return [(source, indices) for (source, _), indices in zip(counted, spread, strict=True)]
+
+
+def map_frames(
+    source: Source, engine: Engine, describe: Describe, consume: Callable[[Iterator[Mapped]], None], indices: list[int]
+) -> None:
+    """Describe some frames of an input, decoding and resizing while the ViT works.
+
+    Raises:
+        InputError: the input can't be read.
+    """
+    graph = Graph(engine.settings.run.queue_depth)
+    frames = graph.source("decode", source.frames(frames_of(source, engine), set(indices)))
+    batches = graph.stage("resize", frames, lambda items: prepare(items, engine.extractor, engine.settings.run.batch))
+    graph.sink("describe", batches, lambda items: consume(_described(items, describe)))
+    graph.run()
+
+
+def paint_frames(
+    source: Source,
+    engine: Engine,
+    describe: Describe,
+    paintings: Sequence[Painting],
+    progress: Progress,
+    keep: Callable[[Mapped], None] | None = None,
+) -> list[Path]:
+    """Describe every frame of an input, and paint the maps.
+
+    Args:
+        source: a picture or a video.
+        engine: model and settings.
+        describe: gives the values of each frame of a batch.
+        paintings: the files.
+        progress: told how far it is.
+        keep: is given each frame's values, in order.
+
+    Returns:
+        The files.
+
+    Raises:
+        InputError: the input can't be read.
+        OutputError: a file can't be written.
+    """
+    selection = frames_of(source, engine)
+    progress.start(source.name, source.count(selection))
+
+    def watch(items: Iterator[Mapped]) -> None:
+        for item in items:
+            if keep is not None:
+                keep(item)
+            progress.advance()
+
+    graph = Graph(engine.settings.run.queue_depth)
+    frames = graph.source("decode", source.frames(selection))
+    batches = graph.stage("resize", frames, lambda items: prepare(items, engine.extractor, engine.settings.run.batch))
+    maps = graph.stage("describe", batches, lambda items: _described(items, describe))
+    graph.sink("watch", maps, watch)
+    for painting in paintings:
+        graph.sink(painting.stem.name, maps, partial(_write, painting=painting, source=source, engine=engine))
+    try:
+        graph.run()
+    finally:
+        progress.finish()
+    for problem in source.problems:
+        progress.say(f"warning: {source.name}: {problem}")
+    return [painting.file(source) for painting in paintings]
+
+
+def _described(batches: Iterator[list[Prepared]], describe: Describe) -> Iterator[Mapped]:
+    for batch in batches:
+        for (frame, _), values in zip(batch, describe(batch), strict=True):
+            yield frame, values
+
+
+def _write(items: Iterator[Mapped], painting: Painting, source: Source, engine: Engine) -> None:
+    file = painting.file(source)
+    if isinstance(source, Still):
+        for frame, values in items:
+            save_png(file, painting.paint(frame, values))
+        return
+    info = source.probe()
+    file.parent.mkdir(parents=True, exist_ok=True)
+    clip = ClipWriter(
+        file,
+        info.size_hw,
+        info,
+        crf=engine.settings.render.crf,
+        audio=source.path if info.audio else None,
+        selection=frames_of(source, engine),
+    )
+    with clip:
+        for frame, values in items:
+            clip.write(frame.pts, painting.paint(frame, values))

@@ -1,0 +1,222 @@
+"""A set of pictures of any sizes: each is described once for the fit, and labelled when the clusters are known.
+
+    fill:    decode -> resize -> describe, into caches on disk
+    label:   decode -> resize -> describe or take from the cache -> assign -> refine -> a sink
+
+Neither holds more than a few pictures in memory, however many there are.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import tempfile
+from collections.abc import Callable, Collection, Iterator, Sequence
+from dataclasses import dataclass, field
+from fractions import Fraction
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.cluster.assignment import normalise
+from pipeline.cluster.feature_cache import FeatureCache
+from pipeline.cluster.frame_sampling import spread_frames
+from pipeline.errors import InputError, VidpartsError
+from pipeline.failures import Failure
+from pipeline.geometry import grid_size, processed_size
+from pipeline.graph import Graph, StageReport
+from pipeline.progress import Progress
+from pipeline.records import FeatureMap, Frame, PartMap
+from pipeline.stages.batches import Prepared, prepare
+from pipeline.stages.describe import describe, describe_with_cls
+from pipeline.stages.engine import Engine
+
+Image = NDArray[np.uint8]
+Energies = Callable[[Tensor], Tensor]
+"""From descriptors [rows, cols, channels] to energies [labels, rows, cols]."""
+Refine = Callable[[NDArray[np.float32], Image], Image]
+"""From energies [labels, rows, cols] and a picture [h, w, 3] to labels uint8 [h, w]."""
+Sink = Callable[[Iterator[PartMap]], None]
+
+_SOURCE = 0
+"""A set is one input: the first half of its cache's keys."""
+
+
+class Readable(Protocol):
+    """A picture that can be read again and again."""
+
+    @property
+    def name(self) -> str:
+        """Unique in its set."""
+
+    @property
+    def path(self) -> Path:
+        """Where it comes from."""
+
+    def read(self) -> Image:
+        """Upright uint8 [height, width, 3]."""
+
+
+@dataclass(slots=True)
+class Album:
+    """A set of pictures and what has been computed of them.
+
+    Attributes:
+        pictures: the set; a picture's position is its index.
+        engine: model and settings.
+        progress: told how far it is.
+        cache: descriptors and saliency of the pictures of the fit.
+        crops: descriptors of random crops and their mirror images; they join the fit without a vote.
+        cls: class tokens of the pictures of the fit, float32 [channels] by index.
+        failures: pictures that couldn't be read or are too small; everything goes on without them.
+    """
+
+    pictures: Sequence[Readable]
+    engine: Engine
+    progress: Progress
+    cache: FeatureCache
+    crops: FeatureCache
+    cls: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    failures: list[Failure] = field(default_factory=list)
+
+    def fill(self, crops: int = 0) -> list[int]:
+        """Describe the pictures that the clusters are fitted on.
+
+        Args:
+            crops: random crops of each picture; twice as many join the fit, with their mirror images.
+
+        Returns:
+            The indices of those that could be read.
+
+        Raises:
+            InputError: none could.
+        """
+        settings = self.engine.settings
+        (chosen,) = spread_frames([len(self.pictures)], settings.pictures.fit or len(self.pictures))
+        self.progress.start("fit", len(chosen))
+        graph = Graph(settings.run.queue_depth)
+        decoded = graph.source("decode", self.frames(chosen, vote=True))
+        batches = graph.stage("resize", decoded, self._prepared)
+        graph.sink("describe", batches, lambda items: self._store(items, crops))
+        graph.run()
+        self.progress.finish()
+        if not self.cls:
+            raise self.failures[0].error if self.failures else InputError("there are no pictures; give some")
+        return list(self.cls)
+
+    def label(self, indices: Collection[int], energies: Energies, refine: Refine, sink: Sink) -> list[StageReport]:
+        """Label pictures and hand them to a sink, in the order of their indices."""
+        self.progress.start("label", len(indices))
+        extractor = self.engine.extractor
+        graph = Graph(self.engine.settings.run.queue_depth)
+        frames = graph.source("decode", self.frames(indices))
+        batches = graph.stage("resize", frames, self._prepared)
+        features = graph.stage("describe", batches, lambda items: describe(items, extractor, self.cache, _SOURCE))
+        assigned = graph.stage("assign", features, lambda items: _assign(items, energies))
+        labels = graph.stage("refine", assigned, lambda items: _refine(items, refine))
+        graph.sink("write", labels, lambda items: sink(self._counted(items)))
+        reports = graph.run()
+        self.progress.finish()
+        return reports
+
+    def frames(self, indices: Collection[int], *, vote: bool = False) -> Iterator[Frame]:
+        """Those pictures that can be read; the others become failures, and if they are to vote those too that
+        half-size saliency finds too small.
+        """
+        lost = {failure.name for failure in self.failures}
+        for index in indices:
+            picture = self.pictures[index]
+            if picture.name in lost:
+                continue
+            try:
+                rgb = picture.read()
+                self._require_size(rgb, vote)
+            except VidpartsError as error:
+                self.failures.append(Failure(picture.name, error))
+                continue
+            yield Frame(index, index, Fraction(1), rgb, picture.name)
+
+    def leave_out(self, index: int) -> None:
+        """Take a picture out of the fit again."""
+        self.cache.drop((_SOURCE, index))
+
+    def _require_size(self, rgb: Image, vote: bool) -> None:
+        extractor = self.engine.extractor
+        patch_px = extractor.identity.patch_px
+        height, width = processed_size(rgb.shape[:2], self.engine.settings.features.load_size)
+        grid_size((height, width), patch_px, patch_px)
+        if vote and extractor.half_size:
+            grid_size((height // 2, width // 2), patch_px, patch_px)
+
+    def _prepared(self, frames: Iterator[Frame]) -> Iterator[list[Prepared]]:
+        return prepare(frames, self.engine.extractor, self.engine.settings.run.batch)
+
+    def _store(self, batches: Iterator[list[Prepared]], crops: int) -> None:
+        for batch in batches:
+            descriptors, saliency, cls = describe_with_cls(batch, self.engine.extractor)
+            for (frame, image), grid, salient, token in zip(batch, descriptors, saliency, cls, strict=True):
+                self.cache.put((_SOURCE, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+                self.cls[frame.index] = token.cpu().numpy()
+                self._store_crops(frame.index, image, crops)
+            self.progress.advance(len(batch))
+
+    def _store_crops(self, index: int, image: Image, crops: int) -> None:
+        settings, extractor = self.engine.settings, self.engine.extractor
+        share, patch_px = settings.pictures.crop_size, extractor.identity.patch_px
+        # A picture's crops depend on the seed and its place alone, not on the batch it is in.
+        rng = np.random.default_rng([settings.run.seed, index])
+        for number in range(crops):
+            crop = random_crop(image, share, patch_px, rng)
+            found = normalise(extractor.extract([crop, np.ascontiguousarray(crop[:, ::-1])]).descriptors)
+            for side, grid in enumerate(found):
+                blank = np.zeros(grid.shape[:2], dtype=np.float32)
+                self.crops.put((index, number, side), grid.cpu().numpy(), blank)
+
+    def _counted(self, items: Iterator[PartMap]) -> Iterator[PartMap]:
+        for item in items:
+            yield item
+            self.progress.advance()
+
+
+@contextlib.contextmanager
+def open_album(
+    pictures: Sequence[Readable], engine: Engine, progress: Progress, folder: Path | None = None
+) -> Iterator[Album]:
+    """A set of pictures, with room for its descriptors on the disk of `folder` (of temporary files if None).
+
+    Raises:
+        OutputError: there is no room.
+    """
+    with tempfile.TemporaryDirectory(prefix=".fit-", dir=folder) as work:
+        places = Path(work) / "pictures", Path(work) / "crops"
+        for place in places:
+            place.mkdir()
+        with FeatureCache(places[0]) as cache, FeatureCache(places[1]) as crops:
+            yield Album(pictures, engine, progress, cache, crops)
+
+
+def random_crop(image: Image, share: float, least_px: int, rng: np.random.Generator) -> Image:
+    """A crop of `share` of the sides, at least `least_px`, at a place drawn from `rng`."""
+    height, width = (max(min(least_px, side), int(side * share)) for side in image.shape[:2])
+    top = int(rng.integers(image.shape[0] - height + 1))
+    left = int(rng.integers(image.shape[1] - width + 1))
+    return np.ascontiguousarray(image[top : top + height, left : left + width])
+
+
+def raise_failures(failures: Sequence[Failure], finished: int) -> None:
+    """Raise the first failure's kind of error, naming every picture that failed; nothing where none did."""
+    if failures:
+        lines = "; ".join(f"{failure.name}: {failure.error}" for failure in failures)
+        raise type(failures[0].error)(f"{lines} ({finished} other pictures are finished)")
+
+
+def _assign(features: Iterator[FeatureMap], energies: Energies) -> Iterator[tuple[Frame, Image, NDArray[np.float32]]]:
+    for feature in features:
+        yield feature.frame, feature.image, energies(feature.descriptors).cpu().numpy()
+
+
+def _refine(items: Iterator[tuple[Frame, Image, NDArray[np.float32]]], refine: Refine) -> Iterator[PartMap]:
+    for frame, image, energies in items:
+        yield PartMap(frame, refine(energies, image))

@@ -1,0 +1,45 @@
+"""From the energies of a frame's parts to its label map, and from that to a painted frame."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.cluster.codebook import Codebook
+from pipeline.config import CrfSettings, RenderSettings
+from pipeline.device import downloaded, upload
+from pipeline.geometry import resize_labels
+from pipeline.graph import processors, side_by_side
+from pipeline.painting.styles import paint
+from pipeline.records import Frame, PartMap
+from pipeline.refine.crf import refine_labels, refine_on_device
+from pipeline.stages.energies import Energies
+
+
+def refine(items: Iterator[Energies], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
+    """Label maps that follow the pictures' edges: on the processor frames side by side, else queued on the device."""
+    if device.type == "cpu":
+        return side_by_side(items, lambda item: _refined(*item, settings), processors())
+    return refine_queued(items, settings, device)
+
+
+def _refined(frame: Frame, image: NDArray[np.uint8], energies: Tensor, settings: CrfSettings) -> PartMap:
+    return PartMap(frame, refine_labels(energies.numpy(), image, settings))
+
+
+def refine_queued(items: Iterator[Energies], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
+    """Label maps from any device, whence they alone come back, some frames later, so that nothing waits for it."""
+    queued = (
+        (frame, refine_on_device(energies, upload([image], device)[0], settings)) for frame, image, energies in items
+    )
+    return (PartMap(frame, labels) for frame, labels in downloaded(queued))
+
+
+def paint_parts(part: PartMap, codebook: Codebook, settings: RenderSettings) -> NDArray[np.uint8]:
+    """A frame with its parts in the codebook's colours, uint8 [height, width, 3]."""
+    labels = resize_labels(part.labels, part.frame.size_hw)
+    return paint(part.frame.rgb, labels, codebook.part_colors, settings.style, settings.alpha)

@@ -1,0 +1,278 @@
+"""Co-segmentation: the object that pictures have in common, as masks (paper section 4, "Part co-segmentation").
+
+All descriptors are clustered, k by the elbow; pictures vote by their saliency which clusters are foreground; GrabCut
+or a CRF makes the mask follow the edges. What goes wrong in the authors' code doesn't here:
+
+- where nothing is salient theirs crashes; the most salient cluster is taken, with a warning;
+- their half-size saliency needs a load size; here it is half of whatever size is processed;
+- their way around outliers mixes up indices; here a picture keeps its own, and all of its files;
+- a cluster without members in a picture gives them a mean of nothing; it gets no vote of that picture.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.cluster.assignment import ForegroundAssigner
+from pipeline.cluster.fit import Descriptors, Foreground, fit_foreground, foreground_of
+from pipeline.cluster.outliers import similarity_to_mean
+from pipeline.config import Settings
+from pipeline.errors import InputError
+from pipeline.failures import Failure
+from pipeline.geometry import resize_labels
+from pipeline.graph import StageReport
+from pipeline.media.inputs import resolve_pictures
+from pipeline.media.pictures import write_picture
+from pipeline.painting.overview_sheet import cut_out
+from pipeline.progress import Progress, Silent
+from pipeline.records import Frame, PartMap
+from pipeline.refine.crf import refine_labels
+from pipeline.refine.grabcut import enlarge_mask, refine_mask
+from pipeline.runs.picture_files import AlbumFiles, Overview
+from pipeline.runs.picture_record import (
+    AlbumRecord,
+    ClustersRecord,
+    PictureRecord,
+    album_record,
+    save_album_record,
+)
+from pipeline.runs.staging import staged_results
+from pipeline.stages.engine import Engine, open_engine
+from pipeline.stages.picture_set import Album, Image, Readable, Refine, Sink, open_album, raise_failures
+
+MASK, CUTOUT, ARRAYS = "_mask.png", "_cutout.png", "masks.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class CosegResult:
+    """What a co-segmentation did.
+
+    Attributes:
+        directory: for each picture <name>_mask.png and <name>_cutout.png; masks.npz, overview.png and run.json.
+        record: what run.json says.
+        failures: pictures that couldn't be used.
+    """
+
+    directory: Path
+    record: AlbumRecord
+    failures: tuple[Failure, ...]
+
+    def mask_file(self, name: str) -> Path:
+        """The mask of the picture of that name, at the picture's own size."""
+        return self.directory / f"{name}{MASK}"
+
+    def mask(self, name: str) -> NDArray[np.bool_]:
+        """A picture's mask at the processed size, bool [h, w]."""
+        with np.load(self.directory / ARRAYS) as arrays:
+            return np.asarray(arrays[f"{name}/mask"]) > 0
+
+    def raise_failures(self) -> None:
+        """Raise the first failure's kind of error, naming every picture that failed; nothing where none did."""
+        raise_failures(self.failures, len(self.record.pictures))
+
+    def summary(self) -> str:
+        """What was found and where it is, for a person."""
+        outliers = [picture.name for picture in self.record.pictures if picture.outlier]
+        lines = [f"left out as unlike the others: {', '.join(outliers)}"] if outliers else []
+        clusters = self.record.clusters
+        found = f"{len(clusters.salient)} of {len(clusters.votes)} clusters are foreground"
+        return "\n".join([*lines, f"{len(self.record.pictures)} pictures, {found}: {self.directory}"])
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Common:
+    """What the pictures of a set have in common.
+
+    Attributes:
+        foreground: the clusters, and which of them are foreground.
+        outliers: indices of pictures that were left out.
+        seconds: that it took.
+    """
+
+    foreground: Foreground
+    outliers: tuple[int, ...]
+    seconds: float
+
+    @property
+    def centroids(self) -> NDArray[np.float32]:
+        """The clusters, float32 [k, channels]."""
+        return self.foreground.clustering.centroids
+
+    @property
+    def salient(self) -> NDArray[np.bool_]:
+        """Which of them are foreground, bool [k]."""
+        return self.foreground.votes.salient
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What the user should know."""
+        return (self.foreground.votes.warning,) if self.foreground.votes.warning else ()
+
+
+def coseg(
+    images: Sequence[str | Path],
+    output: Path,
+    settings: Settings | None = None,
+    *,
+    centroids: NDArray[np.float32] | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> CosegResult:
+    """Find the object that pictures have in common, and write masks, cut-outs and an overview.
+
+    Args:
+        images: pictures, directories of pictures, globs or text files of paths; sizes may differ.
+        output: the directory to write: for each picture <stem>_mask.png (0 and 255, at the picture's own size) and
+            <stem>_cutout.png; masks.npz with uint8 `<stem>/mask` (0 and 1, at the processed size), overview.png and
+            run.json.
+        settings: defaults where None; `pictures` says how masks are refined and whether outliers are left out.
+        centroids: clusters to use instead of fitting some, float32 [k, channels]; the pictures' votes still say
+            which are foreground.
+        overwrite: write into a directory that isn't empty.
+        progress: told how far it is.
+
+    Raises:
+        InputError: no picture can be read, or all are outliers; single failures are listed in the result.
+        OutputError: the directory isn't empty or can't be written.
+        ModelError: the model can't be had.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    pictures = resolve_pictures([str(image) for image in images])
+    with staged_results(output, overwrite=overwrite) as folder:
+        engine = open_engine(settings, progress)
+        with open_album(pictures, engine, progress, folder) as album:
+            common = find_common(album, centroids)
+            with _Files(folder, album, common.outliers) as files:
+                reports = label_common(album, common, files.write)
+            clusters = ClustersRecord.of(common.foreground.votes.counts, common.salient, common.seconds)
+            record = album_record("coseg", album, files.rows, clusters, reports, common.warnings)
+            save_album_record(record, folder)
+    return CosegResult(output, record, tuple(album.failures))
+
+
+def cosegment(
+    pictures: Sequence[Readable], engine: Engine, progress: Progress | None = None
+) -> list[NDArray[np.bool_]]:
+    """The masks of a set that fits in memory, for other programs and evaluations.
+
+    Args:
+        pictures: what has a name, a path and pixels.
+        engine: model and settings.
+        progress: told how far it is.
+
+    Returns:
+        bool [height, width] each, at the pictures' own sizes; empty for outliers.
+
+    Raises:
+        InputError: a picture can't be read, or all are outliers.
+    """
+    masks: dict[int, NDArray[np.bool_]] = {}
+
+    def collect(items: Iterator[PartMap]) -> None:
+        for item in items:
+            masks[item.frame.index] = resize_labels(item.labels, item.frame.size_hw) > 0
+
+    with open_album(pictures, engine, progress or Silent()) as album:
+        label_common(album, find_common(album), collect)
+        if album.failures:
+            raise album.failures[0].error
+    return [masks[index] for index in range(len(pictures))]
+
+
+def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> Common:
+    """Cluster a set's descriptors and have its pictures vote.
+
+    Outliers are searched among the pictures of the fit; they neither join it nor vote.
+
+    Args:
+        album: the set; its caches are filled.
+        centroids: clusters to use instead of fitting some, float32 [k, channels].
+
+    Raises:
+        InputError: no picture can be read, or all are outliers.
+    """
+    started = time.perf_counter()
+    settings = album.engine.settings
+    fitted = album.fill()
+    outliers = _leave_out_outliers(album, fitted) if settings.pictures.remove_outliers else ()
+    if centroids is None:
+        foreground = fit_foreground(
+            album.cache, Descriptors(album.cache), settings.run.seed, settings.cluster, settings.saliency
+        )
+    else:
+        foreground = foreground_of(album.cache, centroids, settings.saliency)
+    common = Common(foreground, outliers, time.perf_counter() - started)
+    for warning in common.warnings:
+        album.progress.say(f"warning: {warning}")
+    return common
+
+
+def label_common(album: Album, common: Common, sink: Sink) -> list[StageReport]:
+    """Hand the masks of a set to a sink as label maps of 0 and 1; those of outliers, which are empty, come last."""
+    engine = album.engine
+    assigner = ForegroundAssigner.of(common.centroids, common.salient, engine.extractor.device)
+    members = [index for index in range(len(album.pictures)) if index not in common.outliers]
+    reports = album.label(members, assigner.energies, _refinement(engine.settings), sink)
+    sink(_empty(frame, engine) for frame in album.frames(common.outliers))
+    return reports
+
+
+def _leave_out_outliers(album: Album, fitted: Sequence[int]) -> tuple[int, ...]:
+    least = album.engine.settings.pictures.outlier_similarity
+    similarity = similarity_to_mean(np.stack([album.cls[index] for index in fitted]))
+    outliers = tuple(index for index, value in zip(fitted, similarity, strict=True) if value < least)
+    if len(outliers) == len(fitted):
+        raise InputError(
+            f"all {len(fitted)} pictures are outliers: their similarity to the mean is {similarity.max():.2f} at most, "
+            f"expected {least:g} of some; go without --remove-outliers, or lower pictures.outlier_similarity"
+        )
+    for index in outliers:
+        album.leave_out(index)
+    return outliers
+
+
+def _empty(frame: Frame, engine: Engine) -> PartMap:
+    return PartMap(frame, np.zeros(engine.extractor.preprocess(frame.rgb).shape[:2], dtype=np.uint8))
+
+
+def _refinement(settings: Settings) -> Refine:
+    pictures, seed = settings.pictures, settings.run.seed
+
+    def plain(energies: NDArray[np.float32], image: Image) -> Image:
+        return enlarge_mask(energies[1] < energies[0], image.shape[:2]).astype(np.uint8)
+
+    def grabcut(energies: NDArray[np.float32], image: Image) -> Image:
+        mask = plain(energies, image) > 0
+        refined = refine_mask(mask, image, pictures.grabcut_iterations, pictures.grabcut_erosion, seed)
+        return refined.astype(np.uint8)
+
+    def crf(energies: NDArray[np.float32], image: Image) -> Image:
+        return refine_labels(energies, image, settings.crf)
+
+    return {"none": plain, "grabcut": grabcut, "crf": crf}[pictures.refine]
+
+
+class _Files(AlbumFiles):
+    """Writes each picture's mask and cut-out."""
+
+    def __init__(self, folder: Path, album: Album, outliers: tuple[int, ...]) -> None:
+        self._outliers = outliers
+        super().__init__(folder, album, Overview(folder, "Common foreground"), ARRAYS)
+
+    def _write(self, item: PartMap) -> None:
+        frame = item.frame
+        mask = resize_labels(item.labels, frame.size_hw)
+        cutout = cut_out(frame.rgb, mask > 0)
+        write_picture(self._folder / f"{frame.name}{MASK}", mask * np.uint8(255))
+        write_picture(self._folder / f"{frame.name}{CUTOUT}", cutout)
+        self._archive.add(f"{frame.name}/mask", item.labels)
+        outlier = frame.index in self._outliers
+        self._overview.add(f"left out: {frame.name}" if outlier else frame.name, [frame.rgb, cutout])
+        path = self._album.pictures[frame.index].path
+        self.rows.append(PictureRecord.of(frame, path, mask, 1, outlier=outlier))

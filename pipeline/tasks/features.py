@@ -1,0 +1,78 @@
+"""Descriptors and saliency of pictures, for other programs (paper section 3)."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Settings
+from pipeline.features.extractor import Extractor
+from pipeline.files import replaced_file
+from pipeline.media.inputs import resolve_pictures
+from pipeline.progress import Progress, Silent
+from pipeline.runs.outputs import require_free
+from pipeline.stages.engine import open_engine
+
+
+def open_extractor(settings: Settings | None = None, progress: Progress | None = None) -> Extractor:
+    """Load the model of the settings and give an extractor of dense descriptors.
+
+    Args:
+        settings: defaults where None.
+        progress: told which model `auto` stands for.
+
+    Raises:
+        ModelError: the model can't be had.
+    """
+    return open_engine(settings or Settings(), progress or Silent()).extractor
+
+
+def features(
+    images: Sequence[str | Path],
+    output: Path,
+    settings: Settings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> list[str]:
+    """Write descriptors and saliency of pictures as an npz file, one picture in memory at a time.
+
+    Args:
+        images: pictures, directories of pictures, globs or text files of paths.
+        output: the .npz file: float32 `<stem>/descriptors` [rows, cols, channels] and `<stem>/saliency` [rows, cols].
+        settings: defaults where None; `features.log_bin` adds the bins.
+        overwrite: replace a file that exists.
+        progress: told how far it is.
+
+    Returns:
+        The pictures' names in the file.
+
+    Raises:
+        InputError: a picture can't be read.
+        OutputError: the file exists or can't be written.
+        ModelError: the model can't be had.
+    """
+    progress = progress or Silent()
+    require_free([output], overwrite)
+    pictures = resolve_pictures([str(image) for image in images])
+    extractor = open_extractor(settings, progress)
+    progress.start("features", len(pictures))
+    with replaced_file(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+        for picture in pictures:
+            found = extractor.extract([extractor.preprocess(picture.read())], saliency=True)
+            _write(archive, f"{picture.name}/descriptors", found.descriptors[0].cpu().numpy())
+            assert found.saliency is not None
+            _write(archive, f"{picture.name}/saliency", found.saliency[0].cpu().numpy())
+            progress.advance()
+    progress.finish()
+    return [picture.name for picture in pictures]
+
+
+def _write(archive: zipfile.ZipFile, name: str, array: NDArray[np.float32]) -> None:
+    # numpy.savez wants all arrays at once; its format is a zip of .npy files, which takes them one by one.
+    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
+        np.lib.format.write_array(stream, np.ascontiguousarray(array, dtype=np.float32), allow_pickle=False)

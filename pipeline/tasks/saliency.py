@@ -1,0 +1,115 @@
+"""Saliency of pictures and videos as heat maps (paper section 4: attention of the class token)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from pipeline.config import Settings
+from pipeline.errors import VidpartsError
+from pipeline.failures import Failure
+from pipeline.media.inputs import resolve_visuals
+from pipeline.media.source import Source
+from pipeline.painting.heatmaps import heat_map
+from pipeline.progress import Progress, Silent
+from pipeline.records import Frame
+from pipeline.runs.outputs import ArrayWriter, Outcome, require_free
+from pipeline.stages.batches import Prepared
+from pipeline.stages.engine import Engine, open_engine
+from pipeline.stages.grid_maps import Mapped, Painting, paint_frames, painted_file
+from pipeline.stages.grid_points import place_on
+
+Floats = NDArray[np.float32]
+
+
+def saliency(
+    inputs: Sequence[str | Path],
+    output: Path,
+    settings: Settings | None = None,
+    *,
+    overwrite: bool = False,
+    progress: Progress | None = None,
+) -> Outcome:
+    """Paint what the class token attends to, and write it as arrays.
+
+    For each input a heat map over the picture, <name>.png, or over every frame of a video, <name>.mp4, from 0
+    (blue) to 1 (red); and <name>.npz with float32 [rows, cols] `saliency` of a picture, or `<frame's number>` of
+    each frame of a video, from 000000.
+
+    It is the map that decides what is foreground elsewhere: by default that of the picture at half size
+    (`saliency.half_size`). The authors' code computes half of a load size of none, and ends with a traceback;
+    here it is half of the picture.
+
+    Args:
+        inputs: pictures, videos, directories of pictures, globs or text files of paths.
+        output: directory of the results.
+        settings: defaults where None.
+        overwrite: replace files that exist.
+        progress: told how far it is.
+
+    Returns:
+        The files, and the inputs that couldn't be finished.
+
+    Raises:
+        InputError: no input can be read; one that fails among others is listed in the result's `failures`.
+        OutputError: a file exists or can't be written.
+        ModelError: the model can't be had.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    sources = resolve_visuals([str(item) for item in inputs])
+    require_free((file for source in sources for file in _files(source, output)), overwrite)
+    engine = open_engine(settings, progress)
+    files: list[Path] = []
+    failures: list[Failure] = []
+    for source in sources:
+        try:
+            files += _paint(source, output, engine, progress)
+        except VidpartsError as error:
+            failures.append(Failure(source.name, error))
+    outcome = Outcome(tuple(files), tuple(failures))
+    if not files:
+        outcome.raise_failures()
+    return outcome
+
+
+def _files(source: Source, output: Path) -> tuple[Path, Path]:
+    return painted_file(output / source.name, source), output / f"{source.name}.npz"
+
+
+@dataclass(frozen=True, slots=True)
+class _Describe:
+    """The saliency that the settings ask for, of the frames of a batch."""
+
+    engine: Engine
+
+    def __call__(self, batch: list[Prepared]) -> Floats:
+        extractor = self.engine.extractor
+        if extractor.half_size:
+            maps = extractor.saliency_half([frame.rgb for frame, _ in batch])
+        else:
+            found = extractor.extract([image for _, image in batch], saliency=True).saliency
+            assert found is not None
+            maps = found
+        values: Floats = maps.cpu().numpy()
+        return values
+
+
+def _paint(source: Source, output: Path, engine: Engine, progress: Progress) -> list[Path]:
+    picture, arrays = _files(source, output)
+    still = picture.suffix == ".png"
+
+    def heat(frame: Frame, values: Floats) -> NDArray[np.uint8]:
+        place = place_on(engine, frame.size_hw)
+        return heat_map(frame.rgb, values, place, 0.0, 1.0, engine.settings.render.alpha)
+
+    with ArrayWriter(arrays) as archive:
+
+        def keep(item: Mapped) -> None:
+            archive.write("saliency" if still else f"{item[0].index:06d}", item[1])
+
+        files = paint_frames(source, engine, _Describe(engine), [Painting(output / source.name, heat)], progress, keep)
+    return [*files, arrays]

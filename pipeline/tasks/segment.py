@@ -1,0 +1,210 @@
+"""Parts of videos, end to end: fit a codebook on sampled frames, then stream every frame (paper section 5.1).
+
+Neither pass does the other's work: what pass 1 has computed of a frame, pass 2 takes from its cache. A run that ends
+early, however it ends, leaves what it has finished in OUT/.run, and a later one with `resume` goes on from there to
+the same bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.cluster.feature_cache import FeatureCache, KeptCache
+from pipeline.config import Settings
+from pipeline.errors import InputError, VidpartsError
+from pipeline.failures import Failure
+from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
+from pipeline.forecast.memory import size_run
+from pipeline.media.inputs import resolve_inputs
+from pipeline.media.source import Source
+from pipeline.progress import Progress, Silent
+from pipeline.runs.admission import CODEBOOK, finished_results, published_results, require_room, require_same
+from pipeline.runs.fit_record import load_fit, save_fit
+from pipeline.runs.manifest import Plan, make_plan
+from pipeline.runs.record import load_record
+from pipeline.runs.result import InputResult
+from pipeline.runs.streaming import Streaming
+from pipeline.runs.workspace import Workspace, kept_for_resume, locked
+from pipeline.stages.engine import Engine, open_engine, selection_of
+from pipeline.stages.fit import Fitted, fit_codebook, require_undamaged
+
+__all__ = ["CODEBOOK", "SegmentResult", "segment"]
+
+
+@dataclass(frozen=True, slots=True)
+class SegmentResult:
+    """What a run did.
+
+    Attributes:
+        codebook: the file of the parts.
+        finished: the inputs that were segmented.
+        failures: the inputs that couldn't be.
+    """
+
+    codebook: Path
+    finished: tuple[InputResult, ...]
+    failures: tuple[Failure, ...]
+
+    def raise_failures(self) -> None:
+        """Raise the first failure's kind of error, naming every input that failed; nothing where none did."""
+        if self.failures:
+            lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
+            done = f" ({len(self.finished)} other inputs are finished)" if self.finished else ""
+            kept = "; what is finished is kept: --resume goes on" if self.resumable else ""
+            raise type(self.failures[0].error)(lines + done + kept)
+
+    @property
+    def resumable(self) -> bool:
+        """Whether another run could finish what this one couldn't."""
+        return any(failure.error.resumable for failure in self.failures)
+
+    def summary(self) -> str:
+        """Seconds per stage, and where the files are, for a person."""
+        lines = []
+        for result in self.finished:
+            lines.append(f"{result.directory}: {result.record.source.frames} frames")
+            lines.extend(stage.line() for stage in result.record.stages)
+        fit_seconds = self.finished[0].record.fit_seconds if self.finished else None
+        if fit_seconds is not None:
+            lines.append(f"{'fit':<12} {fit_seconds:9.2f} s")
+        return "\n".join([*lines, f"codebook: {self.codebook}"])
+
+
+def segment(
+    inputs: Sequence[str | Path],
+    output: Path,
+    settings: Settings | None = None,
+    *,
+    codebook: Path | None = None,
+    overwrite: bool = False,
+    resume: bool = False,
+    save_frames: bool = False,
+    progress: Progress | None = None,
+) -> SegmentResult:
+    """Find the parts in inputs and paint them.
+
+    Args:
+        inputs: videos, directories of frames, globs or text files of paths.
+        output: directory of the results; OUT/<name>/ for each input, OUT/codebook.safetensors for all.
+        settings: defaults where None.
+        codebook: use its parts instead of fitting.
+        overwrite: replace results that exist.
+        resume: go on with a run that ended early; the result is that of a run that didn't. Begins a new one where
+            there is none.
+        save_frames: also write the painted frames under the input's own names.
+        progress: told how far it is.
+
+    Raises:
+        InputError: no input can be read; one that fails among others is listed in the result's `failures`.
+        OutputError: results exist, can't be written, or another run is at work on them.
+        ModelError: the model can't be had, or the codebook doesn't fit.
+        UsageError: `resume`, and the run that ended early was begun with other settings or inputs; or the run would
+            take more memory than it may.
+        Interrupted, KeyboardInterrupt: with a message that says what is kept, if anything is.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
+    given = load_codebook(codebook) if codebook else None
+    with locked(output):
+        work = Workspace(output)
+        if not (overwrite or resume):
+            require_room(work, sources, codebook)
+        engine = open_engine(settings, progress, given, str(codebook))
+        capacity = size_run(sources, engine, fits=given is None)
+        sized = replace(engine, settings=capacity.settings)
+        # On a GPU the batch decides the last bits: there a run is what it was sized to, elsewhere what was asked for.
+        plan = make_plan(sources, engine if engine.on_cpu else sized, codebook, save_frames)
+        begun = work.plan() if resume else None
+        if begun is not None:
+            require_same(work, begun, plan)
+            failures = work.concluded()
+            if failures is not None:
+                work.conclude(failures)
+                progress.say(_nothing_to_resume(output, True))
+                return SegmentResult(output / CODEBOOK, published_results(work, sources), failures)
+        elif resume:
+            finished = () if overwrite else finished_results(work, sources, codebook, plan)
+            progress.say(_nothing_to_resume(output, bool(finished)))
+            if finished:
+                # The earlier run may have died while it cleared up.
+                work.discard()
+                return SegmentResult(output / CODEBOOK, finished, ())
+        with kept_for_resume(work):
+            need = estimate_disk(sources, engine, fits=given is None, save_frames=save_frames)
+            require_space(output, need, written_bytes(work.folder))
+            if begun is None:
+                work.begin(plan)
+            result = _Run(work, begun or plan, sized, codebook, capacity.cache_bytes, progress).finish(sources, given)
+        if not result.resumable:
+            work.conclude(result.failures if result.finished else ())
+    return result
+
+
+def _nothing_to_resume(output: Path, finished: bool) -> str:
+    if finished:
+        return f"'{output}' is finished already: there is nothing to resume"
+    return f"'{output}' holds no unfinished run: beginning a new one"
+
+
+@dataclass(frozen=True, slots=True)
+class _Run:
+    """A run that was begun, from wherever it is to its end."""
+
+    work: Workspace
+    plan: Plan
+    engine: Engine
+    codebook: Path | None
+    cache_bytes: int
+    progress: Progress
+
+    def finish(self, sources: Sequence[Source], given: Codebook | None) -> SegmentResult:
+        """Do what is left of both passes."""
+        file = self.work.output / CODEBOOK
+        with KeptCache(self.work.fit, self.cache_bytes) as cache:
+            fitted, failures = self._given(given, file, sources) if given else self._fitted(sources, cache, file)
+            for warning in fitted.warnings:
+                self.progress.say(f"warning: {warning}")
+            streaming = Streaming(self.work, self.plan, self.engine, fitted, file, cache, self.progress)
+            finished = self._stream(streaming, sources, failures)
+        return SegmentResult(file, tuple(finished), tuple(failures))
+
+    def _given(self, given: Codebook, file: Path, sources: Sequence[Source]) -> tuple[Fitted, list[Failure]]:
+        assert self.codebook is not None
+        if not file.exists() or not file.samefile(self.codebook):
+            save_codebook(given, file)
+        failures = []
+        for source in sources:
+            try:
+                require_undamaged(source, selection_of(self.engine.settings), self.progress)
+            except InputError as error:
+                failures.append(Failure(source.name, error))
+        return Fitted(given, (), None), failures
+
+    def _fitted(self, sources: Sequence[Source], cache: FeatureCache, file: Path) -> tuple[Fitted, list[Failure]]:
+        known = load_fit(self.work.fit, file)
+        if known is not None:
+            return known
+        failures: list[Failure] = []
+        fitted = fit_codebook(sources, self.engine, cache, self.progress, failures)
+        save_codebook(fitted.codebook, file)
+        save_fit(self.work.fit, file, fitted, failures)
+        return fitted, failures
+
+    def _stream(self, streaming: Streaming, sources: Sequence[Source], failures: list[Failure]) -> list[InputResult]:
+        lost = {failure.name for failure in failures}
+        finished = []
+        for number, source in enumerate(sources):
+            if source.name in lost:
+                continue
+            try:
+                if self.work.is_published(source.name):
+                    directory = self.work.output / source.name
+                    finished.append(InputResult(source.name, directory, load_record(directory)))
+                else:
+                    finished.append(streaming.run(number, source))
+            except VidpartsError as error:
+                failures.append(Failure(source.name, error))
+        return finished

@@ -1,0 +1,39 @@
+import numpy as np
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from pipeline.cluster.assignment import PartAssigner, normalise, squared_distances
+
+
+@settings(max_examples=30, deadline=None)
+@given(st.integers(1, 20), st.integers(1, 6), st.integers(1, 8), st.integers(0, 999))
+def test_squared_distances_equal_their_plain_twin(n: int, k: int, channels: int, seed: int) -> None:
+    generator = torch.Generator().manual_seed(seed)
+    points, centroids = torch.randn(n, channels, generator=generator), torch.randn(k, channels, generator=generator)
+    plain = ((points[:, None] - centroids[None]) ** 2).sum(2)
+    assert torch.allclose(squared_distances(points, centroids), plain, atol=1e-4)
+
+
+def test_energies_follow_the_definition() -> None:
+    generator = torch.Generator().manual_seed(0)
+    parts, background = torch.randn(3, 4, generator=generator), torch.randn(2, 4, generator=generator)
+    grid = normalise(torch.randn(2, 5, 4, generator=generator))
+    energies = PartAssigner(parts, background).energies(grid).numpy()
+    assert energies.shape == (4, 2, 5)
+    for row, col in np.ndindex(2, 5):
+        point = grid[row, col]
+        expected = [min(float(((point - other) ** 2).sum()) for other in background)]
+        expected += [float(((point - part) ** 2).sum()) for part in parts]
+        assert np.allclose(energies[:, row, col], np.array(expected) - max(expected), atol=1e-5)
+
+
+def test_without_background_clusters_the_background_never_wins() -> None:
+    generator = torch.Generator().manual_seed(0)
+    grid = normalise(torch.randn(6, 6, 4, generator=generator))
+    energies = PartAssigner(torch.randn(2, 4, generator=generator), torch.zeros(0, 4)).energies(grid)
+    assert (energies.argmin(0) > 0).all()
+
+
+def test_a_zero_descriptor_stays_zero() -> None:
+    assert torch.equal(normalise(torch.zeros(1, 1, 3)), torch.zeros(1, 1, 3))
