@@ -1,8 +1,8 @@
-"""What flows between the stages: frozen records that check their own shapes.
+"""What flows between stages: frozen records that check their own shapes.
 
-A record holds the record it was made from, so that a frame, its time and what was computed from it never
-part; the queues are bounded, so the frames held at any moment are too. This module knows nothing of how
-a record is made, and of no other module but `errors` and `geometry`.
+A record holds the record it was made from, so that a frame, its time and what was computed from it stay together; the
+queues between stages are bounded, so the frames in memory at any moment are too. How a record is made is the stages'
+business, not this module's.
 """
 
 from __future__ import annotations
@@ -25,9 +25,16 @@ MAX_PARTS = 255
 
 
 def _require(condition: bool, message: str) -> None:
-    # Records are built by this program alone: a wrong shape is a fault of it, not of its user.
+    # Only this program builds records: a wrong shape is a bug, not a user's mistake.
     if not condition:
         raise ValueError(message)
+
+
+def _require_picture(name: str, picture: NDArray[np.uint8]) -> None:
+    _require(
+        picture.ndim == 3 and picture.shape[2] == 3 and picture.dtype == np.uint8 and picture.size > 0,
+        f"{name}: got {picture.dtype} {picture.shape}, expected uint8 (height, width, 3), not empty",
+    )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -35,7 +42,7 @@ class Frame:
     """One upright picture of an input.
 
     Attributes:
-        index: position among the frames that are processed of its input, from 0.
+        index: position among the processed frames of its input, from 0.
         pts: presentation time in units of `time_base`; an integer, so that it never drifts.
         time_base: seconds per unit of `pts`.
         rgb: uint8 [height, width, 3], at the source's size, rotation applied.
@@ -50,11 +57,7 @@ class Frame:
 
     def __post_init__(self) -> None:
         """Check the picture's shape and type."""
-        _require(
-            self.rgb.ndim == 3 and self.rgb.shape[2] == 3 and self.rgb.dtype == np.uint8,
-            f"Frame.rgb: got {self.rgb.dtype} {self.rgb.shape}, expected uint8 (height, width, 3)",
-        )
-        _require(self.rgb.shape[0] > 0 and self.rgb.shape[1] > 0, "Frame.rgb: the picture is empty")
+        _require_picture("Frame.rgb", self.rgb)
 
     @property
     def size_hw(self) -> tuple[int, int]:
@@ -63,12 +66,79 @@ class Frame:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
+class Prepared:
+    """A frame and its picture at the processed size, ready for the ViT.
+
+    Attributes:
+        frame: the frame.
+        image: uint8 [h, w, 3], the frame at the processed size: what the ViT and the CRF see.
+    """
+
+    frame: Frame
+    image: NDArray[np.uint8]
+
+    def __post_init__(self) -> None:
+        """Check the picture's shape and type."""
+        _require_picture("Prepared.image", self.image)
+
+    @property
+    def size_hw(self) -> tuple[int, int]:
+        """Processed height and width in pixels."""
+        return self.image.shape[0], self.image.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SampledBatch:
+    """Frames that the fit samples, with their motion where saliency needs it.
+
+    Attributes:
+        items: frames of one processed size.
+        motion: float32 [frames, rows, cols], saliency from motion; None where only attention counts.
+    """
+
+    items: tuple[Prepared, ...]
+    motion: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that each frame has its map."""
+        _require(
+            self.motion is None or (self.motion.ndim == 3 and len(self.motion) == len(self.items)),
+            f"SampledBatch.motion: got {None if self.motion is None else tuple(self.motion.shape)}, "
+            f"expected ({len(self.items)}, rows, cols)",
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class DescribedBatch:
+    """What the ViT says of a batch for the fit.
+
+    Attributes:
+        descriptors: float32 [frames, rows, cols, channels], L2-normalised.
+        saliency: float32 [frames, rows, cols] in [0, 1].
+        cls: float32 [frames, channels], descriptors of the class tokens, not normalised; None where motion alone is
+            the saliency.
+    """
+
+    descriptors: Tensor
+    saliency: Tensor
+    cls: Tensor | None = None
+
+    def __post_init__(self) -> None:
+        """Check that both are of the same grid."""
+        _require(
+            self.descriptors.ndim == 4 and self.descriptors.shape[:3] == self.saliency.shape,
+            f"DescribedBatch: got descriptors {tuple(self.descriptors.shape)} and saliency "
+            f"{tuple(self.saliency.shape)}, expected (frames, rows, cols, channels) and (frames, rows, cols)",
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
 class FeatureMap:
     """A frame's descriptors on the ViT's grid.
 
     Attributes:
         frame: the frame they were computed from.
-        image: uint8 [h, w, 3], the frame at the processed size: what the ViT and the CRF see.
+        image: uint8 [h, w, 3], the frame at the processed size.
         descriptors: float32 [rows, cols, channels], on any device.
     """
 
@@ -78,10 +148,7 @@ class FeatureMap:
 
     def __post_init__(self) -> None:
         """Check the picture's and the descriptors' shapes."""
-        _require(
-            self.image.ndim == 3 and self.image.shape[2] == 3 and self.image.dtype == np.uint8,
-            f"FeatureMap.image: got {self.image.dtype} {self.image.shape}, expected uint8 (h, w, 3)",
-        )
+        _require_picture("FeatureMap.image", self.image)
         _require(
             self.descriptors.ndim == 3,
             f"FeatureMap.descriptors: got {tuple(self.descriptors.shape)}, expected (rows, cols, channels)",
@@ -91,6 +158,47 @@ class FeatureMap:
     def grid_hw(self) -> tuple[int, int]:
         """Rows and columns of the grid."""
         return self.descriptors.shape[0], self.descriptors.shape[1]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class GridMap:
+    """A frame and one map of values on the ViT's grid, such as its saliency.
+
+    Attributes:
+        frame: the frame.
+        values: float32 [rows, cols, ...].
+    """
+
+    frame: Frame
+    values: NDArray[np.float32]
+
+    def __post_init__(self) -> None:
+        """Check that there is a grid."""
+        _require(self.values.ndim >= 2, f"GridMap.values: got {self.values.shape}, expected (rows, cols, ...)")
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EnergyMap:
+    """A frame's unary energies: how badly each label fits each place (paper section 4).
+
+    Attributes:
+        frame: the frame.
+        image: uint8 [h, w, 3], the frame at the processed size.
+        energies: float32 [1 + K, rows, cols], the background first; of the grid, or of pixels between key frames. On
+            the ViT's device.
+    """
+
+    frame: Frame
+    image: NDArray[np.uint8]
+    energies: Tensor
+
+    def __post_init__(self) -> None:
+        """Check the picture's and the energies' shapes."""
+        _require_picture("EnergyMap.image", self.image)
+        _require(
+            self.energies.ndim == 3,
+            f"EnergyMap.energies: got {tuple(self.energies.shape)}, expected (labels, rows, cols)",
+        )
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -115,11 +223,11 @@ class PartMap:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Regions:
-    """What a model knows beforehand of parts: the mean descriptor of each region of a body, and which kinds have it.
+    """What a model knows of parts before a fit: the mean descriptor of each body region, and which kinds have it.
 
     Attributes:
-        keys: float32 [regions, channels], means of descriptors of unit length.
-        kinds: bool [kinds, regions]; of a kind of body the regions that it has.
+        keys: float32 [regions, channels], means of L2-normalised descriptors.
+        kinds: bool [kinds, regions]; the regions of each kind of body.
     """
 
     keys: NDArray[np.float32]

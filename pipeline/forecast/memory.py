@@ -20,7 +20,7 @@ from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.stages.batches import batch_size
 from pipeline.stages.engine import Engine, selection_of
-from pipeline.stages.key_frames import KeyPlan
+from pipeline.stages.key_frames import KeyFrames
 
 DEFAULT_SHARE = 0.8
 """Of the machine's memory, where no limit is given: the rest is for its other processes and its file cache."""
@@ -157,7 +157,7 @@ class _Need:
         """Of pass 2 over one input: every queue is full, and all stages are at work."""
         batch, depth = self._batch(shape, settings), settings.run.queue_depth
         # Between decoding and resizing, in batches, and behind each of three more stages; one frame in each hand.
-        keys = KeyPlan.of(settings.keyframes, batch)
+        keys = KeyFrames.of(settings.keyframes, batch)
         followed = keys.interval + (depth + 2) * keys.chunk if keys.interval > 1 else 0
         looked_ahead = min(shape.frames, ENCODER_FRAMES)
         # A frame that the encoder looks ahead at has left the queues, but for those that are just being handed over.

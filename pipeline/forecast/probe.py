@@ -31,9 +31,9 @@ from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
 from pipeline.stages.batches import prepare
-from pipeline.stages.energies import energy_stages
+from pipeline.stages.energies import energy_steps
 from pipeline.stages.engine import Engine, selection_of
-from pipeline.stages.fit import describe_sampled, sees_motion, watched_batches
+from pipeline.stages.fit import describe_sampled, sampled_batches, sees_motion
 from pipeline.stages.key_frames import Between
 from pipeline.stages.refinement import paint_parts, refine
 
@@ -144,15 +144,15 @@ def _sample_burst(
     """Describe so many frames of a burst into a cache; by stage what one frame costs."""
     middle = frames[REACH:-REACH] or frames
     wanted = {frame.index for frame in middle[:: -(-len(middle) // count)]}
-    extractor, batch = engine.extractor, engine.settings.run.batch
-    prepared, resize = measure(lambda: list(prepare(iter(frames), extractor, batch)))
-    watched, motion = measure(lambda: list(watched_batches(iter(prepared), wanted, engine)))
-    chosen = [each for each in watched if any(frame.index in wanted for frame, _ in each[0])]
-    found, describe = measure(lambda: [describe_sampled(items, moving, engine) for items, moving in chosen])
+    extractor, size = engine.extractor, engine.settings.run.batch
+    prepared, resize = measure(lambda: list(prepare(iter(frames), extractor, size)))
+    sampled, motion = measure(lambda: list(sampled_batches(iter(prepared), wanted, engine)))
+    chosen = [batch for batch in sampled if any(item.frame.index in wanted for item in batch.items)]
+    found, describe = measure(lambda: [describe_sampled(batch, engine) for batch in chosen])
     described = 0
-    for (items, _), (descriptors, saliency) in zip(chosen, found, strict=True):
-        for (frame, _), grid, salient in zip(items, descriptors, saliency, strict=True):
-            cache.put((number, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+    for batch, each in zip(chosen, found, strict=True):
+        for item, grid, salient in zip(batch.items, each.descriptors, each.saliency, strict=True):
+            cache.put((number, item.frame.index), grid.cpu().numpy(), salient.cpu().numpy())
             described += 1
     return {
         "resize": resize * (1 / len(frames)),
@@ -200,9 +200,9 @@ def probe_stages(
     with FeatureCache(folder) as nothing:
         for burst in probe.bursts:
             items: list[Any] = list(burst)
-            for name, work in energy_stages(engine, codebook, nothing, 0, _processed(source, engine)):
-                items = _note(probe, name, work, items, share)
-                if name == "describe":
+            for step in energy_steps(engine, codebook, nothing, 0, _processed(source, engine)):
+                items = _note(probe, step.name, step.work, items, share)
+                if step.name == "describe":
                     # Both ends of a burst are key frames; of a clip's frames one of them belongs to the next stretch.
                     keys = sum(not isinstance(item, Between) for item in items)
                     described += keys if keys == len(items) else (keys - 1) * len(items) / (len(items) - 1)

@@ -33,7 +33,7 @@ from pipeline.media.pictures import write_picture
 from pipeline.media.source import Selection, Source
 from pipeline.painting.styles import painted_size
 from pipeline.progress import Progress
-from pipeline.records import Frame, PartMap
+from pipeline.records import EnergyMap, Frame, PartMap
 from pipeline.runs.integrity import clip_problem, result_checksums
 from pipeline.runs.manifest import Plan
 from pipeline.runs.record import (
@@ -51,7 +51,7 @@ from pipeline.runs.record import (
 )
 from pipeline.runs.result import InputResult
 from pipeline.runs.workspace import Workspace
-from pipeline.stages.energies import Energies, energy_stages, key_plan
+from pipeline.stages.energies import energy_steps, key_frames_of
 from pipeline.stages.engine import Engine, selection_of
 from pipeline.stages.fit import Fitted
 from pipeline.stages.refinement import paint_parts, refine
@@ -155,11 +155,11 @@ class Streaming:
     def _graph(self, number: int, source: Source, writer: LabelWriter, canvas: _Canvas) -> Graph:
         settings, device, done = self.engine.settings, self.engine.extractor.device, writer.frames
         # Batches are those of a run that wasn't interrupted: what is computed twice of the first one is dropped.
-        wanted = range(done - done % key_plan(self.engine, writer.size_hw).chunk, sys.maxsize)
+        wanted = range(done - done % key_frames_of(self.engine, writer.size_hw).chunk, sys.maxsize)
         graph = Graph(settings.run.queue_depth)
         node: Node[Any] = graph.source("decode", source.frames(self._selection, wanted))
-        for name, work in energy_stages(self.engine, self.fitted.codebook, self.cache, number, writer.size_hw):
-            node = graph.stage(name, node, work)
+        for step in energy_steps(self.engine, self.fitted.codebook, self.cache, number, writer.size_hw):
+            node = graph.stage(step.name, node, step.work)
         parts = graph.stage("crf", node, lambda items: refine(_from(items, done), settings.crf, device))
         graph.sink("labels", parts, lambda items: self._store(items, source, writer))
         graph.sink("overlay", parts, lambda items: self._paint(items, source, canvas))
@@ -285,8 +285,8 @@ def _first_frames(source: Source, selection: Selection, count: int) -> Iterator[
     yield from islice(source.frames(selection, range(count)), count)
 
 
-def _from(items: Iterator[Energies], first: int) -> Iterator[Energies]:
-    return (item for item in items if item[0].index >= first)
+def _from(items: Iterator[EnergyMap], first: int) -> Iterator[EnergyMap]:
+    return (item for item in items if item.frame.index >= first)
 
 
 def _labelled(

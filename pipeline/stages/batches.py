@@ -4,39 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.features.extractor import Extractor
 from pipeline.graph import processors, side_by_side
-from pipeline.records import Frame
-
-Prepared = tuple[Frame, NDArray[np.uint8]]
-"""A frame and its picture at the processed size."""
-
+from pipeline.records import Frame, Prepared
 
 BATCH_BUDGET_BYTES = 2**30
-"""Memory on the GPU that the frames of one batch may take where no batch size is given."""
+"""GPU memory that the frames of one batch may take where no batch size is given."""
 
 
 def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) -> Iterator[list[Prepared]]:
-    """Bring frames to the processed size and gather them in batches of one size.
+    """Resize frames to the processed size and gather them in batches of one size.
 
     Args:
         frames: upright frames.
         extractor: knows the processed size, and how many frames fit its device.
-        batch: frames in a batch; None: as many as fit a memory budget on a GPU, one on the CPU, where more of
-            them gain nothing and would only be held in memory.
+        batch: frames in a batch; None: as many as fit a memory budget on a GPU, one on the CPU, where more are no
+            faster and take more memory.
     """
     held: list[Prepared] = []
-    # Beside a GPU one thread's resizing would be what all wait for; Pillow works without the interpreter's lock.
+    # Beside a GPU a single resizing thread would be the bottleneck; Pillow releases the GIL.
     workers = 1 if extractor.device.type == "cpu" else processors()
-    for frame, image in side_by_side(frames, lambda frame: (frame, extractor.preprocess(frame.rgb)), workers):
-        if held and held[0][1].shape != image.shape:
+    for item in side_by_side(frames, lambda frame: Prepared(frame, extractor.preprocess(frame.rgb)), workers):
+        if held and held[0].size_hw != item.size_hw:
             yield held
             held = []
-        held.append((frame, image))
-        if len(held) >= batch_size(extractor, (image.shape[0], image.shape[1]), batch):
+        held.append(item)
+        if len(held) >= batch_size(extractor, item.size_hw, batch):
             yield held
             held = []
     if held:

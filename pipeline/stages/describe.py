@@ -4,37 +4,25 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
-from torch import Tensor
-
 from pipeline.cluster.assignment import normalise
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.device import upload
 from pipeline.features.extractor import Extractor
-from pipeline.records import FeatureMap
-from pipeline.stages.batches import Prepared
+from pipeline.records import DescribedBatch, FeatureMap, Prepared
 
 
-def describe_for_votes(batch: Sequence[Prepared], extractor: Extractor) -> tuple[Tensor, Tensor]:
-    """Descriptors of unit length and the saliency that votes, from one pass or from the half-size picture.
+def describe_for_votes(batch: Sequence[Prepared], extractor: Extractor) -> DescribedBatch:
+    """Descriptors, and the saliency that votes: from the same pass, or from the half-size picture.
 
     Args:
         batch: frames and pictures of one size.
         extractor: what computes both.
-
-    Returns:
-        float32 [batch, rows, cols, channels] and [batch, rows, cols].
     """
-    descriptors, saliency, _ = describe_with_cls(batch, extractor)
-    return descriptors, saliency
-
-
-def describe_with_cls(batch: Sequence[Prepared], extractor: Extractor) -> tuple[Tensor, Tensor, Tensor]:
-    """As `describe_for_votes`, and the class tokens' descriptors, float32 [batch, channels], of any length."""
-    found = extractor.extract([image for _, image in batch], saliency=not extractor.half_size)
+    found = extractor.extract([item.image for item in batch], saliency=not extractor.half_size)
     saliency = found.saliency
     if saliency is None:
-        saliency = extractor.saliency_half([frame.rgb for frame, _ in batch])
-    return normalise(found.descriptors), saliency, found.cls
+        saliency = extractor.saliency_half([item.frame.rgb for item in batch])
+    return DescribedBatch(normalise(found.descriptors), saliency, found.cls)
 
 
 def describe(
@@ -50,13 +38,13 @@ def describe(
     """
     for batch in batches:
         known = {
-            frame.index: cache.get((source, frame.index)).descriptors
-            for frame, _ in batch
-            if cache is not None and (source, frame.index) in cache
+            item.frame.index: cache.get((source, item.frame.index)).descriptors
+            for item in batch
+            if cache is not None and (source, item.frame.index) in cache
         }
-        fresh = [image for frame, image in batch if frame.index not in known]
+        fresh = [item.image for item in batch if item.frame.index not in known]
         computed = iter(normalise(extractor.extract(fresh).descriptors) if fresh else ())
-        for frame, image in batch:
-            kept = known.get(frame.index)
+        for item in batch:
+            kept = known.get(item.frame.index)
             descriptors = next(computed) if kept is None else upload([kept], extractor.device)[0]
-            yield FeatureMap(frame, image, descriptors)
+            yield FeatureMap(item.frame, item.image, descriptors)

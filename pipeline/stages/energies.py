@@ -1,40 +1,38 @@
-"""From frames to the energies of their parts: the stages in their order, for whoever joins them.
+"""From frames to the unary energies of their parts: the steps in their order, for whoever joins them.
 
 resize -> describe -> assign                      every frame is described
-resize -> follow -> describe -> assign and carry  key frames are described, the others followed to them
+resize -> follow -> describe -> assign and carry  key frames are described, the frames between are followed to them
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from itertools import chain
 from typing import Any
-
-import numpy as np
-import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline.cluster.assignment import PartAssigner
 from pipeline.cluster.codebook import Codebook
 from pipeline.cluster.feature_cache import FeatureCache
-from pipeline.records import FeatureMap, Frame
+from pipeline.records import EnergyMap, FeatureMap
 from pipeline.stages.batches import batch_size, prepare
 from pipeline.stages.describe import describe
 from pipeline.stages.engine import Engine
-from pipeline.stages.key_frames import Between, KeyPlan, carry, describe_keys, follow
-
-Energies = tuple[Frame, NDArray[np.uint8], Tensor]
-"""A frame, its processed picture, and its unary energies [1 + K, rows, cols] on the device of the ViT."""
-
-Stage = tuple[str, Callable[[Iterator[Any]], Iterator[Any]]]
-"""A stage's name, and what it makes of the items of the one before."""
+from pipeline.stages.key_frames import KeyFrames, carry, describe_keys, follow
 
 
-def energy_stages(
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A named stage of a graph: what it makes of the items of the one before."""
+
+    name: str
+    work: Callable[[Iterator[Any]], Iterator[Any]]
+
+
+def energy_steps(
     engine: Engine, codebook: Codebook, cache: FeatureCache, source: int, size_hw: tuple[int, int]
-) -> list[Stage]:
-    """The stages from an input's frames to `Energies`.
+) -> list[Step]:
+    """The steps from an input's frames to their `EnergyMap`s.
 
     Args:
         engine: model and settings.
@@ -45,34 +43,31 @@ def energy_stages(
     """
     extractor, batch = engine.extractor, engine.settings.run.batch
     assigner = PartAssigner.of(codebook, extractor.device)
-    plan = key_plan(engine, size_hw)
-    resize: Stage = ("resize", lambda items: prepare(items, extractor, batch))
-    if plan.interval == 1:
+    keys = key_frames_of(engine, size_hw)
+    resize = Step("resize", lambda items: prepare(items, extractor, batch))
+    if keys.interval == 1:
         return [
             resize,
-            ("describe", lambda items: describe(items, extractor, cache, source)),
-            ("assign", lambda items: (assign(feature, assigner) for feature in items)),
+            Step("describe", lambda items: describe(items, extractor, cache, source)),
+            Step("assign", lambda items: (assign(feature, assigner) for feature in items)),
         ]
     return [
         resize,
-        ("follow", lambda items: follow(chain.from_iterable(items), plan)),
-        ("describe", lambda items: describe_keys(items, plan, lambda keys: describe(keys, extractor, cache, source))),
-        ("assign", lambda items: _carried(items, assigner)),
+        Step("follow", lambda items: follow(chain.from_iterable(items), keys)),
+        Step(
+            "describe",
+            lambda items: describe_keys(items, keys, lambda batches: describe(batches, extractor, cache, source)),
+        ),
+        Step("assign", lambda items: carry(items, lambda feature: assign(feature, assigner))),
     ]
 
 
-def key_plan(engine: Engine, size_hw: tuple[int, int]) -> KeyPlan:
-    """Which frames of an input of that processed size are described, and how many of them together."""
+def key_frames_of(engine: Engine, size_hw: tuple[int, int]) -> KeyFrames:
+    """Which frames of an input of that processed size are described, and how many of them in a batch."""
     batch = batch_size(engine.extractor, size_hw, engine.settings.run.batch)
-    return KeyPlan.of(engine.settings.keyframes, batch)
+    return KeyFrames.of(engine.settings.keyframes, batch)
 
 
-def assign(feature: FeatureMap, assigner: PartAssigner) -> Energies:
+def assign(feature: FeatureMap, assigner: PartAssigner) -> EnergyMap:
     """Energies of the parts; a frame's descriptors end here."""
-    return feature.frame, feature.image, assigner.energies(feature.descriptors)
-
-
-def _carried(items: Iterator[FeatureMap | Between], assigner: PartAssigner) -> Iterator[Energies]:
-    """Flow and blending are the processor's work, so what lies between key frames waits for their energies."""
-    for frame, image, energies in carry(items, lambda feature: assign(feature, assigner)[2].cpu().numpy()):
-        yield frame, image, torch.from_numpy(energies).to(assigner.parts.device)
+    return EnergyMap(feature.frame, feature.image, assigner.energies(feature.descriptors))

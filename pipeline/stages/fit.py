@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from torch import Tensor
-
 from pipeline.cluster.assignment import normalise
 from pipeline.cluster.codebook import Codebook, CodebookOrigin
 from pipeline.cluster.feature_cache import FeatureCache
@@ -21,11 +19,11 @@ from pipeline.graph import Graph
 from pipeline.media.source import Selection, Source
 from pipeline.painting.palettes import part_colors
 from pipeline.progress import Progress
-from pipeline.records import Frame
-from pipeline.stages.batches import Prepared, batch_size, prepare
+from pipeline.records import DescribedBatch, Frame, Prepared, SampledBatch
+from pipeline.stages.batches import batch_size, prepare
 from pipeline.stages.describe import describe_for_votes
 from pipeline.stages.engine import Engine, selection_of
-from pipeline.stages.motion_window import Watched, confirm, neighbourhood, watch
+from pipeline.stages.motion_window import confirm_by_motion, neighbourhood, watch_motion
 
 T = TypeVar("T")
 
@@ -162,22 +160,21 @@ def _fill(
     """Describe the wanted frames into the cache; decoding, resizing and writing go on while the ViT works."""
     extractor, batch = engine.extractor, engine.settings.run.batch
 
-    def described(items: Iterator[Watched]) -> Iterator[tuple[list[int], Tensor, Tensor]]:
-        for prepared, motion in items:
-            yield [frame.index for frame, _ in prepared], *describe_sampled(prepared, motion, engine)
+    def described(items: Iterator[SampledBatch]) -> Iterator[tuple[SampledBatch, DescribedBatch]]:
+        return ((batch, describe_sampled(batch, engine)) for batch in items)
 
-    def store(items: Iterator[tuple[list[int], Tensor, Tensor]]) -> None:
-        for indices, descriptors, saliency in items:
-            for index, grid, salient in zip(indices, descriptors, saliency, strict=True):
-                if (number, index) not in cache:
-                    cache.put((number, index), grid.cpu().numpy(), salient.cpu().numpy())
-            progress.advance(len(indices))
+    def store(items: Iterator[tuple[SampledBatch, DescribedBatch]]) -> None:
+        for batch, found in items:
+            for item, grid, salient in zip(batch.items, found.descriptors, found.saliency, strict=True):
+                if (number, item.frame.index) not in cache:
+                    cache.put((number, item.frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+            progress.advance(len(batch.items))
 
     graph = Graph(engine.settings.run.queue_depth)
     decoded = graph.source("decode", frames)
     batches = graph.stage("resize", decoded, lambda items: prepare(items, extractor, batch))
-    watched = graph.stage("motion", batches, lambda items: watched_batches(items, wanted, engine))
-    found = graph.stage("describe", watched, described)
+    sampled = graph.stage("motion", batches, lambda items: sampled_batches(items, wanted, engine))
+    found = graph.stage("describe", sampled, described)
     graph.sink("cache", found, store)
     graph.run()
 
@@ -187,21 +184,22 @@ def sees_motion(engine: Engine) -> bool:
     return engine.settings.saliency.source != "attention"
 
 
-def watched_batches(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine) -> Iterator[Watched]:
+def sampled_batches(batches: Iterator[list[Prepared]], wanted: set[int], engine: Engine) -> Iterator[SampledBatch]:
     """The wanted frames in batches, with their motion where saliency needs it."""
     if not sees_motion(engine):
-        return ((items, None) for items in batches)
-    return watch(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
+        return (SampledBatch(tuple(items)) for items in batches)
+    return watch_motion(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
 
 
-def describe_sampled(prepared: list[Prepared], motion: Tensor | None, engine: Engine) -> tuple[Tensor, Tensor]:
+def describe_sampled(batch: SampledBatch, engine: Engine) -> DescribedBatch:
     """Descriptors, and the saliency that the settings name: attention, motion, or attention that motion confirms."""
-    if motion is None:
-        return describe_for_votes(prepared, engine.extractor)
+    if batch.motion is None:
+        return describe_for_votes(batch.items, engine.extractor)
     if engine.settings.saliency.source == "motion":
-        return normalise(engine.extractor.extract([image for _, image in prepared]).descriptors), motion
-    descriptors, attention = describe_for_votes(prepared, engine.extractor)
-    return descriptors, confirm(attention, motion)
+        descriptors = engine.extractor.extract([item.image for item in batch.items]).descriptors
+        return DescribedBatch(normalise(descriptors), batch.motion)
+    found = describe_for_votes(batch.items, engine.extractor)
+    return DescribedBatch(found.descriptors, confirm_by_motion(found.saliency, batch.motion), found.cls)
 
 
 def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:

@@ -24,16 +24,14 @@ from pipeline.media.inputs import Still
 from pipeline.media.pictures import save_png
 from pipeline.media.source import ALL_FRAMES, Selection, Source
 from pipeline.progress import Progress
-from pipeline.records import Frame
-from pipeline.stages.batches import Prepared, prepare
+from pipeline.records import GridMap, Prepared
+from pipeline.stages.batches import prepare
 from pipeline.stages.engine import Engine, selection_of
 
 Floats = NDArray[np.float32]
-Mapped = tuple[Frame, Floats]
-"""A frame, and its values on the grid [rows, cols, ...]."""
 Describe = Callable[[list[Prepared]], Iterable[Floats]]
 """Gives the values of each frame of a batch."""
-Paint = Callable[[Frame, Floats], NDArray[np.uint8]]
+Paint = Callable[[GridMap], NDArray[np.uint8]]
 """Paints a frame's values at the frame's own size."""
 
 
@@ -85,7 +83,7 @@ def sample_frames(
 
 
 def map_frames(
-    source: Source, engine: Engine, describe: Describe, consume: Callable[[Iterator[Mapped]], None], indices: list[int]
+    source: Source, engine: Engine, describe: Describe, consume: Callable[[Iterator[GridMap]], None], indices: list[int]
 ) -> None:
     """Describe some frames of an input, decoding and resizing while the ViT works.
 
@@ -105,7 +103,7 @@ def paint_frames(
     describe: Describe,
     paintings: Sequence[Painting],
     progress: Progress,
-    keep: Callable[[Mapped], None] | None = None,
+    keep: Callable[[GridMap], None] | None = None,
 ) -> list[Path]:
     """Describe every frame of an input, and paint the maps.
 
@@ -127,7 +125,7 @@ def paint_frames(
     selection = frames_of(source, engine)
     progress.start(source.name, source.count(selection))
 
-    def watch(items: Iterator[Mapped]) -> None:
+    def watch(items: Iterator[GridMap]) -> None:
         for item in items:
             if keep is not None:
                 keep(item)
@@ -149,17 +147,17 @@ def paint_frames(
     return [painting.file(source) for painting in paintings]
 
 
-def _described(batches: Iterator[list[Prepared]], describe: Describe) -> Iterator[Mapped]:
+def _described(batches: Iterator[list[Prepared]], describe: Describe) -> Iterator[GridMap]:
     for batch in batches:
-        for (frame, _), values in zip(batch, describe(batch), strict=True):
-            yield frame, values
+        for item, values in zip(batch, describe(batch), strict=True):
+            yield GridMap(item.frame, values)
 
 
-def _write(items: Iterator[Mapped], painting: Painting, source: Source, engine: Engine) -> None:
+def _write(items: Iterator[GridMap], painting: Painting, source: Source, engine: Engine) -> None:
     file = painting.file(source)
     if isinstance(source, Still):
-        for frame, values in items:
-            save_png(file, painting.paint(frame, values))
+        for item in items:
+            save_png(file, painting.paint(item))
         return
     info = source.probe()
     file.parent.mkdir(parents=True, exist_ok=True)
@@ -172,5 +170,5 @@ def _write(items: Iterator[Mapped], painting: Painting, source: Source, engine: 
         selection=frames_of(source, engine),
     )
     with clip:
-        for frame, values in items:
-            clip.write(frame.pts, painting.paint(frame, values))
+        for item in items:
+            clip.write(item.frame.pts, painting.paint(item))

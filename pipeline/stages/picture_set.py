@@ -28,9 +28,9 @@ from pipeline.failures import Failure
 from pipeline.geometry import grid_size, processed_size
 from pipeline.graph import Graph, StageReport
 from pipeline.progress import Progress
-from pipeline.records import FeatureMap, Frame, PartMap
-from pipeline.stages.batches import Prepared, prepare
-from pipeline.stages.describe import describe, describe_with_cls
+from pipeline.records import EnergyMap, FeatureMap, Frame, PartMap, Prepared
+from pipeline.stages.batches import prepare
+from pipeline.stages.describe import describe, describe_for_votes
 from pipeline.stages.engine import Engine
 
 Image = NDArray[np.uint8]
@@ -155,11 +155,13 @@ class Album:
 
     def _store(self, batches: Iterator[list[Prepared]], crops: int) -> None:
         for batch in batches:
-            descriptors, saliency, cls = describe_with_cls(batch, self.engine.extractor)
-            for (frame, image), grid, salient, token in zip(batch, descriptors, saliency, cls, strict=True):
-                self.cache.put((_SOURCE, frame.index), grid.cpu().numpy(), salient.cpu().numpy())
-                self.cls[frame.index] = token.cpu().numpy()
-                self._store_crops(frame.index, image, crops)
+            found = describe_for_votes(batch, self.engine.extractor)
+            assert found.cls is not None
+            for item, grid, salient, token in zip(batch, found.descriptors, found.saliency, found.cls, strict=True):
+                index = item.frame.index
+                self.cache.put((_SOURCE, index), grid.cpu().numpy(), salient.cpu().numpy())
+                self.cls[index] = token.cpu().numpy()
+                self._store_crops(index, item.image, crops)
             self.progress.advance(len(batch))
 
     def _store_crops(self, index: int, image: Image, crops: int) -> None:
@@ -212,11 +214,9 @@ def raise_failures(failures: Sequence[Failure], finished: int) -> None:
         raise type(failures[0].error)(f"{lines} ({finished} other pictures are finished)")
 
 
-def _assign(features: Iterator[FeatureMap], energies: Energies) -> Iterator[tuple[Frame, Image, NDArray[np.float32]]]:
-    for feature in features:
-        yield feature.frame, feature.image, energies(feature.descriptors).cpu().numpy()
+def _assign(features: Iterator[FeatureMap], energies: Energies) -> Iterator[EnergyMap]:
+    return (EnergyMap(feature.frame, feature.image, energies(feature.descriptors)) for feature in features)
 
 
-def _refine(items: Iterator[tuple[Frame, Image, NDArray[np.float32]]], refine: Refine) -> Iterator[PartMap]:
-    for frame, image, energies in items:
-        yield PartMap(frame, refine(energies, image))
+def _refine(items: Iterator[EnergyMap], refine: Refine) -> Iterator[PartMap]:
+    return (PartMap(item.frame, refine(item.energies.cpu().numpy(), item.image)) for item in items)

@@ -7,7 +7,6 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from pipeline.cluster.codebook import Codebook
 from pipeline.config import CrfSettings, RenderSettings
@@ -15,26 +14,25 @@ from pipeline.device import downloaded, upload
 from pipeline.geometry import resize_labels
 from pipeline.graph import processors, side_by_side
 from pipeline.painting.styles import paint
-from pipeline.records import Frame, PartMap
+from pipeline.records import EnergyMap, PartMap
 from pipeline.refine.crf import refine_labels, refine_on_device
-from pipeline.stages.energies import Energies
 
 
-def refine(items: Iterator[Energies], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
-    """Label maps that follow the pictures' edges: on the processor frames side by side, else queued on the device."""
+def refine(items: Iterator[EnergyMap], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
+    """Label maps that follow the pictures' edges, by the CRF: on the CPU several frames in parallel, on CUDA queued."""
     if device.type == "cpu":
-        return side_by_side(items, lambda item: _refined(*item, settings), processors())
+        return side_by_side(items, lambda item: _refined(item, settings), processors())
     return refine_queued(items, settings, device)
 
 
-def _refined(frame: Frame, image: NDArray[np.uint8], energies: Tensor, settings: CrfSettings) -> PartMap:
-    return PartMap(frame, refine_labels(energies.numpy(), image, settings))
+def _refined(item: EnergyMap, settings: CrfSettings) -> PartMap:
+    return PartMap(item.frame, refine_labels(item.energies.numpy(), item.image, settings))
 
 
-def refine_queued(items: Iterator[Energies], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
-    """Label maps from any device, whence they alone come back, some frames later, so that nothing waits for it."""
+def refine_queued(items: Iterator[EnergyMap], settings: CrfSettings, device: torch.device) -> Iterator[PartMap]:
+    """Queue the CRF on the device; copy back only the label maps, some frames later, so that nothing waits for it."""
     queued = (
-        (frame, refine_on_device(energies, upload([image], device)[0], settings)) for frame, image, energies in items
+        (item.frame, refine_on_device(item.energies, upload([item.image], device)[0], settings)) for item in items
     )
     return (PartMap(frame, labels) for frame, labels in downloaded(queued))
 

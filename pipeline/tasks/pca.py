@@ -18,11 +18,10 @@ from pipeline.media.inputs import Still, resolve_visuals
 from pipeline.media.source import Source
 from pipeline.painting.heatmaps import color_map, grey_map
 from pipeline.progress import Progress, Silent
-from pipeline.records import Frame
+from pipeline.records import GridMap, Prepared
 from pipeline.runs.outputs import ArrayWriter, Outcome, require_free, workspace
-from pipeline.stages.batches import Prepared
 from pipeline.stages.engine import Engine, open_engine
-from pipeline.stages.grid_maps import Mapped, Painting, map_frames, paint_frames, painted_file, sample_frames
+from pipeline.stages.grid_maps import Painting, map_frames, paint_frames, painted_file, sample_frames
 from pipeline.stages.grid_points import place_on
 
 Floats = NDArray[np.float32]
@@ -155,9 +154,10 @@ class _Run:
         self.progress.start("fit", sum(len(indices) for _, indices in samples))
         for source, indices in samples:
 
-            def store(items: Iterator[Mapped], name: str = source.name) -> None:
-                for frame, descriptors in items:
-                    cache.put((name, frame.index), descriptors, np.zeros(descriptors.shape[:2], dtype=np.float32))
+            def store(items: Iterator[GridMap], name: str = source.name) -> None:
+                for item in items:
+                    blank = np.zeros(item.values.shape[:2], dtype=np.float32)
+                    cache.put((name, item.frame.index), item.values, blank)
                     self.progress.advance()
 
             if indices:
@@ -169,7 +169,7 @@ class _Run:
 
     def describe(self, batch: list[Prepared]) -> Floats:
         """Descriptors as the model gives them: those of unit length have other components."""
-        found: Floats = self.engine.extractor.extract([image for _, image in batch]).descriptors.cpu().numpy()
+        found: Floats = self.engine.extractor.extract([item.image for item in batch]).descriptors.cpu().numpy()
         return found
 
     def _fit(self, cache: FeatureCache) -> _Scaled:
@@ -183,9 +183,9 @@ class _Run:
     def _paint(self, source: Source, scaled: _Scaled, cache: FeatureCache) -> None:
         kept: list[Floats] = []
 
-        def keep(item: Mapped) -> None:
+        def keep(item: GridMap) -> None:
             if isinstance(source, Still):
-                kept.append(item[1])
+                kept.append(item.values)
 
         paintings = self._paintings(self.output / source.name, scaled)
         describe = _Projection(self, source.name, scaled.basis, cache)
@@ -200,12 +200,15 @@ class _Run:
     def _paintings(self, stem: Path, scaled: _Scaled) -> list[Painting]:
         low, high = scaled.low, scaled.high
 
-        def first(frame: Frame, values: Floats) -> NDArray[np.uint8]:
-            return grey_map(values[..., 0], place_on(self.engine, frame.size_hw), float(low[0]), float(high[0]))
+        def first(item: GridMap) -> NDArray[np.uint8]:
+            return grey_map(
+                item.values[..., 0], place_on(self.engine, item.frame.size_hw), float(low[0]), float(high[0])
+            )
 
-        def colors(frame: Frame, values: Floats) -> NDArray[np.uint8]:
+        def colors(item: GridMap) -> NDArray[np.uint8]:
             chosen = COLOR_CHANNELS
-            return color_map(values[..., chosen], place_on(self.engine, frame.size_hw), low[chosen], high[chosen])
+            place = place_on(self.engine, item.frame.size_hw)
+            return color_map(item.values[..., chosen], place, low[chosen], high[chosen])
 
         paintings = [Painting(stem.with_name(f"{stem.name}-first"), first)]
         if self.components >= COLOR_CHANNELS.stop:
@@ -223,7 +226,7 @@ class _Projection:
     cache: FeatureCache
 
     def __call__(self, batch: list[Prepared]) -> Iterator[Floats]:
-        keys = [(self.name, frame.index) for frame, _ in batch]
+        keys = [(self.name, item.frame.index) for item in batch]
         fresh = [item for item, key in zip(batch, keys, strict=True) if key not in self.cache]
         computed = iter(self.run.describe(fresh) if fresh else ())
         for key in keys:

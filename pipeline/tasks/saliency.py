@@ -16,11 +16,10 @@ from pipeline.media.inputs import resolve_visuals
 from pipeline.media.source import Source
 from pipeline.painting.heatmaps import heat_map
 from pipeline.progress import Progress, Silent
-from pipeline.records import Frame
+from pipeline.records import GridMap, Prepared
 from pipeline.runs.outputs import ArrayWriter, Outcome, require_free
-from pipeline.stages.batches import Prepared
 from pipeline.stages.engine import Engine, open_engine
-from pipeline.stages.grid_maps import Mapped, Painting, paint_frames, painted_file
+from pipeline.stages.grid_maps import Painting, paint_frames, painted_file
 from pipeline.stages.grid_points import place_on
 
 Floats = NDArray[np.float32]
@@ -89,9 +88,9 @@ class _Describe:
     def __call__(self, batch: list[Prepared]) -> Floats:
         extractor = self.engine.extractor
         if extractor.half_size:
-            maps = extractor.saliency_half([frame.rgb for frame, _ in batch])
+            maps = extractor.saliency_half([item.frame.rgb for item in batch])
         else:
-            found = extractor.extract([image for _, image in batch], saliency=True).saliency
+            found = extractor.extract([item.image for item in batch], saliency=True).saliency
             assert found is not None
             maps = found
         values: Floats = maps.cpu().numpy()
@@ -102,14 +101,14 @@ def _paint(source: Source, output: Path, engine: Engine, progress: Progress) -> 
     picture, arrays = _files(source, output)
     still = picture.suffix == ".png"
 
-    def heat(frame: Frame, values: Floats) -> NDArray[np.uint8]:
-        place = place_on(engine, frame.size_hw)
-        return heat_map(frame.rgb, values, place, 0.0, 1.0, engine.settings.render.alpha)
+    def heat(item: GridMap) -> NDArray[np.uint8]:
+        place = place_on(engine, item.frame.size_hw)
+        return heat_map(item.frame.rgb, item.values, place, 0.0, 1.0, engine.settings.render.alpha)
 
     with ArrayWriter(arrays) as archive:
 
-        def keep(item: Mapped) -> None:
-            archive.write("saliency" if still else f"{item[0].index:06d}", item[1])
+        def keep(item: GridMap) -> None:
+            archive.write("saliency" if still else f"{item.frame.index:06d}", item.values)
 
         files = paint_frames(source, engine, _Describe(engine), [Painting(output / source.name, heat)], progress, keep)
     return [*files, arrays]

@@ -23,11 +23,10 @@ from pipeline.painting.heatmaps import heat_map
 from pipeline.painting.palettes import part_colors
 from pipeline.painting.points import mark_points
 from pipeline.progress import Progress, Silent
-from pipeline.records import Frame
+from pipeline.records import Frame, GridMap, Prepared
 from pipeline.runs.outputs import Outcome, require_free, save_json
-from pipeline.stages.batches import Prepared
 from pipeline.stages.engine import Engine, description_of, open_engine
-from pipeline.stages.grid_maps import Mapped, Painting, map_frames, paint_frames, painted_file, sample_frames
+from pipeline.stages.grid_maps import Painting, map_frames, paint_frames, painted_file, sample_frames
 from pipeline.stages.grid_points import Point, nearest_places, place_on, require_inside
 
 Floats = NDArray[np.float32]
@@ -146,7 +145,7 @@ class _Run:
         return Outcome(tuple(files), tuple(failures))
 
     def _describe(self, batch: list[Prepared]) -> Floats:
-        descriptors = self.engine.extractor.extract([image for _, image in batch]).descriptors
+        descriptors = self.engine.extractor.extract([item.image for item in batch]).descriptors
         lengths = torch.linalg.vector_norm(descriptors, dim=-1).clamp_min(1e-12)
         values: Floats = (descriptors @ self.descriptor / lengths).cpu().numpy()
         return values
@@ -158,18 +157,19 @@ class _Run:
         frames: list[dict[str, Any]] = []
 
         def describe(batch: list[Prepared]) -> Iterator[Floats]:
-            fresh = [item for item in batch if item[0].index not in known]
+            fresh = [item for item in batch if item.frame.index not in known]
             computed = iter(self._describe(fresh) if fresh else ())
-            for frame, _ in batch:
-                yield known[frame.index] if frame.index in known else next(computed)
+            for item in batch:
+                index = item.frame.index
+                yield known[index] if index in known else next(computed)
 
-        def paint(frame: Frame, values: Floats) -> NDArray[np.uint8]:
-            place = place_on(self.engine, frame.size_hw)
-            painted = heat_map(frame.rgb, values, place, low, high, self.engine.settings.render.alpha)
-            return mark_points(painted, place.pixels(nearest_places(values, self.top)), part_colors(self.top))
+        def paint(item: GridMap) -> NDArray[np.uint8]:
+            place = place_on(self.engine, item.frame.size_hw)
+            painted = heat_map(item.frame.rgb, item.values, place, low, high, self.engine.settings.render.alpha)
+            return mark_points(painted, place.pixels(nearest_places(item.values, self.top)), part_colors(self.top))
 
-        def keep(item: Mapped) -> None:
-            frames.append(self._frame_record(*item))
+        def keep(item: GridMap) -> None:
+            frames.append(self._frame_record(item.frame, item.values))
 
         painting = Painting(self.output / target.name, paint)
         files = paint_frames(target, self.engine, describe, [painting], self.progress, keep)
@@ -184,9 +184,9 @@ class _Run:
             raise failures[0].error
         known: dict[int, Floats] = {}
 
-        def store(items: Iterator[Mapped]) -> None:
-            for frame, values in items:
-                known[frame.index] = values
+        def store(items: Iterator[GridMap]) -> None:
+            for item in items:
+                known[item.frame.index] = item.values
 
         map_frames(target, self.engine, self._describe, store, samples[0][1])
         if not known:

@@ -12,9 +12,8 @@ import torch
 from pipeline.config import KeyframeSettings, Settings, with_defaults
 from pipeline.features.extractor import Extractor
 from pipeline.media.label_store import open_labels
-from pipeline.records import FeatureMap, Frame
-from pipeline.stages.batches import Prepared
-from pipeline.stages.key_frames import Between, KeyPlan, carry, describe_keys, follow
+from pipeline.records import EnergyMap, FeatureMap, Frame, Prepared
+from pipeline.stages.key_frames import Between, KeyFrames, carry, describe_keys, follow
 from pipeline.tasks.segment import segment
 
 ClipMaker = Callable[..., Path]
@@ -34,27 +33,28 @@ def panning(frames: int, cuts: Sequence[int] = (), first: int = 0) -> list[Prepa
         for number in range(frames)
     ]
     return [
-        (Frame(number, 40 * number, Fraction(1, 1000), picture), picture) for number, picture in enumerate(pictures)
+        Prepared(Frame(number, 40 * number, Fraction(1, 1000), picture), picture)
+        for number, picture in enumerate(pictures)
     ][first:]
 
 
 def described(chunks: list[list]) -> list[int]:
-    return [step[0].index for chunk in chunks for step in chunk if not isinstance(step, Between)]
+    return [step.frame.index for chunk in chunks for step in chunk if not isinstance(step, Between)]
 
 
 def order(chunks: list[list]) -> list[int]:
-    return [step.frame.index if isinstance(step, Between) else step[0].index for chunk in chunks for step in chunk]
+    return [step.frame.index for chunk in chunks for step in chunk]
 
 
 @pytest.mark.parametrize(("frames", "keys"), [(1, [0]), (2, [0, 1]), (5, [0, 4]), (7, [0, 4, 6]), (9, [0, 4, 8])])
 def test_key_frames_are_multiples_of_the_interval_and_the_last_frame(frames: int, keys: list[int]) -> None:
-    chunks = list(follow(iter(panning(frames)), KeyPlan(4, LOST, 1)))
+    chunks = list(follow(iter(panning(frames)), KeyFrames(4, LOST, 1)))
     assert described(chunks) == keys
     assert order(chunks) == list(range(frames))
 
 
 def test_across_a_cut_each_frame_is_followed_to_its_own_side() -> None:
-    (chunk, _) = follow(iter(panning(9, cuts=(5,))), KeyPlan(8, LOST, 1))
+    (chunk, _) = follow(iter(panning(9, cuts=(5,))), KeyFrames(8, LOST, 1))
     assert described([chunk]) == [0]
     for step in chunk[1:]:
         near, far = (step.before, step.after) if step.frame.index < 5 else (step.after, step.before)
@@ -63,17 +63,17 @@ def test_across_a_cut_each_frame_is_followed_to_its_own_side() -> None:
 
 
 def test_what_neither_key_frame_shows_is_described() -> None:
-    chunks = list(follow(iter(panning(17, cuts=(3, 6))), KeyPlan(8, LOST, 1)))
+    chunks = list(follow(iter(panning(17, cuts=(3, 6))), KeyFrames(8, LOST, 1)))
     extra = set(described(chunks)) - {0, 8, 16}
     assert extra & {3, 4, 5}
     assert extra <= set(range(1, 8))
     # A share can't be above 1.
-    assert described(list(follow(iter(panning(17, cuts=(3, 6))), KeyPlan(8, 1.0, 1)))) == [0, 8, 16]
+    assert described(list(follow(iter(panning(17, cuts=(3, 6))), KeyFrames(8, 1.0, 1)))) == [0, 8, 16]
 
 
 @pytest.mark.parametrize("batch", [1, 2])
 def test_what_is_described_does_not_depend_on_where_a_run_begins(batch: int) -> None:
-    plan = KeyPlan(4, LOST, batch)
+    plan = KeyFrames(4, LOST, batch)
     whole = list(follow(iter(panning(30, cuts=(13, 15))), plan))
     later = list(follow(iter(panning(30, cuts=(13, 15), first=plan.chunk)), plan))
     assert [order([chunk]) for chunk in later] == [order([chunk]) for chunk in whole[1:]]
@@ -92,31 +92,32 @@ def test_no_more_frames_wait_than_a_chunk_holds() -> None:
             taken.append(item)
             yield item
 
-    plan = KeyPlan(4, LOST, 2)
+    plan = KeyFrames(4, LOST, 2)
     for number, _ in enumerate(follow(counted(), plan), start=1):
         assert len(taken) <= number * plan.chunk + 1
-    assert KeyPlan.of(KeyframeSettings(interval=8), batch=64).chunk == 64
-    assert KeyPlan.of(KeyframeSettings(), batch=64) == KeyPlan(1, LOST, 64)
+    assert KeyFrames.of(KeyframeSettings(interval=8), batch=64).chunk == 64
+    assert KeyFrames.of(KeyframeSettings(), batch=64) == KeyFrames(1, LOST, 64)
 
 
 def test_energies_move_with_the_camera() -> None:
     """Each pixel's energy is its place in the scene, so that it must be the same wherever the pixel goes."""
-    plan = KeyPlan(4, LOST, 2)
+    plan = KeyFrames(4, LOST, 2)
     chunks = follow(iter(panning(9)), plan)
 
     def describe(batches: object) -> object:
         for batch in batches:
             assert len(batch) <= plan.batch
-            for frame, image in batch:
-                places = np.tile(frame.index + np.arange(60, dtype=np.float32), (40, 1))
-                yield FeatureMap(frame, image, torch.from_numpy(places[..., None]))
+            for item in batch:
+                places = np.tile(item.frame.index + np.arange(60, dtype=np.float32), (40, 1))
+                yield FeatureMap(item.frame, item.image, torch.from_numpy(places[..., None]))
 
     items = describe_keys(chunks, plan, describe)
-    found = list(carry(items, lambda feature: feature.descriptors.permute(2, 0, 1).numpy()))
-    assert [frame.index for frame, _, _ in found] == list(range(9))
-    for frame, image, energies in found:
-        assert energies.shape == (1, *image.shape[:2])
-        assert np.abs(energies[0] - frame.index - np.arange(60))[5:-5, 6:-6].max() < 0.6
+    found = list(carry(items, lambda each: EnergyMap(each.frame, each.image, each.descriptors.permute(2, 0, 1))))
+    assert [each.frame.index for each in found] == list(range(9))
+    for each in found:
+        energies = each.energies.numpy()
+        assert energies.shape == (1, *each.image.shape[:2])
+        assert np.abs(energies[0] - each.frame.index - np.arange(60))[5:-5, 6:-6].max() < 0.6
 
 
 def test_the_fit_and_the_stream_describe_key_frames_once(

@@ -10,8 +10,8 @@ from PIL import Image
 from pipeline.config import Settings, with_defaults
 from pipeline.features.motion import motion_saliency
 from pipeline.media.label_store import open_labels
-from pipeline.records import Frame
-from pipeline.stages.motion_window import neighbourhood, watch
+from pipeline.records import Frame, Prepared
+from pipeline.stages.motion_window import neighbourhood, watch_motion
 from pipeline.tasks.segment import segment
 
 EXTRACTOR: Any = SimpleNamespace(identity=SimpleNamespace(patch_px=8), settings=SimpleNamespace(stride=8))
@@ -31,17 +31,17 @@ def pictures() -> list[np.ndarray]:
 
 
 def prepared(pictures: list[np.ndarray], indices: list[int]) -> Any:
-    return [[(Frame(index, index, Fraction(1), pictures[index]), pictures[index])] for index in indices]
+    return [[Prepared(Frame(index, index, Fraction(1), pictures[index]), pictures[index])] for index in indices]
 
 
 @pytest.mark.parametrize("wanted", [[0], [29], [3, 15], [10, 11, 12], list(range(30))])
 @pytest.mark.parametrize("size", [1, 3])
 def test_each_wanted_frame_sees_its_own_neighbours(pictures: list[np.ndarray], wanted: list[int], size: int) -> None:
     needed = [index for index in sorted(neighbourhood(wanted)) if 0 <= index < 30]
-    found = list(watch(iter(prepared(pictures, needed)), set(wanted), EXTRACTOR, size))
-    assert [len(batch) for batch, _ in found][:-1] == [size] * (len(found) - 1)
-    frames = [frame.index for batch, _ in found for frame, _ in batch]
-    maps = [motion for _, group in found if group is not None for motion in group]
+    found = list(watch_motion(iter(prepared(pictures, needed)), set(wanted), EXTRACTOR, size))
+    assert [len(batch.items) for batch in found][:-1] == [size] * (len(found) - 1)
+    frames = [item.frame.index for batch in found for item in batch.items]
+    maps = [motion for batch in found for motion in batch.motion]
     assert frames == wanted
     for index, motion in zip(wanted, maps, strict=True):
         first = max(0, index - 4)

@@ -60,9 +60,10 @@ def test_a_frame_never_waits_for_the_device(small_settings: Settings, monkeypatc
     operations = _Operations()
     for feature in describe(prepare(iter(frames(3)), extractor, 2), extractor, None, 0):
         with operations:
-            _, image, energies = assign(feature, assigner)
-            labels = refine_on_device(energies, upload([image], extractor.device)[0], small_settings.crf)
-        assert (labels.device.type, labels.dtype, tuple(labels.shape)) == ("meta", torch.uint8, image.shape[:2])
+            found = assign(feature, assigner)
+            image = upload([found.image], extractor.device)[0]
+            labels = refine_on_device(found.energies, image, small_settings.crf)
+        assert (labels.device.type, labels.dtype, tuple(labels.shape)) == ("meta", torch.uint8, found.image.shape[:2])
     assert not any("_local_scalar" in name or "nonzero" in name or "unique" in name for name in operations.counts)
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pipeline.config import Settings, with_values
 from pipeline.errors import InputError
-from pipeline.stages.fit import fit
+from pipeline.tasks.fit import fit
 from pipeline.tasks.segment import segment
 
 ClipMaker = Callable[..., Path]

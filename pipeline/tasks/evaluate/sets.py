@@ -25,7 +25,7 @@ from pipeline.evaluation.published import COSEG
 from pipeline.evaluation.reports import Summary
 from pipeline.geometry import resize_labels, resize_nearest
 from pipeline.progress import Progress
-from pipeline.records import Frame
+from pipeline.records import EnergyMap
 from pipeline.refine.crf import refine_labels
 from pipeline.stages.batches import prepare
 from pipeline.stages.describe import describe
@@ -128,19 +128,19 @@ def _segmenter(album: Album, codebook: Codebook, opened: contextlib.ExitStack) -
             frames = album.frames([places[picture.name] for picture in pictures])
             batches = prepare(frames, engine.extractor, engine.settings.run.batch)
             for feature in describe(batches, engine.extractor, album.cache, 0):
-                frame, image, energies = assign(feature, assigner)
-                yield _part_labels(frame, image, energies.cpu().numpy(), engine)
+                yield _part_labels(assign(feature, assigner), engine)
             _require_all(album)
 
     return segment
 
 
-def _part_labels(frame: Frame, image: NDArray[np.uint8], energies: NDArray[np.float32], engine: Engine) -> PartLabels:
+def _part_labels(item: EnergyMap, engine: Engine) -> PartLabels:
     """A picture's parts after the CRF, and for its background the part of the nearest centroid."""
-    labels = resize_labels(refine_labels(energies, image, engine.settings.crf), frame.size_hw)
+    energies, image, size_hw = item.energies.cpu().numpy(), item.image, item.frame.size_hw
+    labels = resize_labels(refine_labels(energies, image, engine.settings.crf), size_hw)
     nearest = torch.from_numpy(1 + energies[1:].argmin(axis=0).astype(np.uint8))
     processed = resize_nearest(nearest, (image.shape[0], image.shape[1])).numpy()
-    return PartLabels(labels, np.where(labels > 0, labels, resize_labels(processed, frame.size_hw)))
+    return PartLabels(labels, np.where(labels > 0, labels, resize_labels(processed, size_hw)))
 
 
 def _require_all(album: Album) -> None:

@@ -24,7 +24,7 @@ from pipeline.media.inputs import resolve_inputs
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
 from pipeline.progress import Progress
-from pipeline.stages.energies import energy_stages
+from pipeline.stages.energies import energy_steps
 from pipeline.stages.engine import Engine
 from pipeline.stages.fit import fit_codebook
 from pipeline.stages.refinement import refine
@@ -93,8 +93,8 @@ def segment_source(
             progress.say(f"warning: {source.name}: {warning}")
         size_hw = processed_size(source.probe().size_hw, settings.features.load_size)
         items: Iterator[Any] = source.frames()
-        for _, work in energy_stages(engine, fitted.codebook, cache, 0, size_hw):
-            items = work(items)
+        for step in energy_steps(engine, fitted.codebook, cache, 0, size_hw):
+            items = step.work(items)
         for part in refine(items, settings.crf, engine.extractor.device):
             yield part.frame.rgb, resize_labels(part.labels, part.frame.size_hw)
 
