@@ -26,7 +26,7 @@ from benchmarks.agreement import steady_agreement
 from benchmarks.processes import run_program
 from benchmarks.speed import first_seconds, paper_settings
 from pipeline.config import PRESETS
-from pipeline.tasks.segment import CODEBOOK
+from pipeline.runs.record import CODEBOOK
 
 SAMPLE_INTERVAL = 32
 

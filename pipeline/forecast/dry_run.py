@@ -30,7 +30,7 @@ from pipeline.media.clip_reader import sound_bytes
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
 from pipeline.progress import Progress, Silent
-from pipeline.runs.admission import CODEBOOK
+from pipeline.runs.record import CODEBOOK
 from pipeline.stages.engine import Engine, open_engine, selection_of
 from pipeline.stages.fit import codebook_of, sees_motion
 from pipeline.stages.motion_window import neighbourhood

@@ -1,7 +1,7 @@
-"""What a run was begun with, so that another one can only go on with it when it would do the same.
+"""The manifest of a run: all that its results depend on, so that a resumed run can be compared with it.
 
-Everything that a byte of the results can depend on is in a plan; nothing that differs between two runs that give
-the same results is.
+Everything that a byte of the results can depend on is in the manifest; what may differ between two runs that give the
+same bytes isn't compared.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from pipeline.stages.engine import Engine
 from pipeline.version import __version__
 
 _FREE = ("run.queue_depth", "run.max_memory")
-"""Settings that no byte of labels, codebook or clip depends on."""
+"""Settings that no byte of labels, codebook or clip depends on; a resumed run may change them."""
 
 _FREE_ON_CPU = ("run.batch",)
-"""As above, where each frame goes through the ViT alone; on a GPU the frames beside it decide its last bits."""
+"""As above on the CPU, where each frame goes through the ViT alone; on a GPU the batch decides the last bits."""
 
 
 class InputFacts(BaseModel):
@@ -40,8 +40,8 @@ class InputFacts(BaseModel):
     sha256: str | None
 
 
-class Plan(BaseModel):
-    """A run: what does the work, how, and on what."""
+class Manifest(BaseModel):
+    """What a run is begun with: the program, the model, the settings and the inputs."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -57,12 +57,12 @@ class Plan(BaseModel):
     """Of the codebook that was given, None where one is fitted."""
     save_frames: bool
 
-    def differences(self, now: Plan) -> list[str]:
-        """Each thing that another plan would do otherwise, with both values."""
+    def differences(self, now: Manifest) -> list[str]:
+        """Each thing in which another manifest differs, with both values."""
         return _differences(self._facts(), now._facts())
 
     def differences_from(self, done: RunRecord, given: InputFacts) -> list[str]:
-        """Each thing that a finished result was made otherwise, with both values."""
+        """Each thing in which a finished result was made differently, with both values."""
         then = {
             **_tool_facts(done.program, done.python, done.packages, done.device),
             **_model_facts(done.model.name, done.model.fingerprint, done.settings, done.device),
@@ -85,9 +85,9 @@ class Plan(BaseModel):
         }
 
 
-def make_plan(sources: Sequence[Source], engine: Engine, codebook: Path | None, save_frames: bool) -> Plan:
-    """The plan of a run that is about to begin; every input is read once, for its checksum."""
-    return Plan(
+def make_manifest(sources: Sequence[Source], engine: Engine, codebook: Path | None, save_frames: bool) -> Manifest:
+    """The manifest of a run that is about to begin; every input is read once, for its checksum."""
+    return Manifest(
         packages=installed_packages(),
         device=str(engine.extractor.device),
         model=engine.extractor.identity.name,
@@ -139,7 +139,7 @@ def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, An
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     names = dict.fromkeys([*then, *now])
     differing = [name for name in names if then.get(name) != now.get(name)]
-    # A damaged plan may say anything, at any length.
+    # A damaged manifest may say anything, at any length.
     return [f"{name:.40} {then.get(name)!s:.60} (now {now.get(name)!s:.60})" for name in differing]
 
 

@@ -15,18 +15,18 @@ from pipeline.config import Settings
 from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.records import Frame
-from pipeline.runs.record import FILE_NAME, ModelRecord, StageRecord, installed_packages, stage_records
+from pipeline.runs.record import RECORD, ModelRecord, StageRecord, installed_packages, stage_records
 from pipeline.stages.picture_set import Album
 from pipeline.version import __version__
 
 Task = Literal["coseg", "parts"]
 
 
-class _Part(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class PictureRecord(_Part):
+class PictureRecord(_Record):
     """One picture of the set."""
 
     name: str
@@ -49,7 +49,7 @@ class PictureRecord(_Part):
         return cls(name=frame.name, path=file, width=width, height=height, shares=shares, outlier=outlier)
 
 
-class ClustersRecord(_Part):
+class ClustersRecord(_Record):
     """The clusters of all descriptors."""
 
     votes: tuple[int, ...]
@@ -68,7 +68,7 @@ class ClustersRecord(_Part):
         return cls(votes=tuple(votes.tolist()), salient=foreground, fit_seconds=fit_seconds)
 
 
-class PartsRecord(_Part):
+class PartsRecord(_Record):
     """The parts' codebook."""
 
     codebook_sha256: str
@@ -76,7 +76,7 @@ class PartsRecord(_Part):
     """RGB of the parts 1..K."""
 
 
-class AlbumRecord(_Part):
+class AlbumRecord(_Record):
     """Everything about a set's result that its files don't say themselves."""
 
     program: str = f"vidparts {__version__}"
@@ -125,4 +125,4 @@ def save_album_record(record: AlbumRecord, directory: Path) -> None:
     Raises:
         OutputError: it can't be written.
     """
-    write_file(directory / FILE_NAME, (record.model_dump_json(indent=2) + "\n").encode())
+    write_file(directory / RECORD, (record.model_dump_json(indent=2) + "\n").encode())

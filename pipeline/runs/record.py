@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fractions import Fraction
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -17,7 +18,8 @@ from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.version import __version__
 
-FILE_NAME = "run.json"
+CODEBOOK: Final = "codebook.safetensors"
+RECORD: Final = "run.json"
 LABELS: Final = "labels.zarr"
 OVERLAY: Final = "overlay.mp4"
 FRAMES: Final = "frames"
@@ -31,11 +33,11 @@ _Level = Annotated[int, Field(ge=0, le=255)]
 _PACKAGES = ("torch", "timm", "av", "numpy", "scikit-learn", "zarr", "numba", "faiss-gpu", "faiss-cpu", "pydensecrf2")
 
 
-class _Part(BaseModel):
+class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class ModelRecord(_Part):
+class ModelRecord(_Record):
     """The model that described the frames."""
 
     name: str
@@ -45,7 +47,7 @@ class ModelRecord(_Part):
     """What was done that the paper doesn't name, such as which heads saliency averages."""
 
 
-class StageRecord(_Part):
+class StageRecord(_Record):
     """Where the time of one stage went, seconds; `fill` is the mean number of items that waited before it."""
 
     name: str
@@ -61,7 +63,7 @@ class StageRecord(_Part):
         return f"  {self.name:<10}{self.busy_s:10.2f} s busy{waits}"
 
 
-class SourceRecord(_Part):
+class SourceRecord(_Record):
     """The input."""
 
     path: Annotated[str, Field(min_length=1, max_length=32768)]
@@ -82,7 +84,7 @@ class SourceRecord(_Part):
     """Frames that the header claims and the file doesn't hold."""
 
 
-class SteadinessRecord(_Part):
+class SteadinessRecord(_Record):
     """How steady the labels are in time, which needs no ground truth; None for a single frame."""
 
     flicker: float | None
@@ -91,7 +93,7 @@ class SteadinessRecord(_Part):
     """How often a part's pixels mostly become another part's."""
 
 
-class RunRecord(_Part):
+class RunRecord(_Record):
     """Everything about one input's result that its files don't say themselves.
 
     `fit_seconds` and `stages` hold times; all else is the same whenever the same run is done again.
@@ -119,6 +121,15 @@ class RunRecord(_Part):
     def time_base(self) -> Fraction:
         """Seconds per unit of pts."""
         return Fraction(self.source.time_base)
+
+
+@dataclass(frozen=True, slots=True)
+class InputResult:
+    """A finished input: its directory with overlay, labels and record."""
+
+    name: str
+    directory: Path
+    record: RunRecord
 
 
 def installed_packages() -> dict[str, str]:
@@ -153,7 +164,7 @@ def save_record(record: RunRecord, directory: Path) -> None:
     Raises:
         OutputError: it can't be written.
     """
-    write_file(directory / FILE_NAME, (record.model_dump_json(indent=2) + "\n").encode())
+    write_file(directory / RECORD, (record.model_dump_json(indent=2) + "\n").encode())
 
 
 def load_record(directory: Path) -> RunRecord:
@@ -162,12 +173,10 @@ def load_record(directory: Path) -> RunRecord:
     Raises:
         InputError: the directory holds no finished result, or the file is damaged.
     """
-    file = directory / FILE_NAME
+    file = directory / RECORD
     try:
         if not file.is_file():
-            raise InputError(
-                f"'{directory}' holds no {FILE_NAME}; expected the directory of a finished input: OUT/<name>"
-            )
+            raise InputError(f"'{directory}' holds no {RECORD}; expected the directory of a finished input: OUT/<name>")
         if file.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it has more than {_MAX_BYTES // 2**20} MiB")  # noqa: TRY301
         return RunRecord.model_validate_json(file.read_bytes())

@@ -1,7 +1,7 @@
 """The unfinished part of a run, in OUT/.run, and the lock that keeps a second run out of OUT.
 
     OUT/.lock                    held by the run that lives
-    OUT/.run/plan.json           what the run was begun with; without it the rest counts for nothing
+    OUT/.run/manifest.json       what the run was begun with; without it the rest counts for nothing
     OUT/.run/fit/                descriptors of the sampled frames; fit.json once the codebook is written
     OUT/.run/inputs/<name>/      an input's result as it grows; becomes OUT/<name> when it is complete
     OUT/.run/failures.json       of a run that is over: the inputs that can't be finished, and why
@@ -23,7 +23,7 @@ from pydantic import ValidationError
 from pipeline.errors import Interrupted, OutputError, VidpartsError
 from pipeline.failures import Failure, load_failures, save_failures
 from pipeline.files import output_errors, publish, remove, sync, write_file
-from pipeline.runs.manifest import Plan
+from pipeline.runs.manifest import Manifest
 
 FOLDER = ".run"
 LOCK = ".lock"
@@ -44,7 +44,7 @@ class Workspace:
         """Say where; nothing is made yet."""
         self.output = output
         self.folder = output / FOLDER
-        self._plan = self.folder / "plan.json"
+        self._manifest = self.folder / "manifest.json"
         self._failures = self.folder / "failures.json"
         self._inputs = self.folder / "inputs"
         self.fit = self.folder / "fit"
@@ -52,19 +52,19 @@ class Workspace:
     @property
     def unfinished(self) -> bool:
         """Whether a run was begun here and has something to go on with."""
-        return self._plan.exists() and not self._failures.exists() and self.has_progress()
+        return self._manifest.exists() and not self._failures.exists() and self.has_progress()
 
-    def plan(self) -> Plan | None:
+    def manifest(self) -> Manifest | None:
         """What the unfinished run was begun with; None where there is none.
 
         Raises:
             OutputError: it can't be read.
         """
-        if not self._plan.is_file():
+        if not self._manifest.is_file():
             return None
         self._require_plain()
         try:
-            return Plan.model_validate_json(self._plan.read_bytes())
+            return Manifest.model_validate_json(self._manifest.read_bytes())
         except (OSError, ValidationError) as error:
             raise OutputError(
                 f"the unfinished run in '{self.output}' is damaged or of another version; begin again with --overwrite"
@@ -79,7 +79,7 @@ class Workspace:
                     f"'{path}' of an unfinished run is no plain file; begin again with --overwrite, which removes it"
                 )
 
-    def begin(self, plan: Plan) -> None:
+    def begin(self, manifest: Manifest) -> None:
         """Forget what an earlier run left, and begin a new one.
 
         Raises:
@@ -88,11 +88,11 @@ class Workspace:
         with output_errors(self.folder):
             self.discard()
             self.fit.mkdir(parents=True)
-            for given in plan.inputs:
+            for given in manifest.inputs:
                 self.partial(given.name).mkdir(parents=True)
             for folder in (self.fit, self._inputs, self.folder, self.output):
                 sync(folder)
-        write_file(self._plan, plan.model_dump_json(indent=2).encode())
+        write_file(self._manifest, manifest.model_dump_json(indent=2).encode())
 
     def partial(self, name: str) -> Path:
         """Where an input's result grows."""
@@ -122,13 +122,13 @@ class Workspace:
     def has_progress(self) -> bool:
         """Whether anything was computed that another run needn't compute again."""
         try:
-            plan = self.plan()
+            manifest = self.manifest()
         except OutputError:
             return True
-        if plan is None:
+        if manifest is None:
             return False
         journals = (file for file in self._inputs.rglob("frames.jsonl") if file.stat().st_size)
-        finished = any(self.is_published(given.name) for given in plan.inputs)
+        finished = any(self.is_published(given.name) for given in manifest.inputs)
         described = any(file.stat().st_size for file in self.fit.glob("*"))
         return finished or described or any(self._inputs.glob("*/labels.zarr")) or next(journals, None) is not None
 
@@ -155,9 +155,9 @@ class Workspace:
         return load_failures(self._failures) if self._failures.is_file() else None
 
     def discard(self) -> None:
-        """Remove all that is unfinished; the plan first, for without it the rest is no run."""
+        """Remove all that is unfinished; the manifest first, for without it the rest is no run."""
         with contextlib.suppress(OSError):
-            self._plan.unlink(missing_ok=True)
+            self._manifest.unlink(missing_ok=True)
         remove(self.folder)
 
 

@@ -35,12 +35,12 @@ from pipeline.runs.picture_record import (
     album_record,
     save_album_record,
 )
+from pipeline.runs.record import CODEBOOK
 from pipeline.runs.staging import staged_results
 from pipeline.stages.engine import open_engine
 from pipeline.stages.fit import Fitted
 from pipeline.stages.picture_parts import fit_album, fit_around, refine_with_crf
 from pipeline.stages.picture_set import Album, open_album, raise_failures
-from pipeline.tasks.segment import CODEBOOK
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,11 +21,10 @@ from pipeline.forecast.memory import size_run
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
 from pipeline.progress import Progress, Silent
-from pipeline.runs.admission import CODEBOOK, finished_results, published_results, require_room, require_same
 from pipeline.runs.fit_record import load_fit, save_fit
-from pipeline.runs.manifest import Plan, make_plan
-from pipeline.runs.record import load_record
-from pipeline.runs.result import InputResult
+from pipeline.runs.manifest import Manifest, make_manifest
+from pipeline.runs.record import CODEBOOK, InputResult, load_record
+from pipeline.runs.resume import Concluded, Finished, Fresh, Resumed, begin_run, require_room
 from pipeline.runs.streaming import Streaming
 from pipeline.runs.workspace import Workspace, kept_for_resume, locked
 from pipeline.stages.engine import Engine, open_engine, selection_of
@@ -115,38 +114,34 @@ def segment(
         engine = open_engine(settings, progress, given, str(codebook))
         capacity = size_run(sources, engine, fits=given is None)
         sized = replace(engine, settings=capacity.settings)
-        # On a GPU the batch decides the last bits: there a run is what it was sized to, elsewhere what was asked for.
-        plan = make_plan(sources, engine if engine.on_cpu else sized, codebook, save_frames)
-        begun = work.plan() if resume else None
-        if begun is not None:
-            require_same(work, begun, plan)
-            failures = work.concluded()
-            if failures is not None:
-                work.conclude(failures)
-                progress.say(_nothing_to_resume(output, True))
-                return SegmentResult(output / CODEBOOK, published_results(work, sources), failures)
-        elif resume:
-            finished = () if overwrite else finished_results(work, sources, codebook, plan)
-            progress.say(_nothing_to_resume(output, bool(finished)))
-            if finished:
+        # On a GPU the batch decides the last bits, so there the manifest has the batch that fits.
+        manifest = make_manifest(sources, engine if engine.on_cpu else sized, codebook, save_frames)
+        beginning = begin_run(work, sources, manifest, codebook, overwrite=overwrite) if resume else Fresh()
+        match beginning:
+            case Finished(results):
                 # The earlier run may have died while it cleared up.
                 work.discard()
-                return SegmentResult(output / CODEBOOK, finished, ())
+                progress.say(f"'{output}' is finished already: there is nothing to resume")
+                return SegmentResult(output / CODEBOOK, results, ())
+            case Concluded(results, failures):
+                work.conclude(failures)
+                progress.say(f"'{output}' is finished already: there is nothing to resume")
+                return SegmentResult(output / CODEBOOK, results, failures)
+            case Fresh() if resume:
+                progress.say(f"'{output}' holds no unfinished run: beginning a new one")
+            case _:
+                pass
         with kept_for_resume(work):
             need = estimate_disk(sources, engine, fits=given is None, save_frames=save_frames)
             require_space(output, need, written_bytes(work.folder))
-            if begun is None:
-                work.begin(plan)
-            result = _Run(work, begun or plan, sized, codebook, capacity.cache_bytes, progress).finish(sources, given)
+            if isinstance(beginning, Resumed):
+                manifest = beginning.manifest
+            else:
+                work.begin(manifest)
+            result = _Run(work, manifest, sized, codebook, capacity.cache_bytes, progress).finish(sources, given)
         if not result.resumable:
             work.conclude(result.failures if result.finished else ())
     return result
-
-
-def _nothing_to_resume(output: Path, finished: bool) -> str:
-    if finished:
-        return f"'{output}' is finished already: there is nothing to resume"
-    return f"'{output}' holds no unfinished run: beginning a new one"
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +149,7 @@ class _Run:
     """A run that was begun, from wherever it is to its end."""
 
     work: Workspace
-    plan: Plan
+    manifest: Manifest
     engine: Engine
     codebook: Path | None
     cache_bytes: int
@@ -167,7 +162,7 @@ class _Run:
             fitted, failures = self._given(given, file, sources) if given else self._fitted(sources, cache, file)
             for warning in fitted.warnings:
                 self.progress.say(f"warning: {warning}")
-            streaming = Streaming(self.work, self.plan, self.engine, fitted, file, cache, self.progress)
+            streaming = Streaming(self.work, self.manifest, self.engine, fitted, file, cache, self.progress)
             finished = self._stream(streaming, sources, failures)
         return SegmentResult(file, tuple(finished), tuple(failures))
 

@@ -21,7 +21,7 @@ from pipeline.config import Settings, with_values
 from pipeline.errors import InputError
 from pipeline.media.clip_reader import frame_times
 from pipeline.media.label_store import open_labels
-from pipeline.runs.result import InputResult
+from pipeline.runs.record import InputResult
 from pipeline.tasks.fit import fit
 from pipeline.tasks.segment import segment
 from pipeline.tasks.verify import verify

@@ -24,7 +24,7 @@ from pipeline.errors import InputError, Interrupted, OutputError, UsageError
 from pipeline.features.extractor import Extractor
 from pipeline.forecast import disk as space
 from pipeline.progress import Silent
-from pipeline.runs.manifest import Plan
+from pipeline.runs.manifest import Manifest
 from pipeline.runs.workspace import locked
 from pipeline.tasks.segment import segment
 
@@ -402,10 +402,10 @@ def test_resume_goes_on_with_another_batch_and_queue_depth_to_the_same_bytes(
 
 
 def test_what_a_batch_can_change_on_a_gpu_is_refused_there(settings: Settings) -> None:
-    def plan(device: str, **run: int) -> Plan:
+    def plan(device: str, **run: int) -> Manifest:
         given = with_defaults(settings, {"run": run})
         facts = {"packages": {}, "model": "m", "fingerprint": "f", "inputs": (), "codebook_sha256": None}
-        return Plan(**facts, save_frames=False, device=device, settings=given)
+        return Manifest(**facts, save_frames=False, device=device, settings=given)
 
     assert plan("cpu", batch=2).differences(plan("cpu", batch=8, queue_depth=9, max_memory=2**40)) == []
     assert plan("cuda", batch=2).differences(plan("cuda", batch=8, queue_depth=9)) == ["run.batch 2 (now 8)"]

@@ -44,18 +44,18 @@ def test_links_in_an_unfinished_run_are_not_followed(
     if name in (".run", ".run/fit"):
         target = tmp_path / "folder"
         target.mkdir()
-        (target / "plan.json").write_text("{}")
+        (target / "manifest.json").write_text("{}")
         (target / "features.cache").write_text("precious")
     (out / name).parent.mkdir(parents=True)
     (out / name).symlink_to(target)
     if name not in (".run", ".lock"):
-        (out / ".run" / "plan.json").write_text("{}")
+        (out / ".run" / "manifest.json").write_text("{}")
     with pytest.raises(OutputError, match=r"no plain file|can't be written"):
         segment([clip], out, small_settings, resume=True)
     assert victim.read_text() == "precious"
     if target != victim:
         assert (target / "features.cache").read_text() == "precious"
-        assert sorted(path.name for path in target.iterdir()) == ["features.cache", "plan.json"]
+        assert sorted(path.name for path in target.iterdir()) == ["features.cache", "manifest.json"]
     if name != ".lock":
         segment([clip], out, small_settings, overwrite=True)
         assert target.exists()

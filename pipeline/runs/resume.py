@@ -1,18 +1,72 @@
-"""Whether a run may begin, or go on: earlier results are touched only where that was asked for."""
+"""How a run begins: fresh, resumed, or with nothing left to do; earlier results are touched only on request."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from pipeline.errors import OutputError, UsageError
+from pipeline.failures import Failure
 from pipeline.media.source import Source
-from pipeline.runs.manifest import Plan
-from pipeline.runs.record import FILE_NAME, load_record
-from pipeline.runs.result import InputResult
+from pipeline.runs.manifest import Manifest
+from pipeline.runs.record import CODEBOOK, RECORD, InputResult, load_record
 from pipeline.runs.workspace import Workspace
 
-CODEBOOK = "codebook.safetensors"
+
+@dataclass(frozen=True, slots=True)
+class Fresh:
+    """Nothing was begun: all is to be done."""
+
+
+@dataclass(frozen=True, slots=True)
+class Resumed:
+    """An interrupted run with the same manifest: what it has finished is kept."""
+
+    manifest: Manifest
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """The results of an earlier run are complete: nothing is to be done."""
+
+    results: tuple[InputResult, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Concluded:
+    """An earlier run is over, and some of its inputs can't be finished: nothing is to be done, its failures stand."""
+
+    results: tuple[InputResult, ...]
+    failures: tuple[Failure, ...]
+
+
+Beginning = Fresh | Resumed | Finished | Concluded
+
+
+def begin_run(
+    work: Workspace, sources: Sequence[Source], manifest: Manifest, codebook: Path | None, *, overwrite: bool
+) -> Beginning:
+    """How `--resume` begins: with what an earlier run has left, where it fits.
+
+    Args:
+        work: where the run works.
+        sources: its inputs.
+        manifest: what it would be begun with.
+        codebook: the codebook it was given, which may lie where its own would.
+        overwrite: whether finished results may be replaced.
+
+    Raises:
+        UsageError: the earlier run was made with other settings or inputs; names each difference.
+        OutputError: other results are in the way.
+    """
+    begun = work.manifest()
+    if begun is None:
+        finished = () if overwrite else _finished_results(work, sources, codebook, manifest)
+        return Finished(finished) if finished else Fresh()
+    _require_same(work, begun, manifest)
+    failures = work.concluded()
+    return Resumed(begun) if failures is None else Concluded(_published_results(work, sources), failures)
 
 
 def require_room(work: Workspace, sources: Sequence[Source], codebook: Path | None) -> None:
@@ -36,12 +90,7 @@ def require_room(work: Workspace, sources: Sequence[Source], codebook: Path | No
         raise OutputError(f"'{taken[0]}' exists; give another --output{hint}, or --overwrite to replace it")
 
 
-def require_same(work: Workspace, begun: Plan, now: Plan) -> None:
-    """Refuse to go on with a run by other means than it was begun with.
-
-    Raises:
-        UsageError: names each thing that differs, with both values.
-    """
+def _require_same(work: Workspace, begun: Manifest, now: Manifest) -> None:
     differences = begun.differences(now)
     if differences:
         raise UsageError(
@@ -50,16 +99,11 @@ def require_same(work: Workspace, begun: Plan, now: Plan) -> None:
         )
 
 
-def finished_results(
-    work: Workspace, sources: Sequence[Source], codebook: Path | None, now: Plan
+def _finished_results(
+    work: Workspace, sources: Sequence[Source], codebook: Path | None, now: Manifest
 ) -> tuple[InputResult, ...]:
-    """The results of a run that ended after its last input was finished; none where nothing is in the way.
-
-    Raises:
-        OutputError: there are other results in the way.
-        UsageError: there are results of these inputs, made otherwise; names what differs.
-    """
-    if not all((work.output / source.name / FILE_NAME).is_file() for source in sources):
+    """The results of a run that ended after its last input was finished; none where nothing is in the way."""
+    if not all((work.output / source.name / RECORD).is_file() for source in sources):
         require_room(work, sources, codebook)
         return ()
     results = []
@@ -76,7 +120,7 @@ def finished_results(
     return tuple(results)
 
 
-def published_results(work: Workspace, sources: Sequence[Source]) -> tuple[InputResult, ...]:
+def _published_results(work: Workspace, sources: Sequence[Source]) -> tuple[InputResult, ...]:
     """The results of the inputs that a run has finished."""
     names = [source.name for source in sources if work.is_published(source.name)]
     return tuple(InputResult(name, work.output / name, load_record(work.output / name)) for name in names)

@@ -1,0 +1,87 @@
+"""The record of a finished input, run.json, from what its run was begun with and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from pipeline.errors import InputError
+from pipeline.files import sha256
+from pipeline.graph import StageReport
+from pipeline.media.label_store import LabelStore
+from pipeline.media.source import Source
+from pipeline.runs.integrity import result_checksums
+from pipeline.runs.manifest import Manifest
+from pipeline.runs.record import ModelRecord, RunRecord, SourceRecord, stage_records
+from pipeline.runs.sinks import Sinks
+from pipeline.stages.engine import Engine
+from pipeline.stages.fit import Fitted
+
+
+def build_record(
+    manifest: Manifest,
+    number: int,
+    sinks: Sinks,
+    store: LabelStore,
+    reports: Sequence[StageReport],
+    engine: Engine,
+    fitted: Fitted,
+    codebook_file: Path,
+    folder: Path,
+) -> RunRecord:
+    """The record of one input, whose files are complete.
+
+    Args:
+        manifest: what the run was begun with.
+        number: of the input among those of the manifest.
+        sinks: what its labels went into.
+        store: its labels.
+        reports: where the time went, by stage.
+        engine: model and settings.
+        fitted: the codebook, and what pass 1 warned of.
+        codebook_file: where the codebook is.
+        folder: where the result's files are.
+
+    Raises:
+        InputError: the input could not be read for its checksum.
+    """
+    identity = engine.extractor.identity
+    return RunRecord(
+        packages=manifest.packages,
+        device=manifest.device,
+        source=_source_record(sinks.source, manifest.inputs[number].sha256, store),
+        settings=manifest.settings,
+        model=ModelRecord(name=identity.name, fingerprint=identity.fingerprint, notes=identity.notes),
+        codebook_sha256=sha256(codebook_file),
+        seed=manifest.settings.run.seed,
+        part_colors=tuple(tuple(color) for color in fitted.codebook.part_colors.tolist()),
+        files=result_checksums(folder),
+        steadiness=sinks.steadiness(),
+        fit_seconds=fitted.seconds,
+        stages=stage_records(reports),
+        warnings=(
+            *fitted.warnings,
+            *engine.extractor.warnings,
+            *sinks.source.problems,
+            *sinks.clip.warnings,
+        ),
+    )
+
+
+def _source_record(source: Source, checksum: str | None, store: LabelStore) -> SourceRecord:
+    info, report = source.probe(), source.report
+    if checksum is None:
+        raise InputError(f"'{source.path}' changed while it was read; give a file that stays as it is")
+    return SourceRecord(
+        path=str(source.path.absolute()),
+        sha256=checksum,
+        frames=len(store),
+        width=info.size_hw[1],
+        height=info.size_hw[0],
+        time_base=str(info.time_base),
+        first_pts=store.pts[0],
+        last_pts=store.pts[-1],
+        lost_frames=report.lost_frames,
+        corrupt_frames=report.corrupt_frames,
+        missing_frames=report.missing_frames,
+    )

@@ -1,0 +1,93 @@
+"""What label maps end in, whether just computed or replayed: the clip, painted pictures, and the steadiness meter."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pipeline.cluster.codebook import Codebook
+from pipeline.config import RenderSettings
+from pipeline.evaluation.metrics.steadiness import SteadinessMeter
+from pipeline.files import output_errors, sync
+from pipeline.geometry import shrink
+from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.pictures import write_picture
+from pipeline.media.source import Source
+from pipeline.painting.styles import painted_size
+from pipeline.records import Frame, PartMap
+from pipeline.runs.record import FRAMES, OVERLAY, SteadinessRecord
+from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.refinement import paint_parts
+
+
+@dataclass(frozen=True, slots=True)
+class Sinks:
+    """Where the label maps of one input go.
+
+    Attributes:
+        source: the input.
+        codebook: the colours of the parts.
+        render: how they are painted.
+        clip: the overlay clip.
+        frames_folder: where painted frames are written as pictures too; None: nowhere.
+        meter: how steady the labels are.
+    """
+
+    source: Source
+    codebook: Codebook
+    render: RenderSettings
+    clip: ClipWriter
+    frames_folder: Path | None
+    meter: SteadinessMeter = field(default_factory=SteadinessMeter)
+
+    @classmethod
+    def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
+        """The sinks of an input whose result grows in `folder`."""
+        info, render = source.probe(), engine.settings.render
+        clip = ClipWriter(
+            folder / OVERLAY,
+            painted_size(info.size_hw, render.style),
+            info,
+            crf=render.crf,
+            audio=source.path if info.audio else None,
+            selection=selection_of(engine.settings),
+        )
+        return cls(source, codebook, render, clip, folder / FRAMES if save_frames else None)
+
+    def paint(self, items: Iterator[PartMap]) -> None:
+        """Paint each frame into the clip, and as a picture where that was asked for."""
+        for part in items:
+            painted = paint_parts(part, self.codebook, self.render)
+            self.clip.write(part.frame.pts, painted)
+            if self.frames_folder is not None:
+                name = file_name(self.source, part.frame) or f"{part.frame.index:06d}.png"
+                write_picture(self.frames_folder / name, painted)
+
+    def measure(self, items: Iterator[PartMap]) -> None:
+        """Compare each frame's labels with those of the frame before."""
+        for part in items:
+            self.meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
+
+    def steadiness(self) -> SteadinessRecord:
+        """What the meter has found; None for a single frame."""
+        found = self.meter.result()
+        figures = [None if math.isnan(value) else value for value in (found.flicker, found.switches_per_100_frames)]
+        return SteadinessRecord(flicker=figures[0], switches_per_100_frames=figures[1])
+
+    def sync_pictures(self) -> None:
+        """Wait until the pictures are on the disk.
+
+        Raises:
+            OutputError: they can't be written.
+        """
+        if self.frames_folder is not None and self.frames_folder.is_dir():
+            with output_errors(self.frames_folder):
+                for file in (*self.frames_folder.iterdir(), self.frames_folder):
+                    sync(file)
+
+
+def file_name(source: Source, frame: Frame) -> str:
+    """The name of a directory's picture; empty for a video's frame."""
+    return source.file_names.get(frame.name, "")
