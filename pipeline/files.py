@@ -40,6 +40,18 @@ def unwritable(path: Path, error: OSError) -> OutputError:
     return OutputError(f"{str(path)!r} can't be written: {reason}")
 
 
+def bytes_text(count: float) -> str:
+    """A number of bytes for a person.
+
+    >>> bytes_text(300_000), bytes_text(50e6), bytes_text(1.5e9), bytes_text(5e10)
+    ('0.29 MiB', '47.7 MiB', '1431 MiB', '46.6 GiB')
+    """
+    mebibytes = count / 2**20
+    if mebibytes >= 10_240:
+        return f"{mebibytes / 1024:.1f} GiB"
+    return f"{mebibytes:.{2 if mebibytes < 1 else 1 if mebibytes < 100 else 0}f} MiB"
+
+
 def partial_path(path: Path) -> Path:
     """Where a file or directory grows until it is whole; the same each time, so that leftovers are found.
 

@@ -1,35 +1,33 @@
-"""How much disk a run will take, and the refusal to begin one that there is no room for."""
+"""How much disk a run takes, and the refusal to begin one that there is no room for."""
 
 from __future__ import annotations
 
+import math
 import shutil
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipeline.cluster.frame_sampling import spread_frames
-from pipeline.errors import InputError, OutputError
-from pipeline.geometry import processed_size
-from pipeline.media.source import Source
-from pipeline.painting.styles import painted_size
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.config import RenderSettings
+from pipeline.errors import OutputError
+from pipeline.files import bytes_text
+from pipeline.forecast.workload import Workload
 
 LABEL_BYTES = 0.03
-"""Of a label map's pixel once it is compressed; 0.017 to 0.042 on six clips."""
+"""Bytes per pixel of a compressed label map; 0.017 to 0.042 on six clips."""
 
 CLIP_BITS = 0.2
-"""Of a painted pixel, at the encoder's constant rate factor 18; 0.04 to 0.38 on six clips."""
+"""Bits per painted pixel at the encoder's constant rate factor 18; 0.04 to 0.38 on six clips."""
 
 CRF_HALVING = 6
-"""Steps of the rate factor that halve a clip."""
+"""Steps of the constant rate factor that halve a clip's size."""
 
 PICTURE_BYTES = 1.5
-"""Of a painted pixel as a PNG."""
+"""Bytes per painted pixel of a PNG."""
 
 
 @dataclass(frozen=True, slots=True)
 class DiskNeed:
-    """Bytes that a run writes: the fit's cache, which goes at the end, label maps, clips, and painted frames."""
+    """Bytes that a run writes: the fit's cache, which is removed at the end, label maps, clips, and painted frames."""
 
     cache: int = 0
     labels: int = 0
@@ -38,36 +36,23 @@ class DiskNeed:
 
     @property
     def total(self) -> int:
-        """All of it, as it is just before the end."""
+        """All of it: the most that is on the disk at once."""
         return self.cache + self.labels + self.clips + self.frames
 
 
-def estimate_disk(sources: Sequence[Source], engine: Engine, *, fits: bool, save_frames: bool) -> DiskNeed:
-    """The disk that a run will take; inputs that can't be read count for nothing.
+def estimate_disk(work: Workload, render: RenderSettings, *, save_frames: bool) -> DiskNeed:
+    """The disk space that a run takes.
 
     Args:
-        sources: the inputs.
-        engine: model and settings.
-        fits: whether a codebook is fitted.
+        work: frames and sizes of the inputs.
+        render: how clips are encoded.
         save_frames: whether painted frames are written too.
     """
-    settings, readable = engine.settings, [_measured(source, engine) for source in sources]
-    counts = [frames for frames, _ in readable]
-    budget, interval = settings.cluster.frames, settings.keyframes.interval
-    samples = spread_frames(counts, budget, interval) if fits else [[]] * len(sources)
-    cache = labels = clips = pictures = 0.0
-    for (frames, size_hw), sample in zip(readable, samples, strict=True):
-        if not frames:
-            continue
-        height, width = processed_size(size_hw, settings.features.load_size)
-        rows, cols = engine.extractor.grid_hw((height, width))
-        painted_h, painted_w = painted_size(size_hw, settings.render.style)
-        cache += len(sample) * rows * cols * (engine.extractor.channels + 1) * 4
-        labels += frames * height * width * LABEL_BYTES
-        pixels = frames * painted_h * painted_w
-        clips += pixels * CLIP_BITS / 8 * 2 ** ((18 - settings.render.crf) / CRF_HALVING)
-        pictures += pixels * PICTURE_BYTES if save_frames else 0
-    return DiskNeed(int(cache), int(labels), int(clips), int(pictures))
+    labelled = sum(each.frames * math.prod(each.size_hw) for each in work.inputs)
+    painted = sum(each.frames * math.prod(each.painted_hw) for each in work.inputs)
+    clips = painted * CLIP_BITS / 8 * 2 ** ((18 - render.crf) / CRF_HALVING)
+    pictures = painted * PICTURE_BYTES if save_frames else 0
+    return DiskNeed(work.cache_bytes, int(labelled * LABEL_BYTES), int(clips), int(pictures))
 
 
 def require_space(output: Path, need: DiskNeed, done: int = 0) -> None:
@@ -84,25 +69,12 @@ def require_space(output: Path, need: DiskNeed, done: int = 0) -> None:
     free, wanted = shutil.disk_usage(output).free, need.total - done
     if free < wanted:
         raise OutputError(
-            f"'{output}' has {_size(free)} free, and the run takes about {_size(wanted)} "
-            f"(labels {_size(need.labels)}, clips {_size(need.clips)}, frames {_size(need.frames)}, "
-            f"the fit's cache {_size(need.cache)}); free some or give another --output"
+            f"'{output}' has {bytes_text(free)} free, and the run takes about {bytes_text(wanted)} "
+            f"(labels {bytes_text(need.labels)}, clips {bytes_text(need.clips)}, frames {bytes_text(need.frames)}, "
+            f"the fit's cache {bytes_text(need.cache)}); free some or give another --output"
         )
 
 
 def written_bytes(folder: Path) -> int:
     """Bytes of all files in a directory."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
-
-
-def _measured(source: Source, engine: Engine) -> tuple[int, tuple[int, int]]:
-    try:
-        info, frames = source.probe(), source.count(selection_of(engine.settings))
-        engine.extractor.grid_hw(processed_size(info.size_hw, engine.settings.features.load_size))
-    except InputError:
-        return 0, (0, 0)
-    return frames, info.size_hw
-
-
-def _size(count: int) -> str:
-    return f"{count / 2**30:.1f} GiB" if count >= 2**30 else f"{count / 2**20:.1f} MiB"

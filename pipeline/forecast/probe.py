@@ -116,7 +116,10 @@ def read_bursts(source: Source, engine: Engine) -> Probe:
     size_hw = source.probe().size_hw
     length = min(total, _burst(engine, size_hw))
     reach = min(total, REACHABLE)
-    starts = range(0, reach, max(length, (reach - length) // (BURSTS - 1)))
+    interval = engine.settings.keyframes.interval
+    apart = max(length, (reach - length) // (BURSTS - 1))
+    # Bursts begin at key frames, as the stretches of a run do.
+    starts = range(0, reach, -(-apart // interval) * interval)
     spans = [range(start, min(start + length, reach)) for start in starts]
     known = iter(source.frames(selection, {0, length - 1}))
     _, lead = measure(lambda: next(known))
@@ -224,8 +227,9 @@ def _burst(engine: Engine, size_hw: tuple[int, int]) -> int:
     operations = describe_flops(engine.extractor, processed_size(size_hw, engine.settings.features.load_size))
     small = size_hw[0] * size_hw[1] < LARGE_PX and operations < HEAVY_FLOPS
     wanted = BURST if small else BURST // 4 if operations < 8 * HEAVY_FLOPS else BURST // 8
-    reach = max(engine.settings.keyframes.interval, REACH if sees_motion(engine) else 0)
-    return max(wanted, 2 * reach + 1)
+    interval = engine.settings.keyframes.interval
+    whole = -(-wanted // interval) * interval + 1 if interval > 1 else wanted
+    return max(whole, 2 * interval + 1, 2 * REACH + 1 if sees_motion(engine) else 0)
 
 
 def _note(probe: Probe, name: str, work: Any, items: Sequence[Any], share: float) -> list[Any]:

@@ -12,6 +12,7 @@ from pipeline.cluster.codebook import Codebook, CodebookOrigin
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.fit import PartFit, fit_parts
 from pipeline.cluster.frame_sampling import spread_frames
+from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.failures import Failure
 from pipeline.geometry import processed_size
@@ -56,7 +57,7 @@ def fit_codebook(
     started = time.perf_counter()
     selection = selection_of(engine.settings)
     counts = [_count(source, selection, failures, progress) for source in sources]
-    samples = spread_frames(counts, engine.settings.cluster.frames, engine.settings.keyframes.interval)
+    samples = sample_indices(counts, engine.settings)
     progress.start("fit", sum(map(len, samples)))
     for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
         known = _known(cache, number, source, indices, engine)
@@ -74,6 +75,11 @@ def fit_codebook(
     cache.release()
     warnings = (found.votes.warning,) if found.votes.warning else ()
     return Fitted(codebook_of(found, engine, len(cache)), warnings, time.perf_counter() - started)
+
+
+def sample_indices(counts: Sequence[int], settings: Settings) -> list[list[int]]:
+    """The frames of each input that the fit samples, given how many each has; key frames alone where there are some."""
+    return spread_frames(counts, settings.cluster.frames, settings.keyframes.interval)
 
 
 def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:

@@ -12,6 +12,7 @@ from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.config import Settings
 from pipeline.failures import Failure
 from pipeline.forecast.memory import size_run
+from pipeline.forecast.workload import count_work
 from pipeline.media.inputs import resolve_inputs
 from pipeline.progress import Progress, Silent
 from pipeline.runs.outputs import require_free
@@ -46,7 +47,7 @@ def fit(
     require_free([output], overwrite)
     sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
     engine = open_engine(settings, progress)
-    capacity = size_run(sources, engine, fits=True, paints=False)
+    capacity = size_run(count_work(sources, engine, fits=True, paints=False), engine)
     engine = replace(engine, settings=capacity.settings)
     with tempfile.TemporaryDirectory(prefix="vidparts-") as folder:
         failures: list[Failure] = []

@@ -18,6 +18,7 @@ from pipeline.errors import InputError, VidpartsError
 from pipeline.failures import Failure
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import size_run
+from pipeline.forecast.workload import count_work
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
 from pipeline.progress import Progress, Silent
@@ -112,7 +113,8 @@ def segment(
         if not (overwrite or resume):
             require_room(work, sources, codebook)
         engine = open_engine(settings, progress, given, str(codebook))
-        capacity = size_run(sources, engine, fits=given is None)
+        load = count_work(sources, engine, fits=given is None)
+        capacity = size_run(load, engine)
         sized = replace(engine, settings=capacity.settings)
         # On a GPU the batch decides the last bits, so there the manifest has the batch that fits.
         manifest = make_manifest(sources, engine if engine.on_cpu else sized, codebook, save_frames)
@@ -132,7 +134,7 @@ def segment(
             case _:
                 pass
         with kept_for_resume(work):
-            need = estimate_disk(sources, engine, fits=given is None, save_frames=save_frames)
+            need = estimate_disk(load, engine.settings.render, save_frames=save_frames)
             require_space(output, need, written_bytes(work.folder))
             if isinstance(beginning, Resumed):
                 manifest = beginning.manifest

@@ -108,6 +108,21 @@ def test_key_frames_lower_the_operations(tmp_path: Path, make_clip: ClipMaker, s
     assert estimate([clip], some).flops < 0.8 * estimate([clip], every).flops
 
 
+def test_with_more_samples_than_key_frames_each_key_frame_counts_once(
+    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, passes: list[bool]
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=40)
+    wanted = {"keyframes": {"interval": 8, "lost": 1.0}, "saliency": {"half_size": False}}
+    settings = with_defaults(small_settings, wanted)
+    assert settings.cluster.frames > 40
+    found = estimate([clip], settings)
+    passes.clear()
+    segment([clip], tmp_path / "out", settings)
+    # Frames 0, 8, 16, 24 and 32 in the fit, and the last one, 39, in pass 2.
+    assert found.inputs[0].described == len(passes) == 6
+    assert found.cache_bytes == 5 * 6 * 8 * 49 * 4
+
+
 def test_what_would_fail_fails(tmp_path: Path, make_clip: ClipMaker, small_settings: Settings) -> None:
     broken = tmp_path / "broken.mp4"
     broken.write_text("no video")

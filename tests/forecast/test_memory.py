@@ -12,6 +12,7 @@ from pipeline.config import Settings, with_defaults
 from pipeline.errors import UsageError
 from pipeline.forecast import memory
 from pipeline.forecast.memory import Capacity, size_run
+from pipeline.forecast.workload import count_work
 from pipeline.media.inputs import resolve_inputs
 from pipeline.progress import Silent
 from pipeline.stages.engine import Engine, open_engine
@@ -97,7 +98,8 @@ def sized_down(engine: Engine, clip: Path) -> list[Capacity]:
     while True:
         given = with_defaults(engine.settings, {"run": {"max_memory": limit}})
         try:
-            found.append(size_run(resolve_inputs([str(clip)], 25), replace(engine, settings=given), fits=True))
+            limited = replace(engine, settings=given)
+            found.append(size_run(count_work(resolve_inputs([str(clip)], 25), limited, fits=True), limited))
         except UsageError:
             return found
         limit = found[-1].peak_bytes - 1

@@ -486,7 +486,7 @@ def test_a_disk_without_room_is_refused_before_any_work(
     clip = make_clip(tmp_path / "walk.mp4", frames=30)
     usage = namedtuple("usage", "total used free")
     monkeypatch.setattr(space.shutil, "disk_usage", lambda _: usage(2**20, 2**20 - 5000, 5000))
-    with pytest.raises(OutputError, match=r"has 0\.0 MiB free, and the run takes about .* MiB \(labels"):
+    with pytest.raises(OutputError, match=r"has 0\.00 MiB free, and the run takes about .* MiB \(labels"):
         segment([clip], tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()
 
