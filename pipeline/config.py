@@ -22,6 +22,11 @@ Grid = Literal["overlapping", "interleaved"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
 Preset = Literal["fast", "draft"]
+SaliencySource = Literal["attention", "motion", "both"]
+MaskRefinement = Literal["grabcut", "crf", "none"]
+Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]
+ExportFormat = Literal["davis", "coco", "npz"]
+PaletteName = Literal["vivid", "pastel", "davis", "colorblind"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _MAX_FILE_BYTES = 2**20
@@ -75,7 +80,7 @@ class KeyframeSettings(_Section):
 class SaliencySettings(_Section):
     """What says that something is foreground (paper section 4; the authors' code for the constants)."""
 
-    source: Literal["attention", "motion", "both"] = "attention"
+    source: SaliencySource = "attention"
     """CLS attention; a video's motion against the camera's; or attention confirmed by motion. Pictures don't move."""
     heads: tuple[int, ...] | None = None
     """Heads of the last block whose CLS attention is averaged; none: the model's own."""
@@ -125,7 +130,7 @@ class PictureSettings(_Section):
 
     fit: Count | None = None
     """Pictures that the clusters are fitted on, evenly spread; none: all of them, as in the paper."""
-    refine: Literal["grabcut", "crf", "none"] = "grabcut"
+    refine: MaskRefinement = "grabcut"
     """What makes a co-segmentation's mask follow the picture's edges."""
     grabcut_iterations: Rounds = 5
     grabcut_erosion: Annotated[int, Field(ge=1, le=99)] = 7
@@ -168,10 +173,10 @@ class InputSettings(_Section):
 class RenderSettings(_Section):
     """How the parts are painted."""
 
-    style: Literal["overlay", "parts", "outline", "cutout", "side-by-side"] = "overlay"
+    style: Style = "overlay"
     alpha: Share = 0.6
     """Opacity of the colours over the picture."""
-    palette: Literal["vivid", "pastel", "davis", "colorblind"] = "vivid"
+    palette: PaletteName = "vivid"
     crf: Annotated[int, Field(ge=0, le=51)] = 18
     """Constant rate factor of the H.264 encoder: 0 is lossless, 18 hardly differs from the source."""
 

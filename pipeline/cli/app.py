@@ -8,12 +8,13 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 from typer.main import get_command
 
-from pipeline.cli import coseg, descriptors, evaluation, pictures, video
+from pipeline.cli import descriptors, evaluation, pictures, video
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError, one_line
 from pipeline.version import __version__
 
@@ -31,11 +32,17 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
-video.register(app)
-pictures.register(app)
-descriptors.register(app)
-coseg.register(app)
-evaluation.register(app)
+
+
+class _Command(TyperCommand):
+    """A command whose usage line names its arguments as manuals do: `INPUT...`, without braces."""
+
+    def collect_usage_pieces(self, ctx: Any) -> list[str]:
+        return [piece.strip("{}").replace("}...", "...") for piece in super().collect_usage_pieces(ctx)]
+
+
+for _command in (*video.COMMANDS, *pictures.COMMANDS, *descriptors.COMMANDS, *evaluation.COMMANDS):
+    app.command(cls=_Command)(_command)
 
 
 def _show_version(wanted: bool) -> None:

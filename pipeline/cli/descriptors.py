@@ -1,19 +1,20 @@
-"""The commands that look at descriptors: match, pca, similarity, layers, saliency."""
+"""The commands that look at descriptors: features, match, pca, similarity, layers, saliency."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import FIT, FRAMES, METHOD, Output, Overwrite, settings_from
+from pipeline.cli.options import FIT, FRAMES, METHOD, Images, Output, Overwrite, settings_from
 from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
 
 Visuals = Annotated[
     list[str],
-    typer.Argument(help="Pictures, videos, directories of pictures, globs, or a text file.", metavar="INPUT..."),
+    typer.Argument(help="Pictures, videos, directories of pictures, globs, or a text file.", metavar="INPUT"),
 ]
 First = Annotated[str, typer.Argument(help="A picture.", metavar="A")]
 PointText = Annotated[
@@ -37,7 +38,10 @@ def match(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Find points that correspond in two pictures: matches.json and matches.png. The layer is 9 of 12 by default."""
+    """Find corresponding points in two pictures.
+
+    Writes OUT/matches.json and matches.png. The layer is 9 of 12 by default.
+    """
     from pipeline.tasks.match import match as run
 
     settings = with_values(settings, {"features.log_bin": log_bin})
@@ -59,7 +63,10 @@ def pca(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Paint descriptors' principal components: the first in grey, the second to the fourth as colours."""
+    """Paint principal components of descriptors.
+
+    The first in grey, the second to the fourth as colours.
+    """
     from pipeline.tasks.pca import pca as run
 
     outcome = run(
@@ -81,7 +88,10 @@ def similarity(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Paint how much each place of B resembles a point of A; without --point, A's class token."""
+    """Paint how similar each place of B is to a point of A.
+
+    Without --point, to the class token of A.
+    """
     from pipeline.tasks.similarity import similarity as run
 
     place = parse_point(point)
@@ -101,7 +111,10 @@ def layers(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Draw what every layer and facet shows: components of each layer, similarity maps of a point, a t-SNE."""
+    """Draw what each layer and facet shows.
+
+    Principal components of each layer, similarity maps of a point, and a t-SNE of the parts.
+    """
     from pipeline.tasks.layers import layers as run
 
     settings = with_values(settings, {"cluster.parts": parts})
@@ -122,7 +135,7 @@ def saliency(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Paint the saliency: heat maps over pictures and videos, and arrays."""
+    """Paint saliency as heat maps, and write it as arrays."""
     from pipeline.tasks.saliency import saliency as run
 
     if full_size:
@@ -130,6 +143,30 @@ def saliency(
     outcome = run(inputs, output, settings, overwrite=overwrite, progress=progress)
     typer.echo(outcome.summary())
     outcome.raise_failures()
+
+
+@settings_from(METHOD)
+def features(
+    images: Images,
+    output: Annotated[Path, typer.Option("--output", "-o", help="The .npz file to write.")],
+    log_bin: Annotated[
+        bool, typer.Option("--log-bin", help="Add the context of log-spaced bins to each descriptor.")
+    ] = False,
+    overwrite: Overwrite = False,
+    *,
+    settings: Settings,
+    progress: Progress,
+) -> None:
+    """Write descriptors and saliency of pictures.
+
+    The .npz file holds arrays <stem>/descriptors and <stem>/saliency.
+    """
+    from pipeline.tasks.features import features as run
+
+    if log_bin:
+        settings = with_values(settings, {"features.log_bin": True})
+    names = run(images, output, settings, overwrite=overwrite, progress=progress)
+    typer.echo(f"{len(names)} pictures: {output}")
 
 
 def parse_point(text: str | None) -> tuple[float, float] | None:
@@ -150,7 +187,4 @@ def parse_point(text: str | None) -> tuple[float, float] | None:
     return x, y
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    for command in (match, pca, similarity, layers, saliency):
-        app.command()(command)
+COMMANDS = (features, match, pca, similarity, layers, saliency)

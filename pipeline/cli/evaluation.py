@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -14,50 +13,24 @@ from pipeline.errors import UsageError
 from pipeline.progress import Progress
 
 
-class Benchmark(StrEnum):
-    """What can be measured on."""
-
-    CUB = "cub"
-    COSEG = "coseg"
-    SPAIR = "spair"
-    FACETS = "facets"
-    DAVIS = "davis"
-    PARTS = "parts"
-    KEYPOINTS = "keypoints"
-
-
-class ProtocolOption(StrEnum):
-    """Protocols of SPair-71k."""
-
-    PAPER = "paper"
-    STANDARD = "standard"
-
-
-class YearOption(StrEnum):
-    """Years of DAVIS."""
-
-    Y2016 = "2016"
-    Y2017 = "2017"
-
-
-_OPTIONS = "Benchmark"
-
-
 @settings_from(METHOD, PARTS, FIT)
 def evaluate(
-    name: Annotated[Benchmark, typer.Argument(help="What to measure on.", metavar="NAME")],
+    name: Annotated[
+        Literal["cub", "coseg", "spair", "facets", "davis", "parts", "keypoints"],
+        typer.Argument(help="What to measure on.", metavar="NAME"),
+    ],
     data: Annotated[Path, typer.Option(help="The data set, as its archive unpacks.")],
     output: Output,
     limit: Annotated[int | None, typer.Option(help="Sets, pictures, pairs or clips at most.")] = None,
     protocol: Annotated[
-        ProtocolOption | None, typer.Option(help="spair: pairs and radius; paper by default.", rich_help_panel=_OPTIONS)
+        Literal["paper", "standard"] | None, typer.Option(help="spair: pairs and radius; paper by default.")
     ] = None,
     year: Annotated[
-        YearOption | None, typer.Option(help="davis: whose annotation; 2016 by default.", rich_help_panel=_OPTIONS)
+        Literal["2016", "2017"] | None, typer.Option(help="davis: whose annotation; 2016 by default.")
     ] = None,
     layers: Annotated[
         str | None,
-        typer.Option(help="spair, facets: layers to sweep, such as 9,11.", metavar="N,N...", rich_help_panel=_OPTIONS),
+        typer.Option(help="spair, facets: layers to sweep, such as 9,11.", metavar="N,N..."),
     ] = None,
     fit_pictures: Annotated[
         int | None, typer.Option(help="coseg, cub: pictures of a set to fit on; all by default.")
@@ -67,17 +40,20 @@ def evaluate(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Measure on a public benchmark: items.csv, summary.md; a run that was stopped goes on where it was."""
+    """Measure on a public benchmark.
+
+    Writes OUT/items.csv, settings.json and summary.md; an interrupted run is continued.
+    """
     from pipeline.tasks.evaluate import evaluate as run
 
     summary = run(
-        name.value,
+        name,
         data,
         output,
         with_values(settings, {"pictures.fit": fit_pictures}),
         limit=limit,
-        protocol=None if protocol is None else protocol.value,
-        year=None if year is None else (2016 if year is YearOption.Y2016 else 2017),
+        protocol=protocol,
+        year=None if year is None else (2016 if year == "2016" else 2017),
         layers=None if layers is None else _numbers(layers),
         overwrite=overwrite,
         progress=progress,
@@ -92,6 +68,4 @@ def _numbers(text: str) -> list[int]:
         raise UsageError(f"--layers is '{text}'; expected numbers with commas between, such as 9,11") from error
 
 
-def register(app: typer.Typer) -> None:
-    """Add the command to the app."""
-    app.command()(evaluate)
+COMMANDS = (evaluate,)

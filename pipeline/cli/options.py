@@ -7,136 +7,63 @@ import inspect
 import logging
 import sys
 from collections.abc import Callable
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import load_settings
+from pipeline.config import Device, Facet, PaletteName, Preset, SaliencySource, load_settings
 from pipeline.progress import Progress, progress_for
 
-_METHOD, _INPUT, _RUN = "Method", "Frames", "Run"
-
-
-class PresetName(StrEnum):
-    """Presets."""
-
-    FAST = "fast"
-    DRAFT = "draft"
-
-
-class FacetName(StrEnum):
-    """Facets of a block."""
-
-    KEY = "key"
-    QUERY = "query"
-    VALUE = "value"
-    TOKEN = "token"
-
-
-class SaliencyName(StrEnum):
-    """What says that something is foreground."""
-
-    ATTENTION = "attention"
-    MOTION = "motion"
-    BOTH = "both"
-
-
-class DeviceName(StrEnum):
-    """Where the ViT runs."""
-
-    AUTO = "auto"
-    CPU = "cpu"
-    CUDA = "cuda"
-
-
-class PaletteOption(StrEnum):
-    """Palettes of the parts."""
-
-    VIVID = "vivid"
-    PASTEL = "pastel"
-    DAVIS = "davis"
-    COLORBLIND = "colorblind"
-
-
-class StyleOption(StrEnum):
-    """Styles that parts are painted in."""
-
-    OVERLAY = "overlay"
-    PARTS = "parts"
-    OUTLINE = "outline"
-    CUTOUT = "cutout"
-    SIDE_BY_SIDE = "side-by-side"
-
-
 Inputs = Annotated[
-    list[str],
-    typer.Argument(help="Videos, directories of frames, globs, or a text file of paths.", metavar="INPUT..."),
+    list[str], typer.Argument(help="Videos, directories of frames, globs, or a text file of paths.", metavar="INPUT")
 ]
-Images = Annotated[list[str], typer.Argument(help="Pictures, directories of pictures, or globs.", metavar="IMAGE...")]
+Images = Annotated[list[str], typer.Argument(help="Pictures, directories of pictures, or globs.", metavar="IMAGE")]
 Result = Annotated[Path, typer.Argument(help="The directory of a finished input: OUT/<name>.", metavar="RESULT")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where results are written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what it would take, and do nothing.")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the run would take, and do nothing.")]
 CodebookFile = Annotated[
     Path | None, typer.Option("--codebook", help="Use the parts of this codebook instead of fitting one.")
 ]
 
 
 def _method(
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.", rich_help_panel=_RUN)] = None,
-    preset: Annotated[
-        PresetName | None,
-        typer.Option(help="Trade exactness for speed (see `vidparts info`).", rich_help_panel=_METHOD),
-    ] = None,
+    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
+    preset: Annotated[Preset | None, typer.Option(help="Trade exactness for speed (see `vidparts info`).")] = None,
     model: Annotated[
-        str | None,
-        typer.Option(help="Name (see `vidparts info`), or a .safetensors or .pth file.", rich_help_panel=_METHOD),
+        str | None, typer.Option(help="Name (see `vidparts info`), or a .safetensors or .pth file.")
     ] = None,
-    heads: Annotated[
-        int | None, typer.Option(help="Attention heads of a local model that doesn't say.", rich_help_panel=_METHOD)
-    ] = None,
-    load_size: Annotated[
-        int | None, typer.Option(help="Short side of the processed picture, pixels.", rich_help_panel=_METHOD)
-    ] = None,
-    stride: Annotated[
-        int | None, typer.Option(help="Distance of patches, pixels; divides the patch.", rich_help_panel=_METHOD)
-    ] = None,
-    layer: Annotated[int | None, typer.Option(help="Block to read, from 0.", rich_help_panel=_METHOD)] = None,
-    facet: Annotated[FacetName | None, typer.Option(help="Facet to read.", rich_help_panel=_METHOD)] = None,
-    device: Annotated[DeviceName | None, typer.Option(help="Where the ViT runs.", rich_help_panel=_RUN)] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of k-means.", rich_help_panel=_RUN)] = None,
-    batch: Annotated[
-        int | None, typer.Option(help="Frames that go through the ViT together.", rich_help_panel=_RUN)
-    ] = None,
+    heads: Annotated[int | None, typer.Option(help="Attention heads of a local model that doesn't say.")] = None,
+    load_size: Annotated[int | None, typer.Option(help="Short side of the processed picture, pixels.")] = None,
+    stride: Annotated[int | None, typer.Option(help="Distance of patches, pixels; divides the patch.")] = None,
+    layer: Annotated[int | None, typer.Option(help="Block to read, from 0.")] = None,
+    facet: Annotated[Facet | None, typer.Option(help="Facet to read.")] = None,
+    device: Annotated[Device | None, typer.Option(help="Where the ViT runs.")] = None,
+    seed: Annotated[int | None, typer.Option(help="Seed of k-means.")] = None,
+    batch: Annotated[int | None, typer.Option(help="Frames that go through the ViT together.")] = None,
 ) -> dict[str, Any]:
     return {
         "config": config,
-        "preset": preset and preset.value,
+        "preset": preset,
         "model": model,
         "model_heads": heads,
         "features.load_size": load_size,
         "features.stride": stride,
         "features.layer": layer,
-        "features.facet": facet and facet.value,
-        "run.device": device and device.value,
+        "features.facet": facet,
+        "run.device": device,
         "run.seed": seed,
         "run.batch": batch,
     }
 
 
 def _frames(
-    every: Annotated[int | None, typer.Option(help="Process every so-manieth frame.", rich_help_panel=_INPUT)] = None,
-    start: Annotated[float | None, typer.Option(help="Seconds to begin at.", rich_help_panel=_INPUT)] = None,
-    end: Annotated[float | None, typer.Option(help="Seconds to end at.", rich_help_panel=_INPUT)] = None,
-    fps: Annotated[
-        float | None, typer.Option(help="Frame rate of directories of frames.", rich_help_panel=_INPUT)
-    ] = None,
-    strict: Annotated[
-        bool,
-        typer.Option("--strict", help="A damaged video is an error, found before the work.", rich_help_panel=_INPUT),
-    ] = False,
+    every: Annotated[int | None, typer.Option(help="Process every Nth frame.", metavar="N")] = None,
+    start: Annotated[float | None, typer.Option(help="Seconds to begin at.")] = None,
+    end: Annotated[float | None, typer.Option(help="Seconds to end at.")] = None,
+    fps: Annotated[float | None, typer.Option(help="Frame rate of directories of frames.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Fail before the work where a video is damaged.")] = False,
 ) -> dict[str, Any]:
     return {
         "input.every": every,
@@ -147,46 +74,35 @@ def _frames(
     }
 
 
-def _parts(
-    parts: Annotated[int | None, typer.Option(help="Parts to find.", rich_help_panel=_METHOD)] = None,
-) -> dict[str, Any]:
+def _parts(parts: Annotated[int | None, typer.Option(help="Parts to find.")] = None) -> dict[str, Any]:
     return {"cluster.parts": parts}
 
 
 def _fit(
-    frames: Annotated[
-        int | None,
-        typer.Option("--fit-frames", help="Frames of all inputs to fit on.", rich_help_panel=_METHOD),
-    ] = None,
-    saliency: Annotated[
-        SaliencyName | None, typer.Option(help="What tells foreground in a video.", rich_help_panel=_METHOD)
-    ] = None,
+    frames: Annotated[int | None, typer.Option("--fit-frames", help="Frames of all inputs to fit on.")] = None,
+    saliency: Annotated[SaliencySource | None, typer.Option(help="What tells foreground in a video.")] = None,
 ) -> dict[str, Any]:
-    return {"cluster.frames": frames, "saliency.source": saliency and saliency.value}
+    return {"cluster.frames": frames, "saliency.source": saliency}
 
 
 def _render(
     alpha: Annotated[float | None, typer.Option(help="Opacity of the colours, 0 to 1.")] = None,
-    palette: Annotated[PaletteOption | None, typer.Option(help="Colours of the parts.")] = None,
+    palette: Annotated[PaletteName | None, typer.Option(help="Colours of the parts.")] = None,
 ) -> dict[str, Any]:
-    return {"render.alpha": alpha, "render.palette": palette and palette.value}
+    return {"render.alpha": alpha, "render.palette": palette}
 
 
 def _memory(
     max_memory: Annotated[
-        str | None, typer.Option("--max-memory", help="Memory to stay below, as 4G or 512MiB.", rich_help_panel=_RUN)
+        str | None, typer.Option("--max-memory", help="Resident memory to stay below, as 4G or 512MiB.")
     ] = None,
 ) -> dict[str, Any]:
     return {"run.max_memory": max_memory}
 
 
 def _progress(
-    json_progress: Annotated[
-        bool, typer.Option("--json-progress", help="Progress as JSON lines on stderr.", rich_help_panel=_RUN)
-    ] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", help="Tell on stderr what is done and why.", rich_help_panel=_RUN)
-    ] = False,
+    json_progress: Annotated[bool, typer.Option("--json-progress", help="Progress as JSON lines on stderr.")] = False,
+    verbose: Annotated[bool, typer.Option("--verbose", help="Log on stderr what is done and why.")] = False,
 ) -> Progress:
     logging.basicConfig(
         level=logging.INFO if verbose else logging.ERROR, format="%(name)s: %(message)s", stream=sys.stderr

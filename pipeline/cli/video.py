@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -20,21 +19,11 @@ from pipeline.cli.options import (
     Inputs,
     Output,
     Overwrite,
-    PaletteOption,
     Result,
-    StyleOption,
     settings_from,
 )
-from pipeline.config import Settings
+from pipeline.config import ExportFormat, PaletteName, Settings, Style
 from pipeline.progress import Progress
-
-
-class ExportFormat(StrEnum):
-    """Formats that label maps are exported in."""
-
-    DAVIS = "davis"
-    COCO = "coco"
-    NPZ = "npz"
 
 
 @settings_from(METHOD, PARTS, FIT, FRAMES, MEMORY, RENDER)
@@ -43,9 +32,7 @@ def segment(
     output: Output,
     codebook: CodebookFile = None,
     overwrite: Overwrite = False,
-    resume: Annotated[
-        bool, typer.Option("--resume", help="Go on with a run that ended early, to the same bytes.")
-    ] = False,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, to the same bytes.")] = False,
     save_frames: Annotated[
         bool, typer.Option("--save-frames", help="Also write the painted frames under the input's own names.")
     ] = False,
@@ -54,7 +41,10 @@ def segment(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Find the parts in videos and paint them: OUT/<name>/overlay.mp4, labels.zarr, run.json."""
+    """Find the parts in videos and paint them.
+
+    Writes OUT/<name>/overlay.mp4, labels.zarr and run.json, and OUT/codebook.safetensors.
+    """
     if dry_run:
         from pipeline.forecast.dry_run import estimate
 
@@ -87,7 +77,7 @@ def fit(
     settings: Settings,
     progress: Progress,
 ) -> None:
-    """Find the parts that videos share, and write them as a codebook."""
+    """Find the parts that videos share: a codebook."""
     if dry_run:
         from pipeline.forecast.dry_run import estimate
 
@@ -103,25 +93,23 @@ def fit(
 def render(
     result: Result,
     output: Annotated[Path, typer.Option("--output", "-o", help="The clip to write, an .mp4 file.")],
-    style: Annotated[StyleOption, typer.Option(help="How to paint.")] = StyleOption.OVERLAY,
+    style: Annotated[Style, typer.Option(help="How to paint.")] = "overlay",
     alpha: Annotated[float | None, typer.Option(help="Opacity of the colours, 0 to 1.")] = None,
-    palette: Annotated[PaletteOption | None, typer.Option(help="Colours; the codebook's own by default.")] = None,
-    source: Annotated[
-        Path | None, typer.Option(help="The input, where it isn't any more where it was segmented.")
-    ] = None,
+    palette: Annotated[PaletteName | None, typer.Option(help="Colours; the codebook's own by default.")] = None,
+    source: Annotated[Path | None, typer.Option(help="The input, if it has moved since.")] = None,
     overwrite: Overwrite = False,
     *,
     progress: Progress,
 ) -> None:
-    """Paint a finished result again in another style; nothing is computed anew."""
+    """Paint a finished result in another style."""
     from pipeline.tasks.render import render as run
 
     clip = run(
         result,
         output,
-        style=style.value,
+        style=style,
         alpha=alpha,
-        palette=palette.value if palette else None,
+        palette=palette,
         source=source,
         overwrite=overwrite,
         progress=progress,
@@ -138,15 +126,18 @@ def export(
     *,
     progress: Progress,
 ) -> None:
-    """Write a finished result's label maps in a format that other tools read."""
+    """Export label maps for other tools."""
     from pipeline.tasks.export import export as run
 
-    typer.echo(str(run(result, output, format.value, overwrite=overwrite)))
+    typer.echo(str(run(result, output, format, overwrite=overwrite)))
 
 
 @settings_from()
 def verify(result: Result, *, progress: Progress) -> None:
-    """Check that a finished result is whole: checksums, and every frame once at its own time."""
+    """Check that a finished result is complete.
+
+    Compares checksums, and that labels and clip hold every frame once, at its own time.
+    """
     from pipeline.tasks.verify import verify as run
 
     found = run(result, progress=progress)
@@ -155,13 +146,10 @@ def verify(result: Result, *, progress: Progress) -> None:
 
 @settings_from()
 def info(*, progress: Progress) -> None:
-    """Show versions, devices, models, and which of them can be had here."""
+    """Show versions, devices, models and presets."""
     from pipeline.tasks.info import info as run
 
     typer.echo(run())
 
 
-def register(app: typer.Typer) -> None:
-    """Add the commands to the app."""
-    for command in (segment, fit, render, export, verify, info):
-        app.command()(command)
+COMMANDS = (segment, fit, render, export, verify, info)

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import colorsys
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-PaletteName = Literal["vivid", "pastel", "davis", "colorblind"]
+from pipeline.config import PaletteName
 
 _VIVID = ["e6194b", "3cb44b", "4363d8", "ffe119", "f58231", "911eb4", "42d4f4", "f032e6", "bfef45", "fabed4"]
 # Okabe and Ito's colours, which people with any common colour blindness tell apart; black is left out.

@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import Style
 from pipeline.kernels.blend import blend
 from pipeline.painting.palettes import checkerboard
 
-Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]
 Image = NDArray[np.uint8]
 
 OUTLINE_SHARE = 1 / 240

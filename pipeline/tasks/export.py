@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
 
+from pipeline.config import ExportFormat
 from pipeline.files import output_errors
 from pipeline.media.exports import export_coco, export_davis, export_npz
 from pipeline.media.label_store import open_labels
@@ -12,10 +12,8 @@ from pipeline.painting.palettes import davis_palette
 from pipeline.runs.outputs import require_empty
 from pipeline.runs.record import LABELS, load_record
 
-Format = Literal["davis", "coco", "npz"]
 
-
-def export(result: Path, output: Path, format: Format, *, overwrite: bool = False) -> Path:
+def export(result: Path, output: Path, format: ExportFormat, *, overwrite: bool = False) -> Path:
     """Export a finished result.
 
     Args:

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.config import PaletteName, Style
 from pipeline.errors import InputError
 from pipeline.geometry import resize_labels
 from pipeline.media.clip_writer import ClipWriter
@@ -16,8 +17,8 @@ from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.pictures import is_picture
 from pipeline.media.source import Source
 from pipeline.media.video_source import VideoSource
-from pipeline.painting.palettes import PaletteName, part_colors
-from pipeline.painting.styles import Style, paint, painted_size
+from pipeline.painting.palettes import part_colors
+from pipeline.painting.styles import paint, painted_size
 from pipeline.progress import Progress, Silent
 from pipeline.runs.outputs import require_free
 from pipeline.runs.record import LABELS, RunRecord, load_record
