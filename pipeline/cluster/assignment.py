@@ -31,11 +31,11 @@ class PartAssigner:
         return cls(parts.to(device), torch.from_numpy(codebook.background.copy()).to(device))
 
     def energies(self, descriptors: Tensor) -> Tensor:
-        """Unary energies of background and parts, the largest of each position subtracted.
+        """Unary energies of background and parts, minus the maximum of each position.
 
-        That of a part is the squared distance to its centroid, that of the background the smallest squared
-        distance to a cluster that isn't salient. Where every cluster is salient there is no background: its
-        energy is the largest of the parts', so that it never wins.
+        The energy of a part is the squared distance to its centroid, that of the background the smallest squared
+        distance to a cluster that isn't salient. Where every cluster is salient there is no background: its energy
+        is above the largest of the parts, so that it never wins.
 
         Args:
             descriptors: float32 [rows, cols, channels], L2-normalised.
@@ -84,7 +84,7 @@ class ForegroundAssigner:
         return cls(PartAssigner(parts.to(device), background.to(device)))
 
     def energies(self, descriptors: Tensor) -> Tensor:
-        """Squared distances to the nearest background and foreground cluster, the larger of each position subtracted.
+        """Squared distances to the nearest background and foreground cluster, minus the maximum of each position.
 
         Args:
             descriptors: float32 [rows, cols, channels], L2-normalised.

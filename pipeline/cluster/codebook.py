@@ -1,4 +1,4 @@
-"""The codebook: what a fit finds, and what every later frame is assigned by; one safetensors file."""
+"""The codebook: what a fit finds and every later frame is assigned with; one safetensors file."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class CodebookOrigin(BaseModel):
 
 
 _LARGEST = 1e3
-"""No mean of unit vectors is near it, and squares of what is less don't overflow."""
+"""Means of unit vectors are far below it, and squares of smaller numbers don't overflow."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -93,7 +93,7 @@ class Codebook:
 
 
 _COMPARABLE = {"precision", "grid"}
-"""Settings that move descriptors too little to make a codebook useless: by rounding, and by fewer patches attending."""
+"""Settings that change descriptors so little that a codebook stays usable: rounding, fewer patches in the attention."""
 
 _DTYPES: Mapping[str, Any] = {
     "centroids": np.float32,
@@ -147,12 +147,12 @@ def load_codebook(file: Path) -> Codebook:
 
 
 def require_fit(origin: CodebookOrigin, fingerprint: str, features: FeatureSettings, what: str) -> None:
-    """Refuse a codebook whose descriptors aren't comparable with those of the model and the settings in hand.
+    """Refuse a codebook whose descriptors aren't comparable with those of the current model and settings.
 
     Args:
         origin: the codebook's.
-        fingerprint: the model's in hand.
-        features: the settings in hand.
+        fingerprint: of the current model.
+        features: the current settings.
         what: the codebook's name in messages.
 
     Raises:

@@ -1,4 +1,4 @@
-"""The middle of the three stages: which first parts occur in every picture (the authors' code; small varied sets)."""
+"""The second of three stages: which of the first parts occur in every picture (from the authors' code)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Common:
+class CommonParts:
     """Which parts are common to all pictures.
 
     Attributes:
@@ -22,7 +22,7 @@ class Common:
     warning: str | None = None
 
 
-def common_parts(labels: Sequence[NDArray[np.uint8]], k: int) -> Common:
+def common_parts(labels: Sequence[NDArray[np.uint8]], k: int) -> CommonParts:
     """The parts that occur in every picture; where there is none, those that occur in most.
 
     Args:
@@ -32,9 +32,9 @@ def common_parts(labels: Sequence[NDArray[np.uint8]], k: int) -> Common:
     seen = np.stack([np.bincount(each.ravel(), minlength=k + 1)[1 : k + 1] > 0 for each in labels]).sum(axis=0)
     most = int(seen.max())
     if most == len(labels):
-        return Common(seen == most)
+        return CommonParts(seen == most)
     warning = (
         f"no part occurs in all {len(labels)} pictures; going on with the {int((seen == most).sum())} "
         f"that occur in {most} of them"
     )
-    return Common(seen == most, warning)
+    return CommonParts(seen == most, warning)

@@ -1,6 +1,6 @@
 """Best buddies between two pictures' descriptors, and the few of them that are worth showing (paper section 4, eq. 5).
 
-Knows nothing of grids, pictures or saliency maps: descriptors are rows, and a position is a row's number.
+Descriptors are rows of a matrix here, and a position is a row's index; grids and pictures are in `tasks/match.py`.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ from torch import Tensor
 from pipeline.cluster.kmeans import nearest_centroids
 
 BLOCK_ROWS = 1024
-"""Descriptors of the first picture that are compared with all of the second's at once: 22 MB at 5,400 of these."""
+"""Rows of the first picture that are compared with all of the second's at once: 22 MB at 5,400 of these."""
 
 KMEANS_RESTARTS = 10
 MOST_FITTED = 1500
-"""Pairs that k-means is fitted on; of more, evenly spread ones are taken, and the others go to the nearest cluster."""
+"""Pairs that k-means is fitted on at most, evenly spread; the others are assigned to the nearest cluster."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -52,7 +52,7 @@ def nearest_both_ways(first: Tensor, second: Tensor, block_rows: int = BLOCK_ROW
         block_rows: rows of `first` at a time.
 
     Returns:
-        Of equally similar ones the first.
+        The first of equally similar descriptors wins.
     """
     forward, similarities = [], []
     best = second.new_full((len(second),), -torch.inf)
@@ -77,8 +77,8 @@ def spread_pairs(
 ) -> NDArray[np.int64]:
     """Choose pairs that differ from each other: k-means over both descriptors side by side, one pair a cluster.
 
-    In each cluster it is the pair of the highest saliency (the paper's code). A cluster without members gives
-    none, where the authors' code takes the mean of nothing.
+    From each cluster the pair with the highest saliency (the paper's code). An empty cluster gives none; the authors'
+    code takes the mean of nothing there.
 
     Args:
         first: [n, channels], the pairs' descriptors in the first picture.
@@ -106,7 +106,7 @@ def _unit(descriptors: NDArray[np.float32]) -> NDArray[np.float32]:
 
 def _cluster(points: NDArray[np.float32], count: int, seed: int) -> NDArray[np.int64]:
     """Cluster numbers of all points; k-means sees evenly spread ones where there are very many."""
-    # Thousands of channels and few points: scikit-learn's k-means stops when it has converged, FAISS's never does.
+    # Thousands of channels and few points: scikit-learn's k-means stops at convergence, FAISS's does all iterations.
     from sklearn.cluster import KMeans
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
@@ -122,10 +122,10 @@ def _cluster(points: NDArray[np.float32], count: int, seed: int) -> NDArray[np.i
 
 
 def _compact(points: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The same points in a space of as many channels as there are points, for which k-means is the same.
+    """The same points in as many channels as there are points; k-means gives the same clusters there.
 
-    The rows of the Cholesky factor of the points' inner products have those inner products. What is added to the
-    diagonal, so that there is a factor where points are alike, adds the same to every k-means objective.
+    The rows of the Cholesky factor of the Gram matrix have the same inner products. The diagonal gets a small term, so
+    that the factor exists where points coincide; it adds the same to every k-means objective.
     """
     products = (points @ points.T).astype(np.float64)
     return np.asarray(np.linalg.cholesky(products + 1e-3 * np.eye(len(points))))

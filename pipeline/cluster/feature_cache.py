@@ -1,7 +1,7 @@
 """A file-backed store of descriptors and saliency, so that neither pass computes a frame twice.
 
-One kind goes with the run; the other stays, so that a run that was interrupted needn't compute its frames again.
-Plain reads and writes instead of a memory map: mapped pages would count as this process's memory.
+`FeatureCache` is removed at its end; `KeptCache` stays, so that a resumed run needn't compute its frames again. Plain
+reads and writes instead of a memory map: mapped pages would count as resident memory of this process.
 """
 
 from __future__ import annotations
@@ -44,11 +44,11 @@ class _Place:
 
 
 class FeatureCache:
-    """Descriptors and saliency by key, in one temporary file that goes with the cache.
+    """Descriptors and saliency by key, in one temporary file that is removed with the cache.
 
     Args:
         directory: where the file is made; it must exist.
-        held_bytes: of the frames that are put, so much is held in memory too, and not read from the file.
+        held_bytes: frames up to this size in all are held in memory too, and not read from the file.
 
     Raises:
         OutputError: the file can't be made or has no more room.
@@ -130,7 +130,7 @@ class FeatureCache:
         return self._path.open("w+b")
 
     def _close(self) -> None:
-        # On a full disk the rest of a frame that `put` has complained of may be waiting to be written.
+        # On a full disk the rest of the frame that made `put` fail may still be buffered.
         with suppress(OSError):
             self._file.close()
 
@@ -141,8 +141,8 @@ class FeatureCache:
 class KeptCache(FeatureCache):
     """A cache that stays in its directory and is found again; keys are (input, frame) numbers.
 
-    An index beside the file has a line for each frame, with a checksum. What doesn't fit its checksum, and all behind
-    it, is dropped: a crash can have torn it.
+    An index file has a line for each frame, with a CRC-32. A frame that doesn't match its checksum is dropped, and all
+    behind it: a crash may have torn it.
     """
 
     def __exit__(
@@ -175,7 +175,7 @@ class KeptCache(FeatureCache):
 
 
 def _copied(descriptors: Floats, saliency: Floats) -> CachedFeatures:
-    """Arrays of their own, since those that are put may belong to a batch, and nobody may write into them."""
+    """Read-only copies: the arrays that are put may be views into a batch."""
     copies = [np.array(part, dtype=np.float32, order="C") for part in (descriptors, saliency)]
     for part in copies:
         part.flags.writeable = False

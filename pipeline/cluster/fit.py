@@ -53,10 +53,10 @@ class Foreground:
 
 
 class Descriptors:
-    """The descriptors of caches as matrices [n, channels], one frame in memory at a time; can be gone through again."""
+    """The descriptors of caches as matrices [n, channels], one frame in memory at a time; can be iterated again."""
 
     def __init__(self, *caches: FeatureCache) -> None:
-        """Go through the caches one after the other."""
+        """Iterate over the caches one after the other."""
         self._caches = caches
 
     def __iter__(self) -> Iterator[Floats]:
@@ -94,7 +94,7 @@ def fit_foreground(
 
     Args:
         voting: descriptors and saliency of the frames that vote.
-        descriptors: theirs, and behind them those of pictures that join the fit without a vote.
+        descriptors: theirs, followed by those of pictures that join the fit without a vote.
         seed: of k-means.
         cluster: constants of k-means and the elbow.
         saliency: constants of the votes.
@@ -133,7 +133,7 @@ def fit_within(
     """K-means with `parts` clusters over some of the descriptors.
 
     Args:
-        blocks: descriptors [n, channels] of each frame; can be gone through again.
+        blocks: descriptors [n, channels] of each frame; can be iterated again.
         masks: for each frame which of them count, bool [n].
         seed: of k-means.
         cluster: number of parts and constants of k-means.
@@ -169,7 +169,7 @@ def fit_within_by_elbow(
 
 
 class Masked:
-    """Those descriptors of each frame that a mask picks; can be gone through again."""
+    """Those descriptors of each frame that a mask picks; can be iterated again."""
 
     def __init__(self, blocks: Iterable[Floats], masks: Sequence[NDArray[np.bool_]]) -> None:
         """Pair the frames with their masks."""
@@ -192,7 +192,7 @@ def _vote(voting: FeatureCache, clustering: Clustering, saliency: SaliencySettin
 
 
 def _by_size(centroids: Floats, blocks: Iterable[Floats]) -> Floats:
-    """K-means numbers its clusters by chance: by size they keep their colours when a fit is done again."""
+    """Clusters in order of size: k-means numbers them by chance, and colours should stay when a fit is repeated."""
     sizes = np.zeros(len(centroids), dtype=np.int64)
     for block in blocks:
         sizes += np.bincount(nearest_centroids(block, centroids)[0], minlength=len(centroids))
@@ -201,7 +201,7 @@ def _by_size(centroids: Floats, blocks: Iterable[Floats]) -> Floats:
 
 def _sample(blocks: Iterable[Floats], cluster: ClusterSettings) -> Floats:
     sample = _thin_all(blocks, cluster.sample_interval)
-    # A handful of small pictures leaves next to nothing of every hundredth descriptor.
+    # Every 100th descriptor of a few small pictures would be too few.
     return sample if len(sample) >= cluster.max_clusters else _thin_all(blocks, 1)
 
 

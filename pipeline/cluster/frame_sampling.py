@@ -8,13 +8,13 @@ from collections.abc import Sequence
 def spread_frames(counts: Sequence[int], budget: int, step: int = 1) -> list[list[int]]:
     """Evenly spread frame indices of each input, `budget` of them over all inputs together.
 
-    Inputs get shares in proportion to their length, but at least one frame each while the budget lasts, so that
-    a short clip beside a long one has its say.
+    Inputs get shares in proportion to their length, but at least one frame each while the budget lasts, so that a short
+    clip counts beside a long one.
 
     Args:
         counts: frames of each input.
         budget: frames wanted over all inputs; all frames are taken where there are no more.
-        step: only every so-manieth frame of an input may be taken, from its first.
+        step: only every `step`th frame of an input may be taken, from its first.
 
     >>> spread_frames([3, 2], budget=64)
     [[0, 1, 2], [0, 1]]

@@ -1,7 +1,7 @@
 """K-means on a sample of descriptors, and the elbow that picks its k (paper section 4).
 
-The only module that uses FAISS. It knows nothing of frames: a sample is an array, and all descriptors are blocks
-of an iterable that can be gone through again.
+The only module that uses FAISS. A sample is an array here, and all descriptors are blocks of an iterable that can be
+iterated again; frames are not known.
 """
 
 from __future__ import annotations
@@ -21,12 +21,12 @@ Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
 
 AT_ONCE = 4
-"""Fits of k-means beside each other at most: when the elbow stops, those that were begun for larger k are in vain."""
+"""Fits of k-means in parallel at most: when the elbow stops, those begun for a larger k are wasted."""
 
 
 @dataclass(frozen=True, slots=True)
 class Clustering:
-    """A codebook table and what it was chosen by.
+    """Centroids, and the objectives by which their number was chosen.
 
     Attributes:
         centroids: float32 [k, channels].
@@ -68,7 +68,7 @@ def fit_kmeans(sample: Floats, k: int, seed: int, settings: ClusterSettings) -> 
         niter=settings.iterations,
         nredo=settings.restarts,
         seed=seed,
-        # FAISS would thin the sample again, and warn of what it calls few points.
+        # FAISS would subsample again, and warn of too few points.
         max_points_per_centroid=len(sample),
         min_points_per_centroid=1,
     )
@@ -83,7 +83,7 @@ def fit_kmeans(sample: Floats, k: int, seed: int, settings: ClusterSettings) -> 
 
 
 def fit_each(sample: Floats, ks: Iterable[int], seed: int, settings: ClusterSettings) -> Generator[Floats]:
-    """`fit_kmeans` for one k after the other, several at once; the centroids don't depend on how many.
+    """`fit_kmeans` for each k, several in parallel; the centroids don't depend on how many.
 
     Args:
         sample: [n, channels].
@@ -107,7 +107,7 @@ def nearest_centroids(descriptors: Floats, centroids: Floats) -> tuple[Labels, F
     Returns:
         int64 [n] and float32 [n].
     """
-    # |x - c|^2 by one matrix product; |x|^2 is the same for all c and joins after the minimum.
+    # |x - c|^2 by one matrix product; |x|^2 is the same for all c and is added after the minimum.
     partial = np.einsum("kc,kc->k", centroids, centroids) - 2.0 * (descriptors @ centroids.T)
     labels = partial.argmin(axis=1)
     squares = np.einsum("nc,nc->n", descriptors, descriptors)
@@ -122,7 +122,7 @@ def fit_elbow(sample: Floats, blocks: Iterable[Floats], seed: int, settings: Clu
 
     Args:
         sample: [n, channels] that k-means sees.
-        blocks: all descriptors, [m, channels] each; gone through once for each k.
+        blocks: all descriptors, [m, channels] each; iterated once for each k.
         seed: of k-means.
         settings: the elbow and the largest k.
     """
@@ -159,7 +159,7 @@ def assign_blocks(blocks: Iterable[Floats], centroids: Floats) -> tuple[list[Lab
 
 
 def thin(descriptors: Floats, interval: int) -> Floats:
-    """Every so-manieth descriptor of a frame, the first included.
+    """Every `interval`th descriptor of a frame, from the first.
 
     >>> thin(np.arange(5, dtype=np.float32)[:, None], 2)[:, 0].tolist()
     [0.0, 2.0, 4.0]

@@ -13,7 +13,7 @@ Floats = NDArray[np.float32]
 Doubles = NDArray[np.float64]
 
 TAIL = 0.005
-"""Share of the values at either end that a scale leaves out, so that a few odd patches don't take the contrast."""
+"""Share of the values at either end that a scale clips, so that a few outliers don't cost contrast."""
 
 
 class Moments:

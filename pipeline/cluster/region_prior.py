@@ -1,13 +1,13 @@
-"""K-means that begins at regions of bodies which a model knows, and stays near them.
+"""K-means that starts at body regions which a model knows, with a prior that keeps each centroid near its region.
 
-Clusters of plain k-means tend to like size: a torso is halved, and legs are joined. Here each part's centroid is drawn
-to the mean descriptor of its region, so that small parts keep their place and large ones follow the video. The regions
-may move together freely, since another light or another coat moves them all. This minimises
+Plain k-means prefers clusters of similar size: a torso is halved, and legs are merged. Here each part's centroid is
+pulled towards the mean descriptor of its region, so that small parts keep their place and large ones follow the video.
+The regions may shift together freely, since light or a coat's colour shifts them all. This minimises
 
     sum over descriptors x of |x - nearest c|^2  +  strength * sum over regions r of |c_r - region_r - shift|^2
 
-over the centroids c and the one shift by exact steps in turn, each of which lowers it, until no descriptor changes its
-part.
+over the centroids c and the one shift by alternating exact steps, each of which lowers it, until no descriptor changes
+its part.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class _Parts:
-    """Centroids [k, channels], and which of them, bool [k], are drawn to a region [k, channels]."""
+    """Centroids [k, channels], and which of them, bool [k], are pulled to a region [k, channels]."""
 
     centroids: Floats
     regions: Floats
@@ -37,7 +37,7 @@ class _Parts:
         return _Parts(self.centroids[keep], self.regions[keep], self.drawn[keep])
 
     def split(self, part: int, halves: Floats) -> _Parts:
-        """The half that is nearer to the part's region stays drawn to it; the other one is free."""
+        """The half that is nearer to the part's region keeps its prior; the other one has none."""
         halves = halves[np.argsort(((halves - self.regions[part]) ** 2).sum(axis=1), kind="stable")]
         centroids = self.centroids.copy()
         centroids[part] = halves[0]
@@ -49,15 +49,16 @@ class _Parts:
 
 
 def fit_near_regions(sample: Floats, regions: Regions, seed: int, settings: ClusterSettings) -> Floats:
-    """Find so many parts of a body near the regions of its kind.
+    """Find the wanted number of parts of a body near the regions of its kind.
 
-    The kind is the one whose regions the descriptors are nearest to. Where it has more regions than parts are wanted,
-    that region goes which is missed least, one after the other; where it has fewer, the most uneven part is halved.
+    The kind is the one whose regions are nearest to the descriptors. Where it has more regions than parts are wanted,
+    the region whose removal costs least is removed, one by one; where it has fewer, the part of largest variance is
+    halved.
 
     Args:
         sample: [n, channels], descriptors of the foreground, at least as many as parts.
         regions: what the model knows.
-        seed: of the halving.
+        seed: of the k-means that halves a part.
         settings: parts wanted, the prior's weight and the largest number of steps.
 
     Returns:
@@ -92,12 +93,12 @@ def _settle(sample: Floats, parts: _Parts, settings: ClusterSettings) -> _Parts:
 
 
 def _move(sample: Floats, labels: NDArray[np.int64], parts: _Parts, pull: NDArray[np.float64]) -> Floats:
-    """The centroids, and the shift inside of them, that are best for given members."""
+    """The centroids, including the shift, that are optimal for given members."""
     counts = np.bincount(labels, minlength=len(pull))
     members = np.eye(len(pull), dtype=np.float32)[labels]
     means = (members.T @ sample) / np.maximum(counts, 1)[:, None]
     share = np.where(counts > 0, counts / np.maximum(counts + pull, 1e-12), 0.0)
-    # Weighed by how far each part follows its own members: the shift that is best together with the centroids.
+    # Each part weighed by how far it follows its members: the optimal shift jointly with the centroids.
     weight = share * parts.drawn
     shift = weight @ (means - parts.regions) / max(float(weight.sum()), 1e-12)
     aims = np.where(parts.drawn[:, None], parts.regions + shift, parts.centroids)

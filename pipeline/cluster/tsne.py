@@ -1,4 +1,4 @@
-"""Descriptors as points in a plane (paper, figure 3)."""
+"""t-SNE: descriptors as points in a plane (paper, figure 3)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Compiled code: the CRF's inference and the blending of colours. README.md says what each kernel computes."""
+"""Compiled kernels of the CRF and of blending, each beside a plain twin; README.md says what each computes"""

@@ -1,4 +1,4 @@
-"""Colours laid over a picture pixel by pixel, as machine code: tables in between would take ten times as long."""
+"""Alpha blending of label colours over a picture in one pass; NumPy's temporary arrays take ten times as long."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from pipeline.kernels.jit import compiled
 
 @compiled
 def blend(rgb: Any, labels: Any, colors: Any, weight: Any, painted: Any) -> None:
-    """Mix a picture with its labels' colours, into `painted`.
+    """Blend a picture with the colours of its labels, into `painted`.
 
     Args:
         rgb: uint8 [height, width, 3].
         labels: uint8 [height, width]; where it is 0 the picture stays.
         colors: int32 [256, 3], by label.
-        weight: of the colours, of 256.
+        weight: opacity of the colours in 1/256.
         painted: uint8 [height, width, 3], the result.
     """
     for row in range(labels.shape[0]):

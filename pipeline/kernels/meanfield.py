@@ -1,10 +1,10 @@
-"""Mean-field inference in the fully connected CRF on the processor (Krähenbühl and Koltun, 2011, algorithm 1).
+"""Mean-field inference in the fully connected CRF on the CPU (Krähenbühl and Koltun, 2011, algorithm 1).
 
-One pass over the pixels does what belongs to a pixel: its messages are sliced from both kernels' lattices, its
-marginals are updated, and their change is splatted at once, so that no message is ever stored. After a few
-iterations nearly all marginals stand still; a pixel whose vertices all do is left out.
+One fused pass over the pixels: a pixel's messages are sliced from both kernels' lattices, its marginals are updated,
+and their change is splatted at once, so that messages are never stored. After a few iterations nearly all marginals are
+constant; a pixel none of whose vertices changed is skipped.
 
-Each picture is one thread's work, which holds no lock: pictures run side by side, and the result depends on none.
+A picture is inferred by one thread without the GIL, so that pictures run in parallel with the same result.
 """
 
 from __future__ import annotations
@@ -34,9 +34,9 @@ from pipeline.kernels.simd import (
 )
 
 _LEAST_MESSAGE = 3e-3
-"""Change of a message, in nats, below which the pixels that it goes to aren't updated."""
+"""Change of a message, in nats, below which the pixels that receive it aren't updated."""
 _LEAST_MARGINAL = np.float32(1e-5)
-"""Change of a marginal below which it isn't splatted, but kept for a larger one."""
+"""Change of a marginal below which it isn't splatted yet; it adds up until it is larger."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,7 +60,7 @@ class Kernel:
 
 
 class _Messages:
-    """What one kernel carries between the pixels, in tables of a row for each vertex, [blocks, m + 1].
+    """The messages of one kernel, in tables with a row for each vertex, [blocks, m + 1].
 
     Attributes:
         splatted: the marginals at the vertices.
@@ -120,7 +120,7 @@ def infer_labels(unary: Floats, image: NDArray[np.uint8], settings: CrfSettings)
 
 
 def _in_rows(unary: Floats, lanes: int) -> Table:
-    """Energies [labels, h, w] as blocks of rows [blocks, h * w]; a label that only fills a row up is never best."""
+    """Energies [labels, h, w] as blocks of rows [blocks, h * w]; labels that pad a row never win."""
     labels, pixels = len(unary), unary[0].size
     rows = np.empty((-(-labels // lanes), pixels), dtype=row_type(lanes))
     for lane in range(rows.shape[0] * lanes):
@@ -137,7 +137,7 @@ def _bilateral_kernel(image: NDArray[np.uint8], settings: CrfSettings) -> Kernel
 
 @lru_cache(maxsize=4)
 def _gaussian_kernel(height: int, width: int, sxy: float, weight: float) -> Kernel:
-    """The same for every picture of a size, so that a clip computes it once."""
+    """Cached: it is the same for every picture of a size."""
     return Kernel.over(pixel_positions(height, width) / np.float32(sxy), width, weight)
 
 
@@ -149,7 +149,7 @@ def pixel_positions(height: int, width: int) -> Floats:
 
 @compiled
 def _update(unary: Any, field: Any, bilateral: Any, gaussian: Any) -> None:
-    """Marginals of the pixels whose messages have changed; what they change by joins what is splatted."""
+    """Update the marginals of pixels whose messages have changed, and splat the changes."""
     logits = np.zeros(unary.shape[0], unary.dtype)
     for n in range(unary.shape[1]):
         if not (_is_due(n, bilateral) or _is_due(n, gaussian)):
@@ -183,7 +183,7 @@ def _is_due(n: Any, kernel: Any) -> Any:
 
 @inlined
 def _logits(n: Any, unary: Any, bilateral: Any, gaussian: Any, logits: Any) -> Any:
-    """Messages less energies of one pixel, and the largest of them."""
+    """Logits of one pixel (messages minus energies), and their maximum."""
     best = np.float32(-np.inf)
     for block in range(unary.shape[0]):
         value = add_scaled(no_lanes(logits), np.float32(-1), load_row(unary[block], n))

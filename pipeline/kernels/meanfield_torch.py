@@ -1,8 +1,8 @@
-"""The same inference as `pipeline.kernels.meanfield`, as plain tensor operations on any device.
+"""The same inference as `pipeline.kernels.meanfield` in torch, on any device.
 
-On CUDA it is the implementation; on the processor it is the readable reference that the compiled kernels are held
-against. Every sum is over one row's entries in a fixed order, so that the result has the same bytes on every run. No
-shape depends on what the picture shows, so that a frame's work is queued without waiting for the device.
+It is the implementation on CUDA, and on the CPU the readable twin that the compiled kernels are tested against. Each
+sum has a fixed order, so that the result has the same bytes on every run. No shape depends on the picture's content, so
+that a frame's work is queued on the device without synchronising.
 """
 
 from __future__ import annotations
@@ -19,12 +19,12 @@ from pipeline.kernels.lattice import axis_scales, axis_steps, filter_gain, key_s
 
 _UNOCCUPIED = torch.iinfo(torch.int64).max
 _LANES = 4
-"""Labels are padded to a multiple of it: rows of other lengths take a slow path."""
+"""Labels are padded to a multiple of this: other row lengths take a slow path on CUDA."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class TensorLattice:
-    """Where n positions lie in a lattice of m vertices, occupied or not; row 0 stands for every one that isn't there.
+    """Where n positions lie in a lattice of m vertices, occupied or not; row 0 stands for all that aren't occupied.
 
     Attributes:
         vertices: int32 [n, d + 1], the corners of each position's simplex.
@@ -69,7 +69,7 @@ class TensorKernel:
         return cls(lattice, torch.rsqrt(sums[:, :1] + 1e-20), weight)
 
     def message(self, field: Tensor) -> Tensor:
-        """What every pixel hears from all others of each label, float32 [n, labels]."""
+        """The message to every pixel from all others for each label, float32 [n, labels]."""
         return self.lattice.filtered(field * self.inverse) * (self.inverse * self.weight)
 
 
@@ -85,7 +85,7 @@ def infer_labels(unary: Tensor, image: Tensor, settings: CrfSettings) -> Tensor:
         uint8 [h, w].
     """
     labels, height, width = unary.shape
-    # A label that only fills a row up has no probability.
+    # Padding labels have no probability.
     energy = pad(unary.reshape(labels, -1).T, (0, -labels % _LANES), value=torch.inf).contiguous()
     place = _pixel_positions(height, width, unary.device)
     colour = image.reshape(-1, 3).float() / settings.bilateral_srgb
@@ -102,7 +102,7 @@ def infer_labels(unary: Tensor, image: Tensor, settings: CrfSettings) -> Tensor:
 
 @lru_cache(maxsize=4)
 def _gaussian_kernel(height: int, width: int, sxy: float, weight: float, device: torch.device) -> TensorKernel:
-    """The same for every picture of a size, so that a clip computes it once."""
+    """Cached: it is the same for every picture of a size."""
     return TensorKernel.over(_pixel_positions(height, width, device) / sxy, weight)
 
 
@@ -114,8 +114,8 @@ def _pixel_positions(height: int, width: int, device: torch.device) -> Tensor:
 def build_tensor_lattice(positions: Tensor) -> TensorLattice:
     """The lattice around float32 [n, d] positions, whose unit is the standard deviation of the filter.
 
-    It has a row for as many vertices as there can be, n * (d + 1), so that no shape depends on the positions and the
-    processor never waits to learn one.
+    It has rows for the largest possible number of vertices, n * (d + 1), so that no shape depends on the positions and
+    the CPU never waits for the device.
     """
     keys, weights = _corners(positions)
     corners = keys.shape[1]

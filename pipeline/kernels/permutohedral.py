@@ -4,8 +4,7 @@ Each position lies in one simplex of the lattice A*_d. Its value is splatted ont
 weights, blurred along the d + 1 axes with (1/2, 1, 1/2), and sliced back. The conventions (scale of the positions,
 order of the axes, gain) are in `pipeline.kernels.lattice`.
 
-Compiled for the processor; `pipeline.kernels.meanfield_torch` holds the same as plain tensor operations.
-It knows nothing of labels or pictures.
+Compiled for the CPU; `pipeline.kernels.meanfield_torch` has the same in torch. Labels and pictures are not known here.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pipeline.kernels.lattice import axis_scales, axis_steps, key_strides
 from pipeline.kernels.simd import WIDTHS, add_scaled, largest_change, load_row, no_lanes, row_type, store_row
 
 _CHUNK = 128
-"""Positions that are located together: what is known of them stays in the first cache."""
+"""Positions that are located together: their intermediate values stay in the L1 cache."""
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)
 _HASH_SHIFT = np.uint64(33)
 
@@ -32,7 +31,7 @@ Table = NDArray[np.void]
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Lattice:
-    """Where n positions lie in a lattice of m occupied vertices; vertex 0 stands for every one that isn't occupied.
+    """Where n positions lie in a lattice of m occupied vertices; vertex 0 stands for all that aren't occupied.
 
     Attributes:
         vertices: uint32 [n, d + 1], the corners of each position's simplex.
@@ -54,7 +53,7 @@ class Lattice:
         Args:
             splatted: stays as it is.
             blurred: an earlier result, or zeros; overwritten.
-            spare: two tables for what lies between; overwritten, and of any content.
+            spare: two tables for intermediate values; overwritten.
             least: smallest change of a value of `blurred` that counts.
 
         Returns:
@@ -69,7 +68,7 @@ class Lattice:
         return changed
 
     def filtered_ones(self) -> Floats:
-        """The filter of the value one at every position, without its gain, float32 [n]."""
+        """The filter applied to ones, without its gain, float32 [n]."""
         splatted, blurred, *spare = (self.new_table(WIDTHS[0]) for _ in range(4))
         _splat_ones(self.vertices, self.weights, splatted["lanes"])
         self.blur(splatted, blurred, (spare[0], spare[1]), np.inf)
@@ -82,7 +81,7 @@ def build_lattice(positions: Floats, row: int) -> Lattice:
     """The lattice around float32 [d, n] positions, whose unit is the standard deviation of the filter.
 
     Args:
-        positions: in rows of neighbours, such as a picture's pixels; any order is right, this one is fast.
+        positions: in rows of neighbours, such as a picture's pixels; any order is correct, this one is fast.
         row: positions in a row.
     """
     dims, count = positions.shape
@@ -101,7 +100,7 @@ def _numbered(keys: NDArray[np.int64], row: int) -> tuple[NDArray[np.uint32], ND
     """Numbers of the keys, the key of each number (that of 0 is unused), and the hash table from key to number."""
     vertices = np.empty(keys.shape, dtype=np.uint32)
     occupied = np.empty(keys.size + 1, dtype=np.int64)
-    # Pictures occupy 0.3 to 2 vertices a pixel: a table for that many stays in the cache, and grows when need be.
+    # Pictures occupy 0.3 to 2 vertices a pixel: a hash table of that size stays in the L2 cache, and grows if need be.
     size = 1 << max(4, (2 * len(keys) - 1).bit_length())
     while True:
         table = np.zeros(size, dtype=np.uint32)
@@ -115,8 +114,8 @@ def _numbered(keys: NDArray[np.int64], row: int) -> tuple[NDArray[np.uint32], ND
 def _locate(positions: Any, scales: Any, strides: Any, keys: Any, weights: Any) -> None:
     """The keys of the corners of the simplex around each position, and its barycentric coordinates there.
 
-    Each step is a loop over the positions of a chunk, which the compiler turns into vector instructions. `scales`
-    is a tuple, so that the number of dimensions is known to it.
+    Each step is a loop over the positions of a chunk, which LLVM vectorises. `scales` is a tuple, so that the number of
+    dimensions is a compile-time constant.
     """
     dims = len(scales)
     rest = np.empty((dims + 1, _CHUNK), np.float32)
@@ -147,7 +146,7 @@ def _lift(positions: Any, begin: Any, count: Any, scales: Any, rest: Any) -> Non
 
 @compiled
 def _round(rest: Any, strides: Any, count: Any, steps: Any, excess: Any, first: Any) -> None:
-    """Coordinates as the nearest multiple of d + 1 and what is left over; key and excess of the multiples."""
+    """Round coordinates to the nearest multiple of d + 1; key and excess of the multiples, and the remainders."""
     whole = np.float32(rest.shape[0])
     excess[:] = np.int32(0)
     first[:] = np.int64(0)
@@ -165,7 +164,7 @@ def _round(rest: Any, strides: Any, count: Any, steps: Any, excess: Any, first: 
 
 @compiled
 def _sort(rest: Any, steps: Any, count: Any) -> None:
-    """Order each position's coordinates, largest first and equal ones as they were (odd-even transposition)."""
+    """Sort each position's remainders, largest first, stably (odd-even transposition sort)."""
     for turn in range(rest.shape[0]):
         for i in range(turn % 2, rest.shape[0] - 1, 2):
             one, other, step, next_step = rest[i], rest[i + 1], steps[i], steps[i + 1]
@@ -180,7 +179,7 @@ def _sort(rest: Any, steps: Any, count: Any) -> None:
 
 @compiled
 def _turn(rest: Any, steps: Any, excess: Any, count: Any, first: Any) -> None:
-    """Bring back to the hyperplane what rounding took off it: the coordinates that it moved furthest go back."""
+    """Project rounded coordinates back onto the hyperplane: those with the largest rounding error are undone."""
     whole = rest.shape[0]
     left = np.empty(whole, np.float32)
     step = np.empty(whole, np.int64)
@@ -224,13 +223,13 @@ def _slot(key: Any, table: Any, occupied: Any) -> Any:
 
 @compiled
 def _number(keys: Any, row: Any, table: Any, occupied: Any, vertices: Any) -> Any:
-    """Number the keys from 1 in the order of their appearance; how many and one, or 0 where the table is too small."""
+    """Number the keys from 1 in the order of appearance; returns count + 1, or 0 where the table is too small."""
     number = 1
     for n in range(keys.shape[0]):
         before, above = max(n - 1, 0), max(n - row, 0)
         for r in range(keys.shape[1]):
             key = keys[n, r]
-            # The pixels before and above often lie in the same simplex.
+            # The pixels to the left and above often lie in the same simplex.
             if n > 0 and keys[before, r] == key:
                 vertices[n, r] = vertices[before, r]
             elif n > 0 and keys[above, r] == key:
@@ -249,7 +248,7 @@ def _number(keys: Any, row: Any, table: Any, occupied: Any, vertices: Any) -> An
 
 @compiled
 def _link(occupied: Any, step: Any, table: Any, neighbours: Any) -> None:
-    """Both directions of one axis at once: who is my next has me as its previous."""
+    """Link both directions of one axis at once: the next of a vertex has it as its previous."""
     for vertex in range(1, occupied.size):
         following = table[_slot(occupied[vertex] + step, table, occupied)]
         if following != 0:

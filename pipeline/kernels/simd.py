@@ -1,8 +1,8 @@
-"""Rows of float32 in one vector register, for kernels that read and write tables row by row.
+"""SIMD vectors of float32 as numba intrinsics, for kernels that read and write tables row by row.
 
-The compiler's own vectoriser works on loops over many rows; here rows are scattered, and what is side by side is a
-row's few values. A table is a contiguous array of `row_type(lanes)`, so that its type says how wide a row is. A row
-is named by its table and its index; nothing checks that the index is inside.
+LLVM vectorises loops over many rows; here rows are scattered (the lattice is sparse), and one vector holds the labels
+of a row. A table is a contiguous array of `row_type(lanes)`, so that its dtype has the row's width. A row is addressed
+by table and index, without bounds checks. LLVM maps the widths to SSE, AVX, AVX-512 or NEON, whatever the CPU has.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from numba.core import types
 from numba.extending import intrinsic, models, register_model
 
 WIDTHS = (4, 8, 16)
-"""Lanes that rows come in: registers, or halves and doubles of them, of all processors."""
+"""Row widths: one vector register, half of one, or two, on any CPU."""
 
 _FLOAT, _INT = ir.FloatType(), ir.IntType(32)
 _FUSE = ("contract",)
 _NEGLIGIBLE = -60.0
-"""exp of less is taken as 0: smaller numbers change no sum, and some processors are slow with the smallest."""
+"""exp of less is 0: such terms change no sum, and denormals are slow on some CPUs."""
 
 
 class _Lanes(types.Type):
-    """A register of float32."""
+    """A vector of float32."""
 
     def __init__(self, width: int) -> None:
         self.width = width
@@ -170,7 +170,7 @@ def _maximum(builder: Any, one: Any, other: Any) -> Any:
 
 
 def _reduced(builder: Any, value: Any, combine: Any) -> Any:
-    """Halves of a register combined until one value is left."""
+    """Combine halves of a vector until one value is left."""
     count = value.type.count
     while count > 1:
         count //= 2

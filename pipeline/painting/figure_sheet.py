@@ -1,4 +1,4 @@
-"""Figures: a sheet of pictures with titles, and a scatter of points with a legend."""
+"""Figures: a sheet of pictures with titles, and a scatter plot with a legend."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ INK = (20, 20, 20)
 PAPER = (255, 255, 255)
 
 MARKERS = ("disc", "square", "triangle", "diamond", "cross")
-"""Shapes of a scatter's points; group 6 has the first one again."""
+"""Marker shapes of a scatter plot, in turn by group."""
 MARKER_PX = 3.5
 SCATTER_PX = 900
 FINE = 2
-"""A scatter is drawn so many times larger and brought down, for smooth edges."""
+"""Supersampling of a scatter plot, for smooth edges."""
 
 
 def draw_sheet(
@@ -106,7 +106,7 @@ def _fitted(rgb: Image, height_px: int) -> Pillow.Image:
 
 
 def _fill(points: NDArray[np.floating]) -> NDArray[np.floating]:
-    """Points brought into the square that a scatter fills, their shape kept."""
+    """Points scaled into the square of the scatter plot, aspect kept."""
     margin = 4 * MARKER_PX
     low, high = points.min(axis=0), points.max(axis=0)
     scale = (SCATTER_PX - 2 * margin) / max(float((high - low).max()), 1e-12)

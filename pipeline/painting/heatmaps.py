@@ -15,7 +15,7 @@ Floats = NDArray[np.float32]
 
 ALL_ROWS = slice(None)
 BAND_PX = 2**20
-"""Pixels that are painted at once: a large picture in float32, several times over, would be all that a machine has."""
+"""Pixels that are painted at once: several float32 copies of a large picture would fill the memory."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +51,7 @@ class GridPlace:
 
 
 def spread_map(values: Floats, place: GridPlace, band: slice = ALL_ROWS) -> Floats:
-    """Bring a map to the picture's size: each value at its patch's centre, linear in between.
+    """Resize a map to the picture: each value at its patch's centre, bilinear in between.
 
     Args:
         values: [rows, cols, ...].
@@ -59,7 +59,7 @@ def spread_map(values: Floats, place: GridPlace, band: slice = ALL_ROWS) -> Floa
         band: rows of the picture to bring it to.
 
     Returns:
-        float32 [height, width, ...]; beyond the outermost centres their values go on.
+        float32 [height, width, ...]; constant beyond the outermost centres.
     """
     height, width = place.size_hw
     rows = ((np.arange(height)[band] + 0.5) * place.processed_hw[0] / height - place.patch_px / 2) / place.stride_px
@@ -72,7 +72,7 @@ def spread_map(values: Floats, place: GridPlace, band: slice = ALL_ROWS) -> Floa
 def to_levels(values: Floats, low: ArrayLike, high: ArrayLike) -> Image:
     """Grey levels 0..255 of values between `low` and `high`; what lies beyond is clipped.
 
-    Where `low` equals `high` there is nothing to tell apart, and all is 0.
+    Where `low` equals `high`, all levels are 0.
     """
     low, spread = np.asarray(low), np.asarray(high) - np.asarray(low)
     share = (values - low) / np.where(spread > 0, spread, np.inf)

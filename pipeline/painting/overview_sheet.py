@@ -27,7 +27,7 @@ _PAPER, _INK, _SOFT_INK = (255, 255, 255), (32, 32, 36), (110, 110, 118)
 
 
 def cut_out(rgb: Picture, mask: NDArray[np.bool_]) -> Picture:
-    """The masked part of a picture on a checkerboard, whose squares grow with the picture.
+    """The masked part of a picture on a checkerboard, whose squares scale with the picture.
 
     Args:
         rgb: uint8 [height, width, 3].

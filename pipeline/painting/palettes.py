@@ -31,7 +31,7 @@ def part_colors(parts: int, palette: PaletteName = "vivid") -> NDArray[np.uint8]
 
 
 def checkerboard(size_hw: tuple[int, int], side_px: int, greys: tuple[int, int]) -> NDArray[np.uint8]:
-    """What stands for nothing behind a picture: squares of two greys, uint8 [height, width], the first in the corner.
+    """A checkerboard for transparency: squares of two greys, uint8 [height, width], the first in the corner.
 
     >>> checkerboard((2, 4), 2, (9, 7)).tolist()
     [[9, 9, 7, 7], [9, 9, 7, 7]]
@@ -57,6 +57,6 @@ def davis_palette() -> NDArray[np.uint8]:
 
 
 def _hue(index: int, saturation: float, value: float) -> tuple[int, int, int]:
-    # Steps of the golden ratio keep any number of hues apart.
+    # Steps of the golden ratio spread any number of hues evenly.
     red, green, blue = colorsys.hsv_to_rgb((index * 0.6180339887) % 1.0, saturation, value)
     return round(red * 255), round(green * 255), round(blue * 255)

@@ -15,14 +15,14 @@ Image = NDArray[np.uint8]
 Points = NDArray[np.float64]
 
 SHOWN_HEIGHT_PX = 720
-"""Height that pictures are brought to for a drawing of pairs."""
+"""Height of the pictures in a drawing of pairs."""
 SHOWN_WIDTH_PX = 1600
 """Width of one picture of a pair at most."""
 GAP_PX = 12
 RADIUS_SHARE = 1 / 60
 """Radius of a numbered point as a share of the picture's short side."""
 FINE = 4
-"""Points are drawn so many times larger and brought down, for smooth edges."""
+"""Supersampling of points, for smooth edges."""
 
 
 def mark_points(rgb: Image, points_xy: Points, colors: Image, numbered: bool = True) -> Image:
@@ -77,7 +77,7 @@ def draw_dense_pairs(first: Image, second: Image, first_xy: Points, second_xy: P
 
 
 def place_colors(points_xy: Points, size_hw: tuple[int, int]) -> Image:
-    """A colour for each point by its place: the hue goes round the picture's centre, the middle is pale."""
+    """A colour for each point by its place: hue by the angle around the picture's centre, pale near it."""
     import cv2
 
     away = (points_xy / np.array(size_hw[::-1]) - 0.5) * 2

@@ -1,1 +1,1 @@
-"""Refinement of label maps by a CRF or GrabCut; the only user of pydensecrf and of GrabCut."""
+"""Refinement of label maps along picture edges: the fully connected CRF, and GrabCut."""

@@ -1,7 +1,6 @@
-"""The fully connected CRF that sharpens parts along the picture's edges (Krähenbühl and Koltun; paper section 4).
+"""The fully connected CRF that aligns parts with the picture's edges (Krähenbühl and Koltun; paper section 4).
 
-It knows nothing of where the energies come from, nor how the inference is done: on the processor by
-`pipeline.kernels.meanfield`, on other devices by `pipeline.kernels.meanfield_torch`.
+The inference itself is in `pipeline.kernels`: compiled for the CPU, in torch for other devices.
 """
 
 from __future__ import annotations
@@ -44,7 +43,7 @@ def refine_labels(
 
 
 def refine_on_device(energies: Tensor, image: Tensor, settings: CrfSettings) -> Tensor:
-    """As `refine_labels`, where the tensors are; the processor only queues the work.
+    """As `refine_labels`, on the tensors' own device; the work is queued without waiting for it.
 
     Args:
         energies: float32 [labels, rows, cols].

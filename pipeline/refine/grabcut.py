@@ -1,7 +1,4 @@
-"""GrabCut (Rother et al.), which makes a mask follow the picture's edges; the only module that uses it.
-
-It knows nothing of where the mask comes from.
-"""
+"""GrabCut (Rother et al.), which makes a mask follow the picture's edges."""
 
 from __future__ import annotations
 
@@ -14,7 +11,7 @@ Mask = NDArray[np.bool_]
 
 
 def enlarge_mask(mask: Mask, size_hw: tuple[int, int]) -> Mask:
-    """Bring a mask on the grid to the picture's size, each pixel from the cell at its centre.
+    """Resize a mask on the grid to the picture's size by nearest neighbour.
 
     The authors' code asks Pillow for Lanczos; for masks of one bit Pillow then takes the nearest cell.
 
@@ -27,17 +24,16 @@ def enlarge_mask(mask: Mask, size_hw: tuple[int, int]) -> Mask:
 
 
 def refine_mask(mask: Mask, image: NDArray[np.uint8], iterations: int = 5, erosion_px: int = 7, seed: int = 0) -> Mask:
-    """Refine a mask by GrabCut; a band along its edge is what is undecided (co-segmentation of the authors' code).
+    """Refine a mask by GrabCut; the band along its edge is undecided (co-segmentation of the authors' code).
 
-    Where it can't run, because nothing is surely foreground or nothing surely background, the mask is returned as
-    it was.
+    Where GrabCut can't run, because there is no sure foreground or no sure background, the mask is returned as it was.
 
     Args:
         mask: bool [h, w].
         image: uint8 [h, w, 3].
         iterations: of GrabCut.
-        erosion_px: side of the square that erodes foreground and background before they are taken for sure.
-        seed: of the colour models' first clusters, so that a picture's mask is the same in each run.
+        erosion_px: side of the square by which foreground and background are eroded to get the sure ones.
+        seed: of the colour models' initial clusters, so that a mask is the same in each run.
     """
     trimap = _trimap(mask, erosion_px)
     if not (trimap == cv2.GC_BGD).any() or not (trimap != cv2.GC_BGD).any():
