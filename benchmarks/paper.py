@@ -117,7 +117,7 @@ def fit(grids: list[Floats], saliency: list[Floats], settings: Settings) -> tupl
         squared, labels = kmeans.index.search(everything, 1)
         if cluster.elbow is not None and k > 1 and squared.mean() > cluster.elbow * previous:
             break
-        previous = squared.mean()
+        previous = float(squared.mean())
     by_frame = np.split(labels.ravel(), np.cumsum([len(grid) for grid in grids])[:-1])
     means = np.array(
         [

@@ -7,7 +7,7 @@ from fractions import Fraction
 from pathlib import Path
 
 from pipeline.errors import InputError
-from pipeline.media.container import open_container, video_stream
+from pipeline.media.container import exact, open_container, video_stream
 
 
 def packet_bytes(clip: Path) -> list[int]:
@@ -44,8 +44,9 @@ def frame_times(clip: Path) -> Iterator[Fraction]:
         stream.thread_type = "AUTO"
         try:
             for frame in container.decode(stream):
-                if frame.pts is None or frame.time_base is None:
+                unit = exact(frame.time_base)
+                if frame.pts is None or unit is None:
                     raise InputError(f"{str(clip)!r} has a frame without a time")
-                yield frame.pts * frame.time_base
+                yield frame.pts * unit
         except (av.FFmpegError, OSError) as error:
             raise InputError(f"{str(clip)!r} is damaged: a frame can't be decoded") from error

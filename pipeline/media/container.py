@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from fractions import Fraction
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar, cast
 
 from pipeline.errors import InputError
 
@@ -27,6 +28,35 @@ MAX_FRAME_PIXELS = 16384 * 8192
 """Larger frames are refused before they are decoded: a small file can claim any size."""
 
 
+class Rational(Protocol):
+    """What PyAV gives for a time base, a rate or an aspect: 18 a `Fraction`, 19 an `AVRational`."""
+
+    @property
+    def numerator(self) -> int:
+        """The number above the line."""
+
+    @property
+    def denominator(self) -> int:
+        """The number below the line; PyAV 19 has 0 there too."""
+
+
+def exact(value: Rational | None) -> Fraction | None:
+    """A number of PyAV's; None where the file doesn't say: PyAV 18 has None or 0 there, 19 has 0/1, 0/0 or 1/0.
+
+    >>> exact(Fraction(1, 25)), exact(Fraction(0)), exact(None)
+    (Fraction(1, 25), None, None)
+    """
+    return Fraction(value.numerator, value.denominator) if value else None
+
+
+def lenient_tags() -> dict[str, Any]:
+    """The arguments with which `av.open` takes a file whose tags (title, language) aren't UTF-8."""
+    import av
+
+    # PyAV 19 always takes them, and has no such argument.
+    return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+
+
 @contextmanager
 def open_container(path: Path) -> Iterator[InputContainer]:
     """A media file, opened for reading.
@@ -39,7 +69,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     _require_file(path)
     try:
         # The prefix and the list keep FFmpeg from reading a name as an address, and a file from naming others.
-        opened = av.open(f"file:{path.absolute()}", metadata_errors="replace", options={"protocol_whitelist": "file"})
+        opened = av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}, **lenient_tags())
     except (av.FFmpegError, OSError, ValueError, MemoryError) as error:
         raise _explain(path, error) from error
     with opened as container:

@@ -49,6 +49,16 @@ def read_display_matrix(data: bytes) -> tuple[Orientation, int]:
     if len(data) < 36:
         return UPRIGHT, 0
     a, b, _, c, d, *_ = struct.unpack("=9i", data[:36])
+    return _orientation(a, b, c, d)
+
+
+def turned(degrees: float) -> tuple[Orientation, int]:
+    """What `read_display_matrix` says of a picture that is turned counter-clockwise, and not mirrored."""
+    cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
+    return _orientation(cosine, -sine, sine, cosine)
+
+
+def _orientation(a: float, b: float, c: float, d: float) -> tuple[Orientation, int]:
     if a * d - b * c == 0:
         return UPRIGHT, 0
     degrees = round(-math.degrees(math.atan2(b, a)))

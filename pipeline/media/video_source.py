@@ -9,16 +9,16 @@ from fractions import Fraction
 from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
 from pipeline.media.colour import Colour, frame_colour, to_rgb
-from pipeline.media.container import open_container, read_packets, video_stream
+from pipeline.media.container import exact, open_container, read_packets, video_stream
 from pipeline.media.damage import Tally, require_undamaged, warnings_of
-from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix
+from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix, turned
 from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
 from pipeline.media.timeline import Timeline
 from pipeline.records import Frame
@@ -26,7 +26,6 @@ from pipeline.records import Frame
 if TYPE_CHECKING:
     from av import VideoFrame
     from av.container import InputContainer
-    from av.sidedata.sidedata import SideData
     from av.video.reformatter import VideoReformatter
     from av.video.stream import VideoStream
 
@@ -215,12 +214,12 @@ class VideoSource(Source):
     def _describe(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> SourceInfo:
         orientation, degrees = _orientation(first)
         self._first_orientation = first.rotation, orientation
-        time_base = first.time_base or stream.time_base or Fraction(1, 25)
-        rate = stream.average_rate or None
+        time_base = exact(first.time_base) or exact(stream.time_base) or Fraction(1, 25)
+        rate = exact(stream.average_rate)
         context = stream.codec_context
         timeline = self._timeline(time_base, rate)
         start_pts = timeline.place(first.pts, first.dts)
-        aspect = stream.sample_aspect_ratio or Fraction(1)
+        aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
         frames = self._scan.packets - self._scan_discarded()
         end = self._scan.end_pts if self._scan.end_pts is not None else start_pts + frames * timeline.step
         return SourceInfo(
@@ -261,12 +260,12 @@ def _within(offset: Fraction, selection: Selection) -> bool:
 
 
 def _orientation(frame: VideoFrame) -> tuple[Orientation, int]:
-    # Typed as a mapping; it iterates over its values.
-    side_data = cast("Iterator[SideData]", iter(frame.side_data))
-    for entry in side_data:
-        if entry.type.name == "DISPLAYMATRIX":
-            return read_display_matrix(bytes(entry))
-    return UPRIGHT, 0
+    try:
+        matrix: Any = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:
+        # PyAV 18 refuses all side data where it has no name for a kind of it (EXIF); a mirror image is then missed.
+        return turned(frame.rotation)
+    return (UPRIGHT, 0) if matrix is None else read_display_matrix(bytes(matrix))
 
 
 def _stream_colour(first: VideoFrame, primaries: int, trc: int) -> Colour:

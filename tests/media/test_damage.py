@@ -14,6 +14,7 @@ import av
 import pytest
 
 from pipeline.errors import InputError
+from pipeline.media.container import lenient_tags
 from pipeline.media.video_source import VideoSource
 
 Film = Callable[..., Path]
@@ -52,7 +53,7 @@ def cut(random: Random, data: bytes) -> bytes:
 def decodable(path: Path) -> list[int | None] | None:
     """Times of all frames that PyAV decodes, one at a time and past every error; None where it can't open the file."""
     try:
-        container = av.open(str(path), metadata_errors="replace")
+        container = av.open(str(path), **lenient_tags())
     except (av.FFmpegError, ValueError):
         return None
     with container:
@@ -96,7 +97,7 @@ def require_nothing_lost(path: Path, frames: int | None = None) -> None:
 
 def _left_out_on_purpose(path: Path) -> int:
     """Packets that an edit list leaves out; a damaged time can lie outside of it."""
-    with av.open(str(path), metadata_errors="replace") as container:
+    with av.open(str(path), **lenient_tags()) as container:
         try:
             return sum(packet.is_discard for packet in container.demux(video=0) if packet.size)
         except av.FFmpegError:

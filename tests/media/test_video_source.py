@@ -8,6 +8,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.media import container
@@ -67,6 +68,34 @@ def test_applies_every_display_matrix(make_film: Film, rotation: int, hflip: boo
     assert film.probe().size_hw == expected.shape[:2]
     assert film.probe().sample_aspect_ratio == (Fraction(1, 2) if rotation % 180 else 2)
     assert np.abs(frame.rgb.astype(int) - expected).mean() < 3
+
+
+@pytest.mark.parametrize(("orientation", "degrees"), [(1, 0), (3, 180), (6, -90), (8, 90)])
+def test_motion_jpeg_is_turned_as_its_exif_says(
+    make_picture: Callable[..., np.ndarray], tmp_path: Path, orientation: int, degrees: int
+) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    stored = make_picture(1, (48, 64))
+    picture = io.BytesIO()
+    Image.fromarray(stored).save(picture, "JPEG", exif=exif, quality=95, subsampling=0)
+    path = tmp_path / "camera.mjpg"
+    path.write_bytes(picture.getvalue() * 3)
+    film = source(path)
+    frames = list(film.frames())
+    assert len(frames) == 3
+    assert abs(film.probe().rotation_degrees) == abs(degrees)
+    assert np.abs(frames[2].rgb.astype(int) - np.rot90(stored, degrees // 90)).mean() < 3
+
+
+def test_tags_that_are_not_utf_8_do_not_matter(make_film: Film) -> None:
+    path = make_film(audio="aac")
+    data = path.read_bytes()
+    for tag in (b"VideoHandler", b"SoundHandler", b"Lavf"):
+        assert tag in data
+        data = data.replace(tag, b"\xe9" + tag[1:])
+    path.write_bytes(data)
+    assert len(list(source(path).frames())) == 8
 
 
 def _stored(path: Path) -> np.ndarray:
