@@ -19,6 +19,7 @@ from pipeline.files import output_errors, partial_path, publish, remove, sync
 from pipeline.geometry import even
 from pipeline.media.audio import AudioCopier
 from pipeline.media.colour import from_rgb
+from pipeline.media.container import silence_ffmpeg
 from pipeline.media.source import ALL_FRAMES, Selection, SourceInfo, exact_seconds
 
 if TYPE_CHECKING:
@@ -170,6 +171,7 @@ class ClipWriter:
             "fflags": "+bitexact",
         }
         name = f"file:{self._partial.absolute()}"
+        silence_ffmpeg()
         return av.open(name, "w", format="mp4", container_options=options)
 
     def _add_video(self, container: OutputContainer) -> VideoStream:

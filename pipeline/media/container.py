@@ -57,6 +57,17 @@ def lenient_tags() -> dict[str, Any]:
     return {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
 
 
+def silence_ffmpeg() -> None:
+    """Turn FFmpeg's own messages off; importing torchvision (0.24, for one) turns them on for the whole process.
+
+    A decoder's thread with a message waits for the GIL, while the thread that closes the decoder holds the GIL and
+    waits for it.
+    """
+    import av.logging
+
+    av.logging.set_level(None)
+
+
 @contextmanager
 def open_container(path: Path) -> Iterator[InputContainer]:
     """A media file, opened for reading.
@@ -67,6 +78,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
     import av
 
     _require_file(path)
+    silence_ffmpeg()
     try:
         # The prefix and the list keep FFmpeg from reading a name as an address, and a file from naming others.
         opened = av.open(f"file:{path.absolute()}", options={"protocol_whitelist": "file"}, **lenient_tags())

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 
 import av
@@ -21,6 +22,8 @@ from pipeline.kernels import meanfield, meanfield_torch
 from pipeline.refine import densecrf
 from pipeline.refine.crf import energies_of_pixels, refine_labels
 
+GOLDENS = Path(__file__).resolve().parents[1] / "data" / "densecrf.npz"
+"""pydensecrf's labels, recorded by tests/refine/record_goldens.py."""
 CLIPS = ("squirrel/squirrel.mp4", "mouse/m3v1mp4.mp4", "kitten_vfr/test-sample2.mp4")
 
 
@@ -49,6 +52,39 @@ def first_frame(path: Path) -> NDArray[np.uint8]:
     with av.open(str(path)) as container:
         frame = next(container.decode(video=0)).to_ndarray(format="rgb24")
     return np.asarray(Image.fromarray(frame).resize((398, 224), Image.Resampling.LANCZOS))
+
+
+@dataclass
+class Golden:
+    image: NDArray[np.uint8]
+    unary: NDArray[np.float32]
+    settings: CrfSettings
+    labels: NDArray[np.uint8]
+
+
+@pytest.fixture(params=["walk-2", "walk-5", "walk-10", "cat", "cup", "other settings"])
+def golden(request: pytest.FixtureRequest) -> Golden:
+    with np.load(GOLDENS) as file:
+        image, energies, settings, labels = (
+            file[f"{request.param}/{name}"] for name in ("image", "energies", "settings", "labels")
+        )
+    unary = energies_of_pixels(energies, image.shape[:2])
+    return Golden(image, unary, CrfSettings.model_validate_json(settings.item()), labels)
+
+
+def test_labels_equal_those_recorded_from_pydensecrf(golden: Golden) -> None:
+    found = meanfield.infer_labels(golden.unary, golden.image, golden.settings)
+    tensors = torch.from_numpy(golden.unary), torch.from_numpy(golden.image)
+    queued = meanfield_torch.infer_labels(*tensors, golden.settings).numpy()
+    assert len(np.unique(golden.labels)) > 1
+    assert (golden.labels != golden.unary.argmin(0)).mean() > 0.01
+    assert (found == golden.labels).mean() >= 0.9995
+    assert (queued == golden.labels).mean() >= 0.9995
+
+
+def test_pydensecrf_gives_what_was_recorded(golden: Golden) -> None:
+    pytest.importorskip("pydensecrf", reason="pydensecrf isn't installed (vidparts[densecrf])")
+    assert np.array_equal(densecrf.infer_labels(golden.unary, golden.image, golden.settings), golden.labels)
 
 
 @pytest.mark.parametrize("clip", CLIPS)

@@ -88,6 +88,13 @@ def test_motion_jpeg_is_turned_as_its_exif_says(
     assert np.abs(frames[2].rgb.astype(int) - np.rot90(stored, degrees // 90)).mean() < 3
 
 
+def test_ffmpegs_messages_are_off(make_film: Film) -> None:
+    path = make_film()
+    av.logging.set_level(av.logging.ERROR)
+    source(path).probe()
+    assert av.logging.get_level() is None
+
+
 def test_tags_that_are_not_utf_8_do_not_matter(make_film: Film) -> None:
     path = make_film(audio="aac")
     data = path.read_bytes()

@@ -36,7 +36,7 @@ Whole = tuple[Mapping[str, Any], float, int]
 RUNNER = """
 import json, os, resource, shutil, signal, sys
 import pipeline.tasks.segment, pipeline.features.extractor, pipeline.cli
-import av, faiss, zarr, pydensecrf.densecrf
+import av, faiss, zarr
 
 def steps(deadly):
     count = 0
