@@ -6,16 +6,18 @@ import os
 import platform
 
 from pipeline.config import PRESETS, preset_file
-from pipeline.runs.record import installed_packages
+from pipeline.releases import releases, untested
 from pipeline.version import __version__
 
 
 def info() -> str:
     """Versions, devices, models and presets, one a line."""
-    packages = ", ".join(f"{name} {number}" for name, number in installed_packages().items())
+    found = releases()
     lines = [
         f"vidparts {__version__}, Python {platform.python_version()}, {platform.platform()}",
-        f"packages: {packages}",
+        f"packages: {', '.join(f'{each.name} {each.installed}' for each in found[1:])}",
+        f"tested with: {', '.join(f'{each.name} {each.oldest} to {each.newest}' for each in found)}",
+        *(line for line in [untested()] if line),
         f"devices: {', '.join(_devices())}",
         "models (--model; a .safetensors or .pth file in DINO's or timm's naming works too):",
         *_models(),

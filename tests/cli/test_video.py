@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from pipeline import releases
 from pipeline.cli import main
 
 ClipMaker = Callable[..., Path]
@@ -214,7 +216,14 @@ def test_info_names_models_and_versions(run: Runner) -> None:
     code, stdout, _ = run("info")
     assert code == 0
     assert "dino_vits8" in stdout
-    assert "torch" in stdout
+    assert re.search(r"^packages: .*\btorch \d", stdout, flags=re.MULTILINE)
+    assert re.search(r"^tested with: Python 3\.11 to 3\.\d+, .*\bav 18\.\d.* to 19\.\d", stdout, flags=re.MULTILINE)
+
+
+def test_info_names_releases_that_were_not_tested(run: Runner, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = releases.version
+    monkeypatch.setattr(releases, "version", lambda name: "99.1" if name == "av" else real(name))
+    assert re.search(r"wasn't tested with .*\bav 99\.1 \(tested: 18", run("info")[1])
 
 
 def test_no_arguments_shows_the_help_and_version_works(run: Runner) -> None:

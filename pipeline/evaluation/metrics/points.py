@@ -78,10 +78,11 @@ def landmark_errors(
 
 
 def _regress(centres: Points, landmarks: Points, test_centres: Points) -> Points:
-    from sklearn.linear_model import LinearRegression
     from sklearn.preprocessing import StandardScaler
 
     flat, test_flat = centres.reshape(len(centres), -1), test_centres.reshape(len(test_centres), -1)
     from_centres, to_landmarks = StandardScaler().fit(flat), StandardScaler().fit(landmarks)
-    fitted = LinearRegression(fit_intercept=False).fit(from_centres.transform(flat), to_landmarks.transform(landmarks))
-    return np.asarray(to_landmarks.inverse_transform(fitted.predict(from_centres.transform(test_flat))))
+    # Centres that move together leave the weights open: the smallest are taken. scikit-learn's LinearRegression does so
+    # from 1.9 on, with this threshold; before, rounding errors decided.
+    weights = np.linalg.lstsq(from_centres.transform(flat), to_landmarks.transform(landmarks), rcond=1e-6)[0]
+    return np.asarray(to_landmarks.inverse_transform(from_centres.transform(test_flat) @ weights))
