@@ -21,13 +21,13 @@ import torch
 from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
+from benchmarks import densecrf
 from pipeline.cluster.assignment import normalise, squared_distances
 from pipeline.config import CrfSettings
 from pipeline.geometry import grid_size, processed_size
 from pipeline.graph import processors, side_by_side
 from pipeline.kernels import meanfield
 from pipeline.media.inputs import resolve_inputs
-from pipeline.refine import densecrf
 from pipeline.refine.crf import energies_of_pixels
 
 PATCH_PX, STRIDE_PX, CHANNELS = 8, 4, 384

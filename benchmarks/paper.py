@@ -21,11 +21,11 @@ from numpy.typing import NDArray
 from PIL import Image
 from torch import Tensor
 
+from benchmarks import densecrf
 from pipeline.config import Settings, load_settings, with_values
 from pipeline.features.vit import Backbone, Block
 from pipeline.features.weights import Model, resolve_model
 from pipeline.media.inputs import resolve_inputs
-from pipeline.refine import densecrf
 
 Floats = NDArray[np.float32]
 Picture = NDArray[np.uint8]

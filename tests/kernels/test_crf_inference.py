@@ -15,15 +15,15 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks import densecrf
 from pipeline.config import CrfSettings
 from pipeline.errors import UsageError
 from pipeline.graph import side_by_side
 from pipeline.kernels import meanfield, meanfield_torch
-from pipeline.refine import densecrf
 from pipeline.refine.crf import energies_of_pixels, refine_labels
 
 GOLDENS = Path(__file__).resolve().parents[1] / "data" / "densecrf.npz"
-"""pydensecrf's labels, recorded by tests/refine/record_goldens.py."""
+"""pydensecrf's labels, recorded by tests/kernels/record_goldens.py."""
 CLIPS = ("squirrel/squirrel.mp4", "mouse/m3v1mp4.mp4", "kitten_vfr/test-sample2.mp4")
 
 

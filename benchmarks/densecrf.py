@@ -1,6 +1,6 @@
-"""The fully connected CRF by pydensecrf, which the paper's code uses: the reference of this package's own inference.
+"""The fully connected CRF by pydensecrf, which the paper's code uses: the reference for `pipeline.kernels.meanfield`.
 
-The only module that uses pydensecrf; it is installed with `vidparts[densecrf]`.
+The only module that uses pydensecrf, which the extra `vidparts[densecrf]` installs.
 """
 
 from __future__ import annotations

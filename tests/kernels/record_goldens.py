@@ -1,4 +1,4 @@
-"""Records what pydensecrf makes of the test pictures: `python -m tests.refine.record_goldens`, where it is installed.
+"""Records what pydensecrf makes of the test pictures: `python -m tests.kernels.record_goldens`, where it is installed.
 
 Each case of `tests/data/densecrf.npz` holds `image` uint8 [h, w, 3], `energies` float16 [labels, rows, cols] of a
 coarse grid, `settings` (JSON of `CrfSettings`) and pydensecrf's `labels` uint8 [h, w]. The inputs are kept beside the
@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
-from tests.refine.test_crf_inference import GOLDENS, nearest_colours, textured
 
+from benchmarks import densecrf
 from pipeline.config import CrfSettings
 from pipeline.media.video_source import VideoSource
-from pipeline.refine import densecrf
 from pipeline.refine.crf import energies_of_pixels
+from tests.kernels.test_crf_inference import GOLDENS, nearest_colours, textured
 
 ROOT = Path(__file__).resolve().parents[2]
 OTHER_SETTINGS = CrfSettings(
