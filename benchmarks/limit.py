@@ -3,25 +3,24 @@
 Counted are the ViT's linear layers and attention, those of the half-size frames that saliency is read from among them,
 and the CRF, which is arithmetic of every setting too. Each product and the attention is timed by itself at the
 setting's own shape and precision, in whichever way is the fastest here: torch's, oneDNN's (a convolution of one pixel),
-or this program's kernels (in bfloat16 with a layer norm before it).
+or OpenVINO's.
 """
 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from statistics import harmonic_mean
+from typing import Any
 
 import numpy as np
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from pipeline.config import Settings
-from pipeline.features.attention import attention
-from pipeline.features.fused import can_fuse, project
-from pipeline.features.linear import Linear
+from pipeline.features.openvino_graph import import_openvino
 from pipeline.features.vit import ViTConfig
 from pipeline.geometry import grid_size
 from pipeline.refine.crf import refine_labels
@@ -80,7 +79,7 @@ def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int
     with torch.inference_mode():
         spent = [_product_s(tokens[0], inputs, outputs, dtype) for inputs, outputs in shapes]
         rate = 2.0 * tokens[0] * sum(inputs * outputs for inputs, outputs in shapes) / sum(spent)
-        attending = 4.0 * tokens[0] ** 2 * width / _attention_s(tokens[0], config)
+        attending = 4.0 * tokens[0] ** 2 * width / _attention_s(tokens[0], config, dtype)
     return Limit(
         sum(share * count for count, share in passes) * (repeated + patch) / 1e9,
         sum(share * count**2 for count, share in passes) * pairs / 1e9,
@@ -114,26 +113,46 @@ def saliency_passes(
 
 
 def _product_s(tokens: int, inputs: int, outputs: int, dtype: torch.dtype) -> float:
-    layer, x = Linear(inputs, outputs), torch.randn(1, tokens, inputs)
+    layer, x = nn.Linear(inputs, outputs), torch.randn(1, tokens, inputs)
     weight, bias, lower = layer.weight.to(dtype), layer.bias.to(dtype), x.to(dtype)
     picture, filters = lower.reshape(1, tokens, 1, inputs).permute(0, 3, 1, 2), weight[:, :, None, None]
-    ways: list[Callable[[], Tensor]] = [
+    ways: list[Callable[[], object]] = [
         lambda: F.linear(lower, weight, bias),
         lambda: F.conv2d(picture, filters, bias),
     ]
-    return fastest([*ways, lambda: _own(layer, x, dtype)])
+    return fastest([*ways, *_by_openvino(lambda ops, given: _linear_node(ops, given, layer), [x], dtype)])
 
 
-def _own(layer: Linear, x: Tensor, dtype: torch.dtype) -> Tensor:
-    with torch.autocast("cpu", dtype, enabled=dtype != torch.float32):
-        if dtype == torch.float32 or not can_fuse(x, layer):
-            return layer.forward(x)
-        return project(x, torch.nn.LayerNorm(layer.in_features), layer)
+def _attention_s(tokens: int, config: ViTConfig, dtype: torch.dtype) -> float:
+    parts = torch.randn(1, tokens, 3, config.heads, config.head_dim).permute(2, 0, 3, 1, 4).contiguous()
+    query, key, value = parts
+    ways = _by_openvino(lambda ops, given: ops.scaled_dot_product_attention(*given), list(parts), dtype)
+    return fastest([lambda: F.scaled_dot_product_attention(query, key, value), *ways])
 
 
-def _attention_s(tokens: int, config: ViTConfig) -> float:
-    query, key, value = torch.randn(1, tokens, 3, config.heads, config.head_dim).permute(2, 0, 3, 1, 4)
-    return fastest([lambda: attention(query, key, value), lambda: F.scaled_dot_product_attention(query, key, value)])
+def _linear_node(ops: Any, given: Sequence[Any], layer: nn.Linear) -> Any:
+    weight, bias = (ops.constant(each.detach().numpy()) for each in (layer.weight, layer.bias))
+    return ops.add(ops.matmul(given[0], weight, False, True), bias)
+
+
+def _by_openvino(
+    build: Callable[[Any, Sequence[Any]], Any], inputs: Sequence[Tensor], dtype: torch.dtype
+) -> list[Callable[[], object]]:
+    """OpenVINO's way of what `build` makes of its operators and the inputs' nodes; none where it isn't installed."""
+    try:
+        openvino = import_openvino()
+    except (ImportError, OSError):
+        return []
+    ops = openvino.opset13
+    nodes = [ops.parameter(list(each.shape), np.float32) for each in inputs]
+    options = {
+        "INFERENCE_PRECISION_HINT": "bf16" if dtype == torch.bfloat16 else "f32",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+    }
+    graph = openvino.Model([build(ops, nodes)], nodes)
+    request = openvino.Core().compile_model(graph, "CPU", options).create_infer_request()
+    arrays = [each.numpy() for each in inputs]
+    return [lambda: request.infer(arrays, share_inputs=True, share_outputs=True)]
 
 
 def _crf_s(settings: Settings, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> float:

@@ -21,6 +21,7 @@ Facet = Literal["key", "query", "value", "token"]
 Grid = Literal["overlapping", "interleaved"]
 Precision = Literal["float32", "bfloat16", "float16"]
 Device = Literal["auto", "cpu", "cuda"]
+Backend = Literal["auto", "openvino", "torch"]
 Preset = Literal["fast", "draft"]
 SaliencySource = Literal["attention", "motion", "both"]
 MaskRefinement = Literal["grabcut", "crf", "none"]
@@ -65,7 +66,7 @@ class FeatureSettings(_Section):
     log_bin: bool = False
     """Add the context of log-spaced bins to each descriptor (paper section 4, point correspondences)."""
     precision: Precision = "float32"
-    """Arithmetic of the ViT's products; sums, norms and softmax stay in float32. float16 is for CUDA."""
+    """Arithmetic of the ViT: float32, or bfloat16 where the processor multiplies in it. float16 is for CUDA."""
 
 
 class KeyframeSettings(_Section):
@@ -182,9 +183,11 @@ class RenderSettings(_Section):
 
 
 class RunSettings(_Section):
-    """How the work is spread over the machine; no label depends on it."""
+    """How the work is spread over the machine; no label depends on it, but for last bits on device and backend."""
 
     device: Device = "auto"
+    backend: Backend = "auto"
+    """What computes the ViT; auto: OpenVINO on the processor where it is installed, else torch."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     batch: Count | None = None
     """Frames that go through the ViT together; none: as many as fit a memory budget."""

@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import Device, Facet, PaletteName, Preset, SaliencySource, load_settings
+from pipeline.config import Backend, Device, Facet, PaletteName, Preset, SaliencySource, load_settings
 from pipeline.progress import Progress, progress_for
 
 Inputs = Annotated[
@@ -40,6 +40,7 @@ def _method(
     layer: Annotated[int | None, typer.Option(help="Block to read, from 0.")] = None,
     facet: Annotated[Facet | None, typer.Option(help="Facet to read.")] = None,
     device: Annotated[Device | None, typer.Option(help="Where the ViT runs.")] = None,
+    backend: Annotated[Backend | None, typer.Option(help="Library that runs the ViT.")] = None,
     seed: Annotated[int | None, typer.Option(help="Seed of k-means.")] = None,
     batch: Annotated[int | None, typer.Option(help="Frames that go through the ViT together.")] = None,
 ) -> dict[str, Any]:
@@ -53,6 +54,7 @@ def _method(
         "features.layer": layer,
         "features.facet": facet,
         "run.device": device,
+        "run.backend": backend,
         "run.seed": seed,
         "run.batch": batch,
     }

@@ -23,9 +23,10 @@ from torch import Tensor
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.device import upload
 from pipeline.errors import DeviceMemoryError, InputError, UsageError
+from pipeline.features.backend import choose_backend
 from pipeline.features.interleaved_grid import run_interleaved
 from pipeline.features.log_bins import bin_offsets, log_bin
-from pipeline.features.vit import Backbone, BackboneOutput, Tap
+from pipeline.features.vit import Backbone, BackboneOutput, RunBlocks, Tap
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
 
@@ -64,6 +65,7 @@ class Extractor:
         saliency: SaliencySettings,
         device: torch.device | str = "cpu",
         say: Callable[[str], None] = _log.warning,
+        backend: str = "auto",
     ) -> None:
         """Check the settings against the model and bring it to the device.
 
@@ -73,9 +75,10 @@ class Extractor:
             saliency: what the saliency is.
             device: where the ViT runs.
             say: told, once, when batches have to be smaller than they should be.
+            backend: what computes the ViT's blocks: `openvino`, `torch`, or `auto`.
 
         Raises:
-            UsageError: the model has no such layer, stride or head, or the device no such precision.
+            UsageError: the model has no such layer, stride or head, or the device no such precision or backend.
             DeviceMemoryError: the device has no room for the model.
         """
         self.device = torch.device(device)
@@ -91,7 +94,11 @@ class Extractor:
         self._one_by_one = self.device.type == "cpu"
         self._say = say
         self._fitting_tokens: int | None = None
-        self._dtype = _precision(features.precision, self.device)
+        self.dtype = _precision(features.precision, self.device)
+        """What is multiplied."""
+        self.backend = choose_backend(backend, self.device)
+        """What computes the ViT's blocks."""
+        self._run_blocks = self._blocks()
         self._mean = torch.tensor(model.identity.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(model.identity.std, device=self.device)[:, None, None]
 
@@ -179,6 +186,13 @@ class Extractor:
         fitting = (budget_bytes - live) // result if on_cpu else budget_bytes // (result + live)
         return int(min(LARGEST_BATCH, max(1, fitting)))
 
+    def _blocks(self) -> RunBlocks | None:
+        if self.backend == "torch":
+            return None
+        from pipeline.features.openvino_backbone import OpenVinoBlocks
+
+        return OpenVinoBlocks(self.backbone, self.identity.fingerprint, self.dtype)
+
     def _extraction(self, facets: list[Tensor], maps: Tensor | None, grid_hw: tuple[int, int]) -> Extraction:
         tokens = facets[0] if len(facets) == 1 else torch.cat(facets)
         descriptors = tokens[:, 1:].reshape(len(tokens), *grid_hw, -1)
@@ -215,7 +229,8 @@ class Extractor:
     ) -> BackboneOutput | None:
         """One pass; None where the device's memory isn't enough for it."""
         try:
-            with torch.autocast(self.device.type, self._dtype, enabled=self._dtype != torch.float32):
+            halved = self.dtype != torch.float32 and self._run_blocks is None
+            with torch.autocast(self.device.type, self.dtype, enabled=halved):
                 run = run_interleaved if self.settings.grid == "interleaved" else Backbone.__call__
                 found: BackboneOutput = run(
                     self.backbone,
@@ -224,6 +239,7 @@ class Extractor:
                     taps,
                     saliency=saliency,
                     saliency_heads=self.heads,
+                    run_blocks=self._run_blocks,
                 )
         except torch.OutOfMemoryError:
             return None

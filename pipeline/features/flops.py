@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from pipeline.features.extractor import Extractor
-from pipeline.features.interleaved_grid import shifts_px
+from pipeline.features.interleaved_grid import pass_sizes
 from pipeline.features.vit import Tap, ViTConfig
 from pipeline.geometry import grid_size, processed_size
 
@@ -76,7 +76,7 @@ def _flops(extractor: Extractor, size_hw: tuple[int, int], *, saliency: bool) ->
     config, stride = extractor.backbone.config, extractor.settings.stride
     sizes = [size_hw]
     if extractor.settings.grid == "interleaved":
-        sizes = [(size_hw[0] - down, size_hw[1] - right) for down, right in shifts_px(size_hw, config.patch_px, stride)]
+        sizes = pass_sizes(size_hw, config.patch_px, stride)
         stride = config.patch_px
     heads = _heads(extractor)
     return sum(pass_flops(config, size, stride, [extractor.tap], saliency=saliency, heads=heads) for size in sizes)

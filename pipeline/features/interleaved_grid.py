@@ -14,7 +14,7 @@ from itertools import product
 import torch
 from torch import Tensor
 
-from pipeline.features.vit import Backbone, BackboneOutput, Tap
+from pipeline.features.vit import Backbone, BackboneOutput, RunBlocks, Tap
 from pipeline.geometry import grid_size
 
 
@@ -26,6 +26,7 @@ def run_interleaved(
     *,
     saliency: bool = False,
     saliency_heads: Sequence[int] | None = None,
+    run_blocks: RunBlocks | None = None,
 ) -> BackboneOutput:
     """As a call of the backbone; the class token is the mean of the passes' ones.
 
@@ -44,6 +45,7 @@ def run_interleaved(
             taps,
             saliency=saliency,
             saliency_heads=saliency_heads,
+            run_blocks=run_blocks,
         )
         for down, right in shifts
     ]
@@ -63,6 +65,11 @@ def shifts_px(size_hw: tuple[int, int], patch_px: int, stride_px: int) -> list[t
     # In a picture that is hardly larger than a patch some shifts leave no whole one.
     rows, cols = (min(side, patch_px // stride_px) for side in grid_size(size_hw, patch_px, stride_px))
     return [(row * stride_px, col * stride_px) for row, col in product(range(rows), range(cols))]
+
+
+def pass_sizes(size_hw: tuple[int, int], patch_px: int, stride_px: int) -> list[tuple[int, int]]:
+    """Height and width of the picture that each pass sees."""
+    return [(size_hw[0] - down, size_hw[1] - right) for down, right in shifts_px(size_hw, patch_px, stride_px)]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,13 +1,13 @@
 """A ViT for inference that computes what was asked for and nothing else.
 
 It reads keys, queries, values and tokens of any block on a grid of overlapping patches, and the saliency from
-the class token's row of the last block's attention. It knows nothing of names of models, of files, of pictures
-or of devices.
+the class token's row of the last block's attention. It is plain torch: on CUDA it runs as it stands, on the processor
+`openvino_backbone` runs its blocks. It knows nothing of names of models, of files, of pictures or of devices.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
 
@@ -16,11 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UsageError
-from pipeline.features.attention import attention
-from pipeline.features.fused import can_fuse, finish, project
-from pipeline.features.linear import Linear
 from pipeline.features.positions import Rotary, interpolate_positions, rotary_angles, rotate
-from pipeline.features.processor import can_compute, scratch
 from pipeline.geometry import grid_size
 
 Facet = Literal["key", "query", "value", "token"]
@@ -40,6 +36,25 @@ class Tap(NamedTuple):
 
     layer: int
     facet: Facet
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What one pass reads.
+
+    Attributes:
+        taps: facets, each once.
+        saliency: whether the class token's row of the last block's attention is read too.
+        heads: heads that the row is the mean of; None: all.
+    """
+
+    taps: tuple[Tap, ...]
+    saliency: bool = False
+    heads: tuple[int, ...] | None = None
+
+
+RunBlocks = Callable[[Tensor, Rotary | None, Reading], Sequence[Tensor]]
+"""As `Backbone.run_blocks`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,26 +124,27 @@ class Attention(nn.Module):
         """Empty parameters of the shapes that `config` says."""
         super().__init__()
         self.heads, self.prefix = config.heads, config.prefix
-        self.qkv = Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
-        self.proj = Linear(config.embed_dim, config.embed_dim)
+        self.qkv = nn.Linear(config.embed_dim, 3 * config.embed_dim, bias=config.qkv_bias)
+        self.proj = nn.Linear(config.embed_dim, config.embed_dim)
 
     def project(self, x: Tensor, facet: str) -> Tensor:
         """One of query, key, value of normalised tokens [b, n, c] as [b, heads, n, head channels]."""
         rows = slice(_QKV_ROW[facet] * x.shape[-1], (_QKV_ROW[facet] + 1) * x.shape[-1])
-        return self.qkv.some(x, rows).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
+        bias = None if self.qkv.bias is None else self.qkv.bias[rows]
+        return F.linear(x, self.qkv.weight[rows], bias).reshape(*x.shape[:2], self.heads, -1).transpose(1, 2)
 
-    def split(self, joint: Tensor) -> dict[str, Tensor]:
-        """Query, key and value out of what `qkv` gives."""
-        query, key, value = joint.reshape(*joint.shape[:2], 3, self.heads, -1).permute(2, 0, 3, 1, 4)
+    def project_all(self, x: Tensor) -> dict[str, Tensor]:
+        """Query, key and value of normalised tokens, in one product."""
+        joint = self.qkv(x).reshape(*x.shape[:2], 3, self.heads, -1)
+        query, key, value = joint.permute(2, 0, 3, 1, 4)
         return {"query": query, "key": key, "value": value}
 
-    def attend(self, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
-        """The attention's output [b, n, c], not yet projected, which the next block writes over."""
-        query = rotate(parts["query"], rotary, self.prefix)
-        key = rotate(parts["key"], rotary, self.prefix)
-        batch, heads, tokens, channels = query.shape
-        out = scratch("attended", batch, tokens, heads * channels) if can_compute(query) else None
-        return attention(query, key, parts["value"], out)
+    def forward(self, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
+        """The attention's output [b, n, c], projected, given query, key and value."""
+        query, key = (rotate(parts[name], rotary, self.prefix) for name in ("query", "key"))
+        attended = F.scaled_dot_product_attention(query, key, parts["value"])
+        output: Tensor = self.proj(attended.transpose(1, 2).flatten(2))
+        return output
 
     def class_row(self, class_query: Tensor, key: Tensor, rotary: Rotary | None, heads: Sequence[int] | None) -> Tensor:
         """The class token's attention to every patch, mean over `heads` (None: all), float32 [b, patches]."""
@@ -161,14 +177,12 @@ class Mlp(nn.Module):
     def __init__(self, config: ViTConfig) -> None:
         """Empty parameters of the shapes that `config` says."""
         super().__init__()
-        self.fc1 = Linear(config.embed_dim, config.mlp_dim)
-        self.fc2 = Linear(config.mlp_dim, config.embed_dim)
+        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
+        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
 
     def forward(self, x: Tensor) -> Tensor:
         """Tokens [b, n, c] to [b, n, c]."""
-        # In place: on the CPU a fresh hidden tensor costs more than the function itself.
-        hidden = torch.ops.aten.gelu_(self.fc1(x))
-        output: Tensor = self.fc2(hidden)
+        output: Tensor = self.fc2(F.gelu(self.fc1(x)))
         return output
 
 
@@ -185,25 +199,11 @@ class Block(nn.Module):
         self.mlp = Mlp(config)
         self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
 
-    def project_all(self, x: Tensor) -> dict[str, Tensor]:
-        """Query, key and value of the block's input [b, n, c], in one product; the next block writes over them."""
-        if can_fuse(x, self.attn.qkv):
-            joint = scratch("projected", *x.shape[:2], self.attn.qkv.out_features)
-            return self.attn.split(project(x, self.norm1, self.attn.qkv, joint))
-        return self.attn.split(self.attn.qkv(self.norm1(x)))
-
-    def finish(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
-        """The block's output, given its input and what `project_all` made of it."""
-        attended, proj, mlp = self.attn.attend(parts, rotary), self.attn.proj, (self.mlp.fc1, self.mlp.fc2)
-        if can_fuse(x, proj, *mlp):
-            return finish(x, attended, proj, self._scale(self.ls1), self.norm2, mlp, self._scale(self.ls2))
-        # In place on what a branch has just made: on the CPU a fresh tensor costs more than the sum.
-        x = self.ls1(proj(attended)).add_(x)
-        output: Tensor = self.ls2(self.mlp(self.norm2(x))).add_(x)
+    def forward(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
+        """The block's output, given its input and the projections of that."""
+        x = x + self.ls1(self.attn(parts, rotary))
+        output: Tensor = x + self.ls2(self.mlp(self.norm2(x)))
         return output
-
-    def _scale(self, scale: nn.Module) -> Tensor:
-        return scale.gamma if isinstance(scale, LayerScale) else torch.ones(self.attn.proj.out_features)
 
 
 class Backbone(nn.Module):
@@ -251,6 +251,7 @@ class Backbone(nn.Module):
         *,
         saliency: bool = False,
         saliency_heads: Sequence[int] | None = None,
+        run_blocks: RunBlocks | None = None,
     ) -> BackboneOutput:
         """Read `taps` and, where asked for, the saliency, in one pass that ends as early as it can.
 
@@ -260,6 +261,7 @@ class Backbone(nn.Module):
             taps: what to read.
             saliency: whether to compute it.
             saliency_heads: heads of the last block that are averaged; None: all.
+            run_blocks: what computes the blocks; None: torch.
 
         Raises:
             InputError: the picture is smaller than a patch.
@@ -270,30 +272,40 @@ class Backbone(nn.Module):
         grid_hw = grid_size(size_hw, self.config.patch_px, stride_px)
         x = self._embed(pixels, stride_px, grid_hw)
         rotary = self._rotary(grid_hw, stride_px, pixels.device)
-        facets, class_row = self._walk(x, rotary, taps, saliency, saliency_heads)
-        map_hw = None if class_row is None else _stretch(class_row).reshape(-1, *grid_hw)
+        heads = None if saliency_heads is None else tuple(saliency_heads)
+        reading = Reading(tuple(dict.fromkeys(taps)), saliency, heads)
+        found = (run_blocks or self.run_blocks)(x, rotary, reading)
+        facets = dict(zip(reading.taps, found, strict=False))
+        map_hw = _stretch(found[-1]).reshape(-1, *grid_hw) if saliency else None
         return BackboneOutput(facets, map_hw, grid_hw)
 
-    def _walk(
-        self, x: Tensor, rotary: Rotary | None, taps: Sequence[Tap], saliency: bool, heads: Sequence[int] | None
-    ) -> tuple[dict[Tap, Tensor], Tensor | None]:
-        """Go through the blocks, read on the way, stop where nothing more is needed."""
-        salient_layer = self.config.depth - 1 if saliency else -1
-        stop = max([tap.layer for tap in taps] + [salient_layer], default=-1)
+    def run_blocks(self, x: Tensor, rotary: Rotary | None, reading: Reading) -> tuple[Tensor, ...]:
+        """Go through the blocks, read on the way, stop where nothing more is needed.
+
+        Args:
+            x: tokens [batch, n, channels].
+            rotary: angles of the patches, where the model has any.
+            reading: what to read.
+
+        Returns:
+            The taps' facets as in `BackboneOutput`; behind them the class token's row [batch, patches], if it is read.
+        """
+        salient_layer = self.config.depth - 1 if reading.saliency else -1
+        stop = max([tap.layer for tap in reading.taps] + [salient_layer], default=-1)
         found: dict[Tap, Tensor] = {}
-        class_row: Tensor | None = None
+        rows: list[Tensor] = []
         for layer in range(stop + 1):
-            block, facets = self._block(layer), {tap.facet for tap in taps if tap.layer == layer}
+            block, facets = self._block(layer), {tap.facet for tap in reading.taps if tap.layer == layer}
             runs = layer < stop or "token" in facets
             parts = _parts(block, x, facets, all_of_them=runs, salient=layer == salient_layer)
             if layer == salient_layer:
-                class_row = block.attn.class_row(parts["query"][:, :, :1], parts["key"], rotary, heads)
+                rows.append(block.attn.class_row(parts["query"][:, :, :1], parts["key"], rotary, reading.heads))
             found |= {Tap(layer, facet): self._by_channel(parts[facet]) for facet in facets if facet != "token"}
             if runs:
-                x = block.finish(x, parts, rotary)
+                x = block(x, parts, rotary)
             if "token" in facets:
                 found[Tap(layer, "token")] = self._by_channel(x[:, None])
-        return found, class_row
+        return (*(found[tap] for tap in reading.taps), *rows)
 
     def _block(self, layer: int) -> Block:
         block = self.blocks[layer]
@@ -332,7 +344,6 @@ class Backbone(nn.Module):
         """[b, heads, tokens, head channels] to float32 [b, 1 + patches, head channels * heads]."""
         if self.config.registers:
             heads = torch.cat((heads[:, :, :1], heads[:, :, self.config.prefix :]), dim=2)
-        # A copy, since `heads` may be written over.
         return heads.permute(0, 2, 3, 1).contiguous().flatten(2).float()
 
 
@@ -356,7 +367,7 @@ def _parts(block: Block, x: Tensor, facets: Iterable[str], *, all_of_them: bool,
     For the saliency the query of the class token alone is computed, where no one reads the others.
     """
     if all_of_them:
-        return block.project_all(x)
+        return block.attn.project_all(block.norm1(x))
     normed = block.norm1(x)
     needed = {facet for facet in facets if facet != "token"} | ({"key"} if salient else set())
     parts = {facet: block.attn.project(normed, facet) for facet in needed}

@@ -15,6 +15,7 @@ from pipeline.errors import UsageError
 from pipeline.features.motion import REACH
 from pipeline.files import bytes_text
 from pipeline.forecast.machine import memory_bytes, resident_bytes
+from pipeline.forecast.vit_memory import vit_bytes
 from pipeline.forecast.workload import InputLoad, Workload
 from pipeline.media.label_store import CHUNK_FRAMES
 from pipeline.stages.batches import batch_size
@@ -49,9 +50,6 @@ FLOW_BYTES = 145
 TRACK_BYTES = 40
 """Bytes per processed pixel of a frame that is followed to two key frames."""
 
-ACTIVATION_SHARE = 1.5
-"""Memory of one pass of the ViT as a multiple of one block's tensors: 15 to 17 kB a token where these are 10.8 kB."""
-
 MARGIN = 1.05
 """Fragmentation of the allocator."""
 
@@ -83,7 +81,8 @@ def size_run(work: Workload, engine: Engine) -> Capacity:
     Raises:
         UsageError: the limit is too low even for one frame at a time.
     """
-    limit, need = _limit(engine.settings), _Need(work, engine, resident_bytes())
+    vit = vit_bytes(engine.extractor, {each.size_hw for each in work.inputs})
+    limit, need = _limit(engine.settings), _Need(work, engine, resident_bytes(), vit)
     for settings in _smaller_and_smaller(engine, work):
         least = need.peak(settings)
         if least <= limit:
@@ -105,6 +104,7 @@ class _Need:
     work: Workload
     engine: Engine
     resident: int
+    vit: float
 
     def peak(self, settings: Settings) -> int:
         """Of the whole run, without any cache in memory."""
@@ -128,7 +128,7 @@ class _Need:
         crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * processed_px
         tracks = TRACK_BYTES * min(load.frames, followed) + 4 * labels * (depth + 2) * (followed > 0)
         described = self._descriptors(load) * min(load.frames, batch + depth + 2)
-        work = pictures + encoder + crf + tracks * processed_px + described + self._activations(load)
+        work = pictures + encoder + crf + tracks * processed_px + described
         return self._with_libraries(work)
 
     def fit_peak(self, settings: Settings) -> int:
@@ -144,7 +144,7 @@ class _Need:
         frames = min(load.frames, (depth + 2) + batch * (depth + 2) + window)
         pictures = (3.0 * frames + DECODED_BYTES) * math.prod(load.source_hw) + FLOW_BYTES * math.prod(load.size_hw)
         # One batch that is described, its normalised copy, one that is written, and those that wait to be.
-        return pictures + self._descriptors(load) * batch * (depth + 3) + self._activations(load)
+        return pictures + self._descriptors(load) * batch * (depth + 3)
 
     def _clustering(self, settings: Settings) -> float:
         cluster, channels, sampled = settings.cluster, self.work.channels, self.work.sampled_descriptors
@@ -155,19 +155,13 @@ class _Need:
 
     def _with_libraries(self, work: float) -> int:
         # At the end half of the work's memory is freed, and what the process's exit takes comes on top.
-        return int(self.resident + LIBRARY_BYTES + MARGIN * max(work, work / 2 + EXIT_BYTES))
+        return int(self.resident + LIBRARY_BYTES + self.vit + MARGIN * max(work, work / 2 + EXIT_BYTES))
 
     def _batch(self, load: InputLoad, settings: Settings) -> int:
         return batch_size(self.engine.extractor, load.size_hw, settings.run.batch)
 
     def _descriptors(self, load: InputLoad) -> float:
         return 4.0 * load.tokens * self.work.channels + 3 * math.prod(load.size_hw)
-
-    def _activations(self, load: InputLoad) -> float:
-        extractor = self.engine.extractor
-        if extractor.device.type != "cpu":
-            return 0.0
-        return ACTIVATION_SHARE * load.tokens * extractor.backbone.config.token_bytes
 
 
 def _limit(settings: Settings) -> int:

@@ -20,7 +20,7 @@ from pipeline.errors import InputError
 from pipeline.files import sha256
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
-from pipeline.runs.record import RunRecord, installed_packages
+from pipeline.runs.record import RunRecord, installed_packages, processor_kind
 from pipeline.stages.engine import Engine
 from pipeline.version import __version__
 
@@ -49,6 +49,8 @@ class Manifest(BaseModel):
     python: str = platform.python_version()
     packages: dict[str, str]
     device: str
+    backend: str
+    processor: str
     model: str
     fingerprint: str
     settings: Settings
@@ -64,7 +66,7 @@ class Manifest(BaseModel):
     def differences_from(self, done: RunRecord, given: InputFacts) -> list[str]:
         """Each thing in which a finished result was made differently, with both values."""
         then = {
-            **_tool_facts(done.program, done.python, done.packages, done.device),
+            **_tool_facts(done),
             **_model_facts(done.model.name, done.model.fingerprint, done.settings, done.device),
             "input": _short(done.source.sha256),
             "codebook": _short(done.codebook_sha256 if done.fit_seconds is None else None),
@@ -76,7 +78,7 @@ class Manifest(BaseModel):
     def _facts(self) -> dict[str, Any]:
         inputs = {f"input {fact.name}": _short(fact.sha256) for fact in self.inputs}
         return {
-            **_tool_facts(self.program, self.python, self.packages, self.device),
+            **_tool_facts(self),
             **_model_facts(self.model, self.fingerprint, self.settings, self.device),
             "number of inputs": len(self.inputs),
             **inputs,
@@ -90,6 +92,8 @@ def make_manifest(sources: Sequence[Source], engine: Engine, codebook: Path | No
     return Manifest(
         packages=installed_packages(),
         device=str(engine.extractor.device),
+        backend=engine.extractor.backend,
+        processor=processor_kind(),
         model=engine.extractor.identity.name,
         fingerprint=engine.fingerprint,
         settings=engine.settings,
@@ -117,13 +121,16 @@ def _regular_sha256(file: Path) -> str:
     return sha256(file)
 
 
-def _tool_facts(program: str, python: str, packages: Mapping[str, str], device: str) -> dict[str, Any]:
-    return {"program": program, "python": python, **{f"package {k}": v for k, v in packages.items()}, "device": device}
+def _tool_facts(run: Manifest | RunRecord) -> dict[str, Any]:
+    names = ("program", "python", "device", "backend", "processor")
+    # Where torch runs the ViT, OpenVINO's version doesn't matter.
+    packages = {name: version for name, version in run.packages.items() if name != "openvino" or run.backend == name}
+    return {**{name: getattr(run, name) for name in names}, **{f"package {k}": v for k, v in packages.items()}}
 
 
 def _model_facts(name: str, fingerprint: str, settings: Settings, device: str) -> dict[str, Any]:
     # The same model may be given by another name or path; what counts is its parameters.
-    free = {"model", "run.device", *_FREE, *(_FREE_ON_CPU if device == "cpu" else ())}
+    free = {"model", "run.device", "run.backend", *_FREE, *(_FREE_ON_CPU if device == "cpu" else ())}
     flat = {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in free}
     return {"model": f"{name} {_short(fingerprint)}", **flat}
 

@@ -15,7 +15,7 @@ from pipeline.config import Settings
 from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.records import Frame
-from pipeline.runs.record import RECORD, ModelRecord, StageRecord, installed_packages, stage_records
+from pipeline.runs.record import RECORD, ModelRecord, StageRecord, installed_packages, processor_kind, stage_records
 from pipeline.stages.picture_set import Album
 from pipeline.version import __version__
 
@@ -82,6 +82,8 @@ class AlbumRecord(_Record):
     program: str = f"vidparts {__version__}"
     python: str = platform.python_version()
     packages: dict[str, str]
+    backend: str
+    processor: str
     task: Task
     settings: Settings
     model: ModelRecord
@@ -107,6 +109,8 @@ def album_record(
     identity = album.engine.extractor.identity
     return AlbumRecord(
         packages=installed_packages(),
+        backend=album.engine.extractor.backend,
+        processor=processor_kind(),
         task=task,
         settings=album.engine.settings,
         model=ModelRecord(name=identity.name, fingerprint=identity.fingerprint, notes=identity.notes),

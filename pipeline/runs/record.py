@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import platform
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -30,7 +31,10 @@ _MAX_BYTES = 16 * 2**20
 ResultFile = Literal["overlay.mp4", "labels.zarr", "frames"]
 _Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Level = Annotated[int, Field(ge=0, le=255)]
-_PACKAGES = ("torch", "timm", "av", "numpy", "scikit-learn", "zarr", "numba", "faiss-gpu", "faiss-cpu", "pydensecrf2")
+_PACKAGES = (
+    *("torch", "timm", "openvino", "av", "numpy", "scikit-learn", "zarr", "numba"),
+    *("faiss-gpu", "faiss-cpu", "pydensecrf2"),
+)
 
 
 class _Record(BaseModel):
@@ -103,6 +107,10 @@ class RunRecord(_Record):
     python: str = platform.python_version()
     packages: dict[str, str]
     device: str
+    backend: str
+    """What computed the ViT; its version is among the packages."""
+    processor: str
+    """The processor's kind, as far as the last bits of descriptors depend on it."""
     source: SourceRecord
     settings: Settings
     model: ModelRecord
@@ -141,6 +149,17 @@ def installed_packages() -> dict[str, str]:
         except PackageNotFoundError:
             continue
     return found
+
+
+def processor_kind() -> str:
+    """The CPU as far as it decides the last bits of a result: its name for compilers, and limits set to it.
+
+    Libraries choose their code by the instruction sets that these imply.
+    """
+    from pipeline.kernels.jit import host_cpu
+
+    limits = [os.environ[name] for name in ("OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA") if os.environ.get(name)]
+    return " ".join([host_cpu(), *limits])
 
 
 def stage_records(reports: Iterable[StageReport]) -> tuple[StageRecord, ...]:

@@ -49,6 +49,8 @@ def build_record(
     return RunRecord(
         packages=manifest.packages,
         device=manifest.device,
+        backend=manifest.backend,
+        processor=manifest.processor,
         source=_source_record(sinks.source, manifest.inputs[number].sha256, store),
         settings=manifest.settings,
         model=ModelRecord(name=identity.name, fingerprint=identity.fingerprint, notes=identity.notes),

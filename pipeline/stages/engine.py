@@ -59,7 +59,7 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
     if model.notice:
         progress.say(model.notice)
     filled = with_defaults(settings, *_model_defaults(model.identity), own)
-    extractor = Extractor(model, filled.features, filled.saliency, device, progress.say)
+    extractor = Extractor(model, filled.features, filled.saliency, device, progress.say, settings.run.backend)
     if codebook is not None:
         require_fit(codebook.origin, model.identity.fingerprint, filled.features, name)
     elif filled.cluster.prior and extractor.regions is None:

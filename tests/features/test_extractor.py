@@ -33,11 +33,17 @@ def model():
     return load_file(PARITY / "vit.safetensors")
 
 
+@pytest.fixture(params=["openvino", "torch"])
+def backend(request):
+    return request.param
+
+
 @pytest.fixture
-def extractor(model):
+def extractor(model, backend):
     def build(half_size=True, heads=None, **features):
         settings = FeatureSettings(**{"load_size": META["load_size"], **features})
-        return Extractor(model, settings, SaliencySettings(half_size=half_size, heads=heads))
+        saliency = SaliencySettings(half_size=half_size, heads=heads)
+        return Extractor(model, settings, saliency, backend=backend)
 
     return build
 

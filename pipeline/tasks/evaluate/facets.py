@@ -168,7 +168,8 @@ def _supervised_attention(engine: Engine) -> Callable[[Rgb], Mask]:
     patch_px, features = model.identity.patch_px, engine.settings.features
     stride = features.stride if patch_px % features.stride == 0 else patch_px
     read = FeatureSettings(load_size=features.load_size, stride=stride, layer=model.identity.depth - 1)
-    extractor = Extractor(model, read, SaliencySettings(), engine.extractor.device)
+    measured = engine.extractor
+    extractor = Extractor(model, read, SaliencySettings(), measured.device, backend=measured.backend)
 
     def segment(rgb: Rgb) -> Mask:
         attention = extractor.extract([extractor.preprocess(rgb)], saliency=True).saliency

@@ -1,0 +1,81 @@
+"""The blocks of a backbone on the processor by OpenVINO, each number of tokens compiled by itself.
+
+A picture goes through alone, in a graph of static shapes: its bytes depend neither on the pictures beside it nor on the
+number of threads. What is compiled is kept for the process, up to a number.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from pipeline.features.openvino_graph import import_openvino, open_graph
+from pipeline.features.positions import Rotary
+from pipeline.features.vit import Backbone, Reading
+
+KEPT_SHAPES = 5
+"""Compiled graphs that are kept, each with a copy of the weights: five is the most that a video of one size needs."""
+
+_PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+class OpenVinoBlocks:
+    """Computes what `Backbone.run_blocks` does."""
+
+    def __init__(self, backbone: Backbone, fingerprint: str, dtype: torch.dtype) -> None:
+        """Nothing is compiled yet.
+
+        Args:
+            backbone: on the CPU, in float32.
+            fingerprint: SHA-256 over its parameters.
+            dtype: of what is multiplied; bfloat16 is float32 on a processor that doesn't multiply in it.
+        """
+        self._backbone, self._fingerprint = backbone, fingerprint
+        self._core = import_openvino().Core()
+        able = dtype != torch.bfloat16 or "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._precision = _PRECISIONS[dtype if able else torch.float32]
+        self._graphs: dict[Reading, Any] = {}
+        self._compiled: OrderedDict[tuple[Reading, int, int], Any] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def __call__(self, x: Tensor, rotary: Rotary | None, reading: Reading) -> tuple[Tensor, ...]:
+        """As `Backbone.run_blocks`, in float32."""
+        if not reading.taps and not reading.saliency:
+            return ()
+        with self._lock:
+            request = self._request(reading, x.shape[1])
+            pictures = [self._run(request, [picture[None], *(rotary or ())]) for picture in x]
+        return tuple(torch.cat(parts) for parts in zip(*pictures, strict=True))
+
+    def _run(self, request: Any, inputs: list[Tensor]) -> list[Tensor]:
+        request.infer([each.detach().float().contiguous().numpy() for each in inputs], share_inputs=True)
+        # A copy: the request writes its next results over these.
+        return [torch.tensor(output.data) for output in request.output_tensors]
+
+    def _request(self, reading: Reading, tokens: int) -> Any:
+        key = (reading, tokens, torch.get_num_threads())
+        if key not in self._compiled:
+            self._compiled[key] = self._compile(*key)
+            if len(self._compiled) > KEPT_SHAPES:
+                self._compiled.popitem(last=False)
+        self._compiled.move_to_end(key)
+        return self._compiled[key]
+
+    def _compile(self, reading: Reading, tokens: int, threads: int) -> Any:
+        if reading not in self._graphs:
+            self._graphs[reading] = open_graph(self._backbone, self._fingerprint, reading)
+        graph, config = self._graphs[reading].clone(), self._backbone.config
+        patches = [tokens - config.prefix, config.head_dim]
+        graph.reshape(dict(enumerate([[1, tokens, config.embed_dim], patches, patches][: len(graph.inputs)])))
+        options = {
+            "INFERENCE_NUM_THREADS": threads,
+            "NUM_STREAMS": "1",
+            "INFERENCE_PRECISION_HINT": self._precision,
+            # The threads share the processors with those of the other stages.
+            "ENABLE_CPU_PINNING": False,
+        }
+        return self._core.compile_model(graph, "CPU", options).create_infer_request()

@@ -1,0 +1,53 @@
+"""Memory of the ViT beside its parameters: activations in torch, compiled graphs with OpenVINO."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Collection
+
+from pipeline.features.extractor import Extractor
+from pipeline.features.interleaved_grid import pass_sizes
+from pipeline.features.openvino_backbone import KEPT_SHAPES
+from pipeline.geometry import grid_size
+
+ACTIVATION_SHARE = 1.5
+"""Memory of one pass through torch as a multiple of one block's tensors."""
+
+GRAPH_BYTES = 20 * 2**20
+"""A compiled graph beside weights and tokens, 13 to 20 MiB; a token takes 15 to 20 kB of a block's 21.6 kB."""
+
+
+def vit_bytes(extractor: Extractor, size_hws: Collection[tuple[int, int]]) -> float:
+    """Memory that the ViT takes beside its parameters for frames of some processed sizes; none on CUDA.
+
+    OpenVINO has one compiled graph for each number of tokens, with a copy of the weights; the largest are kept.
+
+    Args:
+        extractor: model and settings.
+        size_hws: processed heights and widths.
+    """
+    config = extractor.backbone.config
+    described = {tokens for size_hw in size_hws for tokens in _pass_tokens(extractor, size_hw)}
+    if extractor.device.type != "cpu" or not described:
+        return 0.0
+    if extractor.backend == "torch":
+        return ACTIVATION_SHARE * config.token_bytes * max(described)
+    # Saliency has graphs of its own: of the half-size picture, or of the same passes.
+    halves = {_tokens(extractor, (rows // 2, cols // 2), config.patch_px) for rows, cols in size_hws}
+    kept = sorted([*described, *(halves if extractor.half_size else described)])[-KEPT_SHAPES:]
+    weights = config.depth * config.embed_dim * (4 * config.embed_dim + 2 * config.mlp_dim)
+    return len(kept) * (extractor.dtype.itemsize * weights + GRAPH_BYTES) + sum(kept) * config.token_bytes
+
+
+def _pass_tokens(extractor: Extractor, size_hw: tuple[int, int]) -> set[int]:
+    """Numbers of tokens in the passes of a frame."""
+    patch_px, stride_px = extractor.identity.patch_px, extractor.settings.stride
+    if extractor.settings.grid != "interleaved":
+        return {_tokens(extractor, size_hw, stride_px)}
+    return {_tokens(extractor, size, patch_px) for size in pass_sizes(size_hw, patch_px, stride_px)}
+
+
+def _tokens(extractor: Extractor, size_hw: tuple[int, int], stride_px: int) -> int:
+    patch_px = extractor.identity.patch_px
+    height, width = (max(side, patch_px) for side in size_hw)
+    return math.prod(grid_size((height, width), patch_px, stride_px)) + extractor.backbone.config.prefix
