@@ -30,8 +30,9 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["
 PYTHONS = [each.split()[-1] for each in PROJECT["classifiers"] if re.search(r"Python :: 3\.\d+$", each)]
 NAMES = [re.match(r"[\w-]+", each)[0] for each in PROJECT["dependencies"]]  # type: ignore[index]
 
-# What the gate alone does: hours of chance, the machine's memory, training and pictures that no release changes. What
-# is left opens every kind of input, writes every kind of output and runs every command.
+# Left to the gate, because they take long: benchmarks, random damage, kills at random moments, memory limits, estimates
+# against whole runs, training, drawing the samples. All else opens every kind of input, writes every kind of output and
+# runs every command.
 ONLY_GATE = (
     "tests/benchmarks",
     "tests/fuzz",
@@ -143,9 +144,11 @@ def oldest(environment: Environment) -> None:
 
 
 def demo(environment: Environment) -> None:
-    """The README's first command, and what it says of itself."""
+    """The README's first command, its forecast, and the check of its result."""
     with tempfile.TemporaryDirectory() as folder:
-        environment.step("vidparts", "segment", str(ROOT / "samples" / "walk.mp4"), "-o", "out", cwd=Path(folder))
+        segment = ("vidparts", "segment", str(ROOT / "samples" / "walk.mp4"), "-o", "out")
+        environment.step(*segment, "--dry-run", cwd=Path(folder))
+        environment.step(*segment, cwd=Path(folder))
         environment.step("vidparts", "verify", "out/walk", cwd=Path(folder))
     environment.step("vidparts", "info")
 
