@@ -44,6 +44,17 @@ ONLY_GATE = (
 )
 
 
+# What touches the kernels and the ViT's blocks.
+PLAIN = (
+    "tests/kernels",
+    "tests/refine",
+    "tests/painting",
+    "tests/features/test_vit.py",
+    "tests/features/test_extractor.py",
+    "tests/tasks/test_segment.py",
+)
+
+
 @dataclass
 class Leg:
     """An environment, and what came of it.
@@ -123,6 +134,8 @@ def gate(environment: Environment) -> None:
     environment.step("mypy")
     environment.step("lint-imports")
     environment.step("pytest")
+    # Once more without compiled code and the ViT's library, so that the plain paths are proved.
+    environment.step("env", "VIDPARTS_PLAIN=1", "pytest", *PLAIN)
 
 
 def newest(environment: Environment) -> None:

@@ -8,6 +8,7 @@ from typing import Literal
 import torch
 
 from pipeline.errors import UsageError
+from pipeline.kernels import plain_paths
 
 Backend = Literal["openvino", "torch"]
 
@@ -23,7 +24,7 @@ def choose_backend(name: str, device: torch.device) -> Backend:
     if name == "openvino" and device.type != "cpu":
         raise UsageError(f"backend 'openvino' is for the processor, but the device is {device.type}; give --device cpu")
     chosen: Backend = "torch"
-    if name != "torch" and device.type == "cpu":
+    if name == "openvino" or (name == "auto" and device.type == "cpu" and not plain_paths()):
         from pipeline.features import openvino_graph
 
         try:

@@ -6,17 +6,11 @@ from collections.abc import Callable
 from typing import ParamSpec, TypeVar
 
 import numba
-from llvmlite import binding
 
 _OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
 Params = ParamSpec("Params")
 Result = TypeVar("Result")
-
-
-def host_cpu() -> str:
-    """The CPU's name, as LLVM has it, such as `znver4`."""
-    return str(binding.get_host_cpu_name())
 
 
 def compiled(function: Callable[Params, Result]) -> Callable[Params, Result]:

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Style
-from pipeline.kernels.blend import blend
+from pipeline.kernels import blend
 from pipeline.painting.palettes import checkerboard
 
 Image = NDArray[np.uint8]
@@ -41,9 +41,7 @@ def painted_size(size_hw: tuple[int, int], style: Style) -> tuple[int, int]:
 
 
 def _overlay(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
-    painted = np.empty_like(rgb, order="C")
-    blend(rgb, labels, _table(colors).astype(np.int32), round(alpha * 256), painted)
-    return painted
+    return blend(rgb, labels, _table(colors), alpha)
 
 
 def _parts(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:

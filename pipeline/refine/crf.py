@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import CrfSettings
 from pipeline.geometry import nearest_index
+from pipeline.kernels import infer_labels, infer_labels_on_device
 
 if TYPE_CHECKING:
     import torch
@@ -37,8 +38,6 @@ def refine_labels(
     unary = energies_of_pixels(energies, image.shape[:2])
     if settings.iterations == 0:
         return np.asarray(unary.argmin(axis=0), dtype=np.uint8)
-    from pipeline.kernels.meanfield import infer_labels
-
     return infer_labels(unary, image, settings)
 
 
@@ -53,14 +52,12 @@ def refine_on_device(energies: Tensor, image: Tensor, settings: CrfSettings) -> 
     Returns:
         uint8 [h, w].
     """
-    from pipeline.kernels.meanfield_torch import infer_labels
-
     height, width = image.shape[:2]
     rows = _nearest_index(energies.shape[1], height, energies.device)
     unary = energies[:, rows][:, :, _nearest_index(energies.shape[2], width, energies.device)]
     if settings.iterations == 0:
         return unary.argmin(dim=0).byte()
-    return infer_labels(unary, image, settings)
+    return infer_labels_on_device(unary, image, settings)
 
 
 @lru_cache(maxsize=8)

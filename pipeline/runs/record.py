@@ -17,6 +17,7 @@ from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.graph import StageReport
+from pipeline.kernels import host_cpu, plain_paths
 from pipeline.version import __version__
 
 CODEBOOK: Final = "codebook.safetensors"
@@ -156,10 +157,8 @@ def processor_kind() -> str:
 
     Libraries choose their code by the instruction sets that these imply.
     """
-    from pipeline.kernels.jit import host_cpu
-
     limits = [os.environ[name] for name in ("OV_CPU_MAX_ISA", "ONEDNN_MAX_CPU_ISA") if os.environ.get(name)]
-    return " ".join([host_cpu(), *limits])
+    return " ".join([host_cpu(), *limits, *(["plain"] if plain_paths() else [])])
 
 
 def stage_records(reports: Iterable[StageReport]) -> tuple[StageRecord, ...]:

@@ -21,8 +21,12 @@ def test_overlay_blends_parts_and_leaves_the_background() -> None:
     assert np.array_equal(paint(RGB, LABELS, COLORS, "overlay", 1.0)[LABELS == 2][0], COLORS[1])
 
 
+@pytest.mark.parametrize("plain", ["", "1"], ids=["compiled", "plain"])
 @pytest.mark.parametrize("alpha", [0.3, 0.6, 0.9])
-def test_an_overlay_is_rounded_to_the_nearest_grey_level(alpha: float) -> None:
+def test_an_overlay_is_rounded_to_the_nearest_grey_level(
+    alpha: float, plain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("VIDPARTS_PLAIN", plain)
     labels = RNG.integers(0, 256, LABELS.shape, dtype=np.uint8)
     colors = RNG.integers(0, 256, (255, 3), dtype=np.uint8)
     weight = round(alpha * 256)

@@ -8,7 +8,7 @@ from pipeline.kernels.jit import compiled
 
 
 @compiled
-def blend(rgb: Any, labels: Any, colors: Any, weight: Any, painted: Any) -> None:
+def blend_into(rgb: Any, labels: Any, colors: Any, weight: Any, painted: Any) -> None:
     """Blend a picture with the colours of its labels, into `painted`.
 
     Args:
