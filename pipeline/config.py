@@ -1,7 +1,7 @@
-"""Settings: typed and checked; an option beats a YAML file, a preset, a model's own and the defaults, in this order.
+"""Settings, typed and checked: option > YAML file > preset > model's own > default.
 
-Every threshold of the method lives here with its unit and source; `configs/default.yaml` shows the same
-values to a reader, and a test holds the two together. This module knows nothing of how a setting is used.
+Every threshold of the method is here with its unit and source; `configs/default.yaml` shows the same values, and a test
+holds the two together.
 """
 
 from __future__ import annotations
@@ -31,17 +31,17 @@ PaletteName = Literal["vivid", "pastel", "davis", "colorblind"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]
 _MAX_FILE_BYTES = 2**20
-"""No file of settings is anywhere near as large."""
+"""Far above the size of any settings file."""
 
 Count = Annotated[int, Field(ge=1, lt=2**31)]
 Rounds = Annotated[int, Field(ge=1, le=10_000)]
-"""Repetitions of an iterative method: ten times what any of them needs to settle."""
+"""Iterations of an iterative method: ten times what any of them needs to converge."""
 
 Deviation = Annotated[float, Field(ge=0.01, le=10_000.0)]
 """Standard deviation of a kernel: from far below a pixel or a grey level to wider than any picture."""
 
 Weight = Annotated[float, Field(ge=0.0, le=1e6)]
-"""Weight of a kernel or of a prior; what float32 sums of it can hold."""
+"""Weight of a kernel or of a prior, within what float32 sums can hold."""
 
 Seconds = Annotated[float, Field(ge=0.0, le=1e9)]
 """Up to thirty years."""
@@ -61,7 +61,7 @@ class FeatureSettings(_Section):
     grid: Grid = "overlapping"
     """One pass over overlapping patches, as in the paper, or several at the patch's own stride that interleave."""
     layer: Annotated[int, Field(ge=0)] = 11
-    """Block that the descriptors are read from, counted from 0; where nobody sets it, a model's last one."""
+    """Block that the descriptors are read from, counted from 0; the model's last one by default."""
     facet: Facet = "key"
     log_bin: bool = False
     """Add the context of log-spaced bins to each descriptor (paper section 4, point correspondences)."""
@@ -70,7 +70,7 @@ class FeatureSettings(_Section):
 
 
 class KeyframeSettings(_Section):
-    """Which frames of a video are described; those between are followed to them by optical flow."""
+    """Which frames of a video are described; the others are followed to them by optical flow."""
 
     interval: Count = 1
     """Frames from one key frame to the next, counted from a clip's first; 1 describes every frame."""
@@ -100,22 +100,22 @@ class ClusterSettings(_Section):
     frames: Count = 64
     """Frames of all inputs together that the codebook is fitted on."""
     sample_interval: Count = 100
-    """Every so-manieth descriptor of a frame joins the fit."""
+    """Every Nth descriptor of a frame joins the fit."""
     max_clusters: Count = 14
     elbow: Share | None = 0.975
     """The first k whose mean squared distance exceeds this share of the one before is used; None: the largest."""
     iterations: Rounds = 300
     restarts: Rounds = 10
     prior: Weight = 0.0
-    """Weight that a region of bodies which the model knows has beside a part's own descriptors, in mean parts' numbers
-    of descriptors; 0: parts are found by plain k-means, as in the paper. Only the bundled backbone knows regions."""
+    """Weight of a known body region against a part's own descriptors, in units of the mean part's number of
+    descriptors; 0: plain k-means, as in the paper. Only the bundled backbone knows regions."""
 
 
 class CrfSettings(_Section):
     """The fully connected CRF (Krähenbühl and Koltun; constants of the paper's code)."""
 
     iterations: Annotated[int, Field(ge=0, le=10_000)] = 10
-    """Mean-field iterations; 0 leaves the parts as they were assigned."""
+    """Mean-field iterations; 0 keeps the parts as assigned."""
     gaussian_sxy: Deviation = 3.0
     """Standard deviation of the smoothness kernel, processed pixels."""
     gaussian_weight: Weight = 50.0
@@ -132,10 +132,10 @@ class PictureSettings(_Section):
     fit: Count | None = None
     """Pictures that the clusters are fitted on, evenly spread; none: all of them, as in the paper."""
     refine: MaskRefinement = "grabcut"
-    """What makes a co-segmentation's mask follow the picture's edges."""
+    """What aligns a co-segmentation's mask with the picture's edges."""
     grabcut_iterations: Rounds = 5
     grabcut_erosion: Annotated[int, Field(ge=1, le=99)] = 7
-    """Side of the square that a mask is eroded by on either side of its edge, processed pixels."""
+    """Side of the square that erodes foreground and background, processed pixels."""
     remove_outliers: bool = False
     """Leave pictures out of a co-segmentation that are unlike the others."""
     outlier_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.7
@@ -154,7 +154,7 @@ class InputSettings(_Section):
     """Which frames of an input are processed."""
 
     every: Count = 1
-    """Process every so-manieth frame."""
+    """Process every Nth frame."""
     start: Seconds | None = None
     """Seconds from the first frame; none: from the beginning."""
     end: Annotated[Seconds, Field(gt=0)] | None = None
@@ -162,7 +162,7 @@ class InputSettings(_Section):
     fps: Annotated[float, Field(gt=0, le=1000)] = 25.0
     """Frame rate of a directory of frames."""
     strict: bool = False
-    """Damage in a video is an error; otherwise decoding goes on behind it, and what was lost is counted."""
+    """Damage in a video is an error; otherwise decoding continues behind it, and lost frames are counted."""
 
     @model_validator(mode="after")
     def _start_before_end(self) -> InputSettings:
@@ -183,11 +183,11 @@ class RenderSettings(_Section):
 
 
 class RunSettings(_Section):
-    """How the work is spread over the machine; no label depends on it, but for last bits on device and backend."""
+    """How the work is spread over the machine; the seed, and in the last bits device and backend, decide labels."""
 
     device: Device = "auto"
     backend: Backend = "auto"
-    """What computes the ViT; auto: OpenVINO on the processor where it is installed, else torch."""
+    """Library that runs the ViT; auto: OpenVINO on the CPU where it is installed, else torch."""
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
     batch: Count | None = None
     """Frames that go through the ViT together; none: as many as fit a memory budget."""

@@ -1,8 +1,7 @@
-"""The device that the arithmetic runs on, and arrays to it and back without waiting for it.
+"""The device that torch computes on, and asynchronous copies to it and back.
 
-CUDA copies from and to page-locked memory by itself; torch keeps such memory for the next copy. What comes back is
-handed on some items later, when it has long arrived. On the processor nothing is copied. This module knows nothing of
-what the arrays are.
+CUDA copies from and to page-locked memory asynchronously; torch caches such memory. A copy from the device is handed on
+some items later, when it has arrived. On the CPU nothing is copied.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ from pipeline.errors import UsageError
 T = TypeVar("T")
 
 LAG = 4
-"""Items that are under way back from a device at once."""
+"""Copies from the device in flight at once."""
 
 
 def choose_device(name: str) -> torch.device:
@@ -45,11 +44,11 @@ def upload(arrays: Sequence[NDArray[Any]], device: torch.device) -> Tensor:
 
 
 def downloaded(items: Iterable[tuple[T, Tensor]], lag: int = LAG) -> Iterator[tuple[T, NDArray[Any]]]:
-    """Tensors as arrays, each with what it comes with; order kept.
+    """Tensors as arrays, each with its tag; order kept.
 
     Args:
-        items: what is handed through, and a tensor on any device.
-        lag: items that are under way at once.
+        items: a tag that is handed through, and a tensor on any device.
+        lag: copies in flight at once.
     """
     under_way: deque[tuple[T, Tensor, torch.cuda.Event | None]] = deque()
     for tag, tensor in items:

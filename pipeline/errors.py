@@ -16,19 +16,19 @@ from typing import ClassVar
 EXIT_INTERRUPTED = 130
 
 _LONGEST_LINE = 1500
-"""Characters; a path alone may have 4,096, and a hostile file's words any number."""
+"""Longest message, characters; a path alone may have 4,096, and text from a hostile file any number."""
 
 
 class Interrupted(BaseException):
-    """The user or the system wants the program to end; not an `Exception`, as KeyboardInterrupt isn't one."""
+    """The user or the system asks the program to end; like KeyboardInterrupt not an `Exception`."""
 
 
 class VidpartsError(Exception):
-    """What a user can cause and mend; anything else that is raised is a fault of this program."""
+    """What a user can cause and correct; anything else that is raised is a bug."""
 
     exit_code: ClassVar[int] = 1
     resumable: ClassVar[bool] = False
-    """Whether the same run may succeed later, so that what it has finished is worth keeping."""
+    """Whether the same run may succeed later, so that its progress is worth keeping."""
 
 
 class UsageError(VidpartsError):
@@ -61,13 +61,13 @@ class CodebookError(ModelError):
 
 
 class DeviceMemoryError(ModelError):
-    """The model and one picture don't fit what memory the GPU has free; another process may have the rest."""
+    """The model and one picture don't fit the GPU's free memory; another process may use the rest."""
 
     resumable = True
 
 
 def one_line(message: str) -> str:
-    """A message as one line that is safe on a terminal: names of files and words of hostile files are part of it.
+    """A message as one line that is safe on a terminal: it may contain file names and text from hostile files.
 
     >>> one_line("'a\\nb' is broken")
     "'a\\\\nb' is broken"

@@ -1,4 +1,4 @@
-"""Inputs that couldn't be finished, and why, as a value and as a file."""
+"""Inputs that couldn't be finished, and why: as a value and as a file."""
 
 from __future__ import annotations
 
@@ -71,9 +71,9 @@ def load_failures(file: Path) -> tuple[Failure, ...]:
     """Read what `save_failures` has written.
 
     Raises:
-        OutputError: the file can't be read; it belongs to a run that can't be gone on with then.
+        OutputError: the file can't be read; the run can't be resumed then.
     """
     try:
         return tuple(record.failure() for record in _FILE.validate_json(file.read_bytes()))
     except (OSError, ValidationError) as error:
-        raise OutputError(f"'{file}' is damaged or of another version; begin again with --overwrite") from error
+        raise OutputError(f"'{file}' is damaged or of another version; start again with --overwrite") from error

@@ -1,4 +1,4 @@
-"""Files and directories that are whole or not there: written beside their place, flushed to disk, then renamed."""
+"""Files and directories that appear complete or not at all: written aside, synced, renamed."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ _REASONS = {
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
-    """Turn what the system says while `path` is written into an OutputError of one line."""
+    """Turn an OSError while `path` is written into an OutputError of one line."""
     try:
         yield
     except OSError as error:
@@ -54,7 +54,7 @@ def bytes_text(count: float) -> str:
 
 
 def partial_path(path: Path) -> Path:
-    """Where a file or directory grows until it is whole; the same each time, so that leftovers are found.
+    """Where a file or directory grows until it is complete; the same each time, so that leftovers are found.
 
     >>> partial_path(Path("out/overlay.mp4")).as_posix()
     'out/.overlay.mp4.part'
@@ -85,14 +85,14 @@ def sync(path: Path) -> None:
 
 
 def publish(partial: Path, path: Path) -> None:
-    """Give a whole and synced file or directory its name; what had the name before is replaced.
+    """Rename a complete and synced file or directory to its name; what had the name before is replaced.
 
     Raises:
         OSError: the disk is full or failed, or the name can't be taken.
     """
     aside = path.with_name(f".{path.name}.old")
     if path.is_dir() and not path.is_symlink():
-        # A directory can't be replaced in one step; the old one steps aside first.
+        # A directory can't be replaced atomically; the old one is renamed first.
         remove(aside)
         path.rename(aside)
     partial.replace(path)
@@ -115,7 +115,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
     partial = partial_path(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # What lies there may be a link that leads elsewhere.
+        # A leftover there may be a symlink that leads elsewhere.
         remove(partial)
         yield partial
         sync(partial)
@@ -127,7 +127,7 @@ def replaced_file(path: Path) -> Iterator[Path]:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file whole or not at all.
+    """Write a file completely or not at all.
 
     Raises:
         OutputError: it can't be written.

@@ -1,4 +1,4 @@
-"""The one pixel-centre convention: grid to pixels and back, and the processed size.
+"""The pixel-centre convention: grid to pixels and back, and the processed size.
 
 Pixel (row r, column c) covers the square from (c, r) to (c + 1, r + 1); its centre is (c + 0.5, r + 0.5). A
 patch at grid position (i, j) covers `patch` pixels from (j * stride, i * stride), so its centre is
@@ -116,7 +116,7 @@ def nearest_index(length: int, target_length: int) -> NDArray[np.int64]:
 
 
 def resize_nearest(grid: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Bring a grid [rows, cols, ...] to `size_hw` by nearest neighbour, as the paper's code does it."""
+    """Resize a grid [rows, cols, ...] to `size_hw` by nearest neighbour, as the paper's code does."""
     import torch
 
     rows = torch.from_numpy(nearest_index(grid.shape[0], size_hw[0])).to(grid.device)
@@ -125,7 +125,7 @@ def resize_nearest(grid: Tensor, size_hw: tuple[int, int]) -> Tensor:
 
 
 def resize_labels(labels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """Bring a label map to another size with smooth edges: each label's score is resized, the largest wins.
+    """Resize a label map with smooth edges: each label's indicator is resized, the largest wins.
 
     Args:
         labels: uint8 [h, w].
@@ -154,7 +154,7 @@ def resize_labels(labels: NDArray[np.uint8], size_hw: tuple[int, int]) -> NDArra
 
 
 def shrink(rgb: NDArray[np.uint8], size_hw: tuple[int, ...]) -> NDArray[np.uint8]:
-    """Bring a picture uint8 [height, width, 3] to another size quickly, for measuring; each pixel is a mean."""
+    """Resize a picture uint8 [height, width, 3] quickly by area means, for measuring."""
     import cv2
 
     if rgb.shape[:2] == size_hw:

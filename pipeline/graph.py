@@ -1,10 +1,10 @@
 """Stages in threads, joined by bounded queues: order kept, back-pressure, one error stops all.
 
-A stage is a plain generator function from an iterator of items to an iterator of items; a sink is a
+A stage is a generator function from an iterator of items to an iterator of items; a sink is a
 function that consumes one. Each runs in a thread of its own. A queue that is full makes its producer wait,
 so what is in flight is bounded however long the source is. When a stage raises, every other stage's input
 raises `Stopped` inside it, so that its `with` and `finally` blocks clean up, and `run` raises the first error
-with its own traceback. Ctrl-C does the same. This module knows nothing of what the items are.
+with its own traceback. Ctrl-C does the same.
 
 >>> graph = Graph(queue_depth=2)
 >>> numbers = graph.source("numbers", range(4))
@@ -35,7 +35,7 @@ Out = TypeVar("Out")
 
 
 def side_by_side(items: Iterable[In], function: Callable[[In], Out], workers: int) -> Generator[Out]:
-    """Apply a function that holds no lock to each item, as many at once as there are workers; order kept.
+    """Apply a function that releases the GIL to each item, `workers` in parallel; order kept.
 
     At most `workers` items are in flight, so that a stage made of it stays bounded.
 
@@ -53,7 +53,7 @@ def side_by_side(items: Iterable[In], function: Callable[[In], Out], workers: in
 
 
 def processors() -> int:
-    """Processors that this process may use."""
+    """Processors that this process may use (its CPU affinity)."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
@@ -157,13 +157,13 @@ class Node(Generic[T]):
     _total_s: float = 0.0
 
     def _work(self) -> None:
-        """Run the stage to its end; whatever happens, those after it learn that nothing more comes."""
+        """Run the stage to its end; whatever happens, its consumers learn that nothing more comes."""
         start = time.perf_counter()
         produced = self._start()
         try:
             for item in produced or ():
                 self._items += 1
-                # All queues get the item; the stage goes on while one of them still wants more.
+                # All queues get the item; the stage continues while one of them wants more.
                 wanted = [channel.put(item) for channel in self._outputs]
                 if not any(wanted):
                     break
@@ -236,7 +236,7 @@ class Graph:
             for node in self._nodes
         ]
         try:
-            # An interrupt may come before the last one is on its way.
+            # An interrupt may come before the last thread has started.
             for thread in threads:
                 thread.start()
             _join(threads)

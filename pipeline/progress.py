@@ -1,4 +1,4 @@
-"""How a run tells of itself while it works: a bar a pass, lines for a program, or nothing."""
+"""Progress of a run: tqdm bars, JSON lines for a program, or nothing."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pipeline.errors import one_line
 
 
 class Progress(Protocol):
-    """What tasks report to."""
+    """What tasks report their progress to."""
 
     def start(self, name: str, total: int | None) -> None:
         """A pass begins; `total` frames are expected, None where that isn't known."""
@@ -27,11 +27,11 @@ class Progress(Protocol):
         """One line for the user: a warning, or what was chosen and why."""
 
     def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Figures for a program that reads along."""
+        """Figures for a program that reads the output."""
 
 
 class Silent:
-    """Shows no progress; what a user must know is printed all the same."""
+    """Shows no progress; messages are printed."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         """Print to `stream`, standard error by default."""
@@ -51,7 +51,7 @@ class Silent:
         print(one_line(message), file=self._stream, flush=True)
 
     def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """No program reads along."""
+        """Not shown."""
 
 
 class Bars:
@@ -85,7 +85,7 @@ class Bars:
         tqdm.write(one_line(message), file=self._stream)
 
     def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """No program reads along."""
+        """Not shown."""
 
 
 class JsonLines:
@@ -131,7 +131,7 @@ class JsonLines:
 
 
 def progress_for(stream: TextIO, as_json: bool) -> Progress:
-    """Lines for a program where asked for, bars on a terminal, else nothing but messages."""
+    """JSON lines where asked for, bars on a terminal, else only messages."""
     if as_json:
         return JsonLines(stream)
     return Bars(stream) if stream.isatty() else Silent(stream)

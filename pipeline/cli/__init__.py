@@ -1,4 +1,4 @@
-"""The command line: options to tasks, errors to exit codes. It imports a task only when its command runs."""
+"""The command line: options to tasks, errors to exit codes"""
 
 from pipeline.cli.app import app, main
 

@@ -106,7 +106,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
 def _give_up() -> None:
     # A batch in the ViT can't be stopped and may take a minute. What counts is on the disk by now, and a run can go on
     # after any end, this one included.
-    _leave_at_once("interrupted; if anything was finished, the same command with --resume goes on")
+    _leave_at_once("interrupted; if anything was finished, the same command with --resume continues")
 
 
 def _leave_at_once(message: str) -> None:

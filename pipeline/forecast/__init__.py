@@ -1,1 +1,1 @@
-"""What a run takes: memory, disk and time, before it begins."""
+"""What a run takes, before it begins: one workload, from which memory, disk and time follow"""

@@ -1,4 +1,4 @@
-"""Seconds of work: measured, added up, and overlapped as stages in threads do."""
+"""Seconds of work by the clock and of processors; stages that overlap in threads."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Cost:
-    """Seconds by the clock, and of all processors together."""
+    """Wall-clock seconds, and processor seconds of all threads together."""
 
     wall_s: float = 0.0
     cpu_s: float = 0.0
@@ -33,14 +33,14 @@ NOTHING = Cost()
 
 
 def measure(work: Callable[[], T]) -> tuple[T, Cost]:
-    """What some work gives, and what it costs while nothing else is done."""
+    """The result of some work, and its cost alone."""
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
     return result, Cost(time.perf_counter() - wall, time.process_time() - cpu)
 
 
 def overlapped(costs: Iterable[Cost], processors: float) -> Cost:
-    """Stages that work at once take as long as the longest of them, or as all where processors are what is short.
+    """The cost of stages that run at once: the longest of them, or their sum over the processors.
 
     >>> overlapped([Cost(3.0, 3.0), Cost(1.0, 2.0)], processors=8)
     Cost(wall_s=3.0, cpu_s=5.0)
@@ -53,7 +53,7 @@ def overlapped(costs: Iterable[Cost], processors: float) -> Cost:
 
 
 def free_processors(seconds: float = 0.5) -> float:
-    """Processors' worth of time that this process gets now beside all others, measured by being busy for a while."""
+    """How many processors this process gets now beside all others, measured by a busy loop."""
     count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     block, end = bytes(2**22), time.perf_counter() + seconds
 

@@ -176,7 +176,7 @@ def estimate(
 
     Args:
         inputs: videos, directories of frames, globs or text files of paths.
-        settings: defaults where None.
+        settings: the defaults if None.
         codebook: use its parts instead of fitting.
         save_frames: whether painted frames would be written too.
         paints: whether frames would be segmented and painted, or a codebook fitted and nothing more.
@@ -184,7 +184,7 @@ def estimate(
 
     Raises:
         InputError: no input can be read.
-        ModelError: the model can't be had, or the codebook doesn't fit.
+        ModelError: the model can't be loaded, or the codebook doesn't fit.
         UsageError: the run would take more memory than it may.
     """
     settings, progress = settings or Settings(), progress or Silent()

@@ -1,4 +1,4 @@
-"""How much memory there is: what the machine or its control group has, and what this process has taken."""
+"""Memory of the machine or its control group (cgroup), and resident memory of this process."""
 
 from __future__ import annotations
 

@@ -1,7 +1,6 @@
-"""What a frame costs, measured on a few real ones: every stage for itself, in seconds and bytes.
+"""What a frame costs, measured on a few real ones: each stage alone, in seconds and bytes.
 
-A few bursts of neighbouring frames go through the stages that a run would send them through; what is written goes
-into a temporary directory.
+A few bursts of neighbouring frames go through the stages of a run; what they write goes into a temporary directory.
 """
 
 from __future__ import annotations
@@ -38,7 +37,7 @@ from pipeline.stages.key_frames import Between
 from pipeline.stages.refinement import paint_parts, refine
 
 BURSTS = 4
-"""Bursts: where a scene fills or empties, two may both miss it, and the clip's size with it."""
+"""Bursts: where a scene fills or empties, two might both miss it."""
 
 BURST = 16
 """Frames of a burst."""
@@ -50,8 +49,8 @@ SAMPLED = 8
 """Frames of an input that the probe's codebook is fitted on."""
 
 LINGERING = 0.25
-"""Lloyd's iterations grow with the sample: time for a point by its 0.35th power from 2,500 points of a clip to 10,000,
-and by its 0.17th to 20,000."""
+"""Lloyd's algorithm takes more iterations on a larger sample: time a point grew by the sample's 0.35th power from
+2,500 to 10,000 points of a clip, and by its 0.17th to 20,000."""
 
 LABEL_HEADER = 1100
 """Bytes of a label store that don't grow with its frames."""
@@ -60,7 +59,8 @@ LARGE_PX = 4_000_000
 """Pixels of a frame above which bursts are a quarter as long, for time and memory."""
 
 HEAVY_FLOPS = 50e9
-"""Operations of a frame above which that is so too, a second on two cores; above eight times as many, an eighth."""
+"""Operations of a frame above which bursts are a quarter as long, too: a second on two cores; above 8 times as many, an
+eighth."""
 
 
 @dataclass(slots=True)
@@ -71,14 +71,14 @@ class Probe:
         bursts: its frames.
         lead: until the first frame is there.
         skip: a frame that is decoded, and nothing more.
-        decode: a frame that is decoded and turned into RGB.
-        sample: by stage, a frame that the fit samples; `watch` is None where motion isn't looked at.
+        decode: a frame that is decoded and converted to RGB.
+        sample: by stage (`resize`, `motion`, `describe`), a frame that the fit samples.
         stages: by name, a frame of pass 2 in each stage.
         check: a frame of the finished clip.
         described: share of the frames that are described.
         label_bytes: of a label map.
-        key_bytes: of a frame of the clip that stands for itself.
-        frame_bytes: of any other frame of the clip.
+        key_bytes: of an I-frame of the clip.
+        frame_bytes: of a P- or B-frame of the clip.
         picture_bytes: of a painted frame as a picture.
     """
 
@@ -182,7 +182,7 @@ def probe_clusters(cache: FeatureCache, engine: Engine, descriptors: int) -> tup
     tried = range(1 if settings.elbow is not None else len(centroids), len(centroids) + 1)
     held, points = sum(entry.saliency.size for entry in cache), descriptors / settings.sample_interval
     sample = np.concatenate([thin(block, max(1, int(held / points))) for block in Descriptors(cache)])
-    # A fit's time grows with k: two of the larger ones stand for all.
+    # The time of a fit grows with k: two larger ones are measured for all.
     ks = [k for k in tried if k in (1 + len(centroids) * 2 // 3, len(centroids)) and k <= len(sample)]
     _, clustering = measure(lambda: list(fit_each(sample, ks, engine.settings.run.seed, settings)))
     _, assignment = measure(lambda: assign_blocks(Descriptors(cache), centroids))

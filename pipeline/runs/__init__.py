@@ -1,1 +1,1 @@
-"""Results on disk: the workspace of a run, its manifest, its record, its outputs."""
+"""Results on disk: workspace, manifest, record, outputs, and the passes that write them"""

@@ -1,4 +1,4 @@
-"""What pass 1 has found, kept beside its cache, so that a run that goes on needn't fit again."""
+"""The record of a finished fit (fit.json), so that a resumed run needn't fit again."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class _FitRecord(BaseModel):
 
 
 def save_fit(folder: Path, codebook_file: Path, fitted: Fitted, failures: list[Failure]) -> None:
-    """Note that the fit is done, and that its codebook is the file given.
+    """Write that the fit is done, and which codebook file is its own.
 
     Raises:
         OutputError: it can't be written.
@@ -46,7 +46,7 @@ def load_fit(folder: Path, codebook_file: Path) -> tuple[Fitted, list[Failure]] 
         CodebookError: the codebook is the fit's, and can't be read.
     """
     if not ((folder / _FILE).is_file() and codebook_file.is_file()):
-        # A pipe in the place of either would never end.
+        # Reading a named pipe in place of either would never end.
         return None
     try:
         record = _FitRecord.model_validate_json((folder / _FILE).read_bytes())

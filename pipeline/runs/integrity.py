@@ -18,7 +18,7 @@ from pipeline.runs.record import FRAMES, LABELS, OVERLAY, ResultFile
 
 
 def clip_problem(clip: Path, store: LabelStore, selection: Selection) -> str:
-    """What a clip lacks of the frames that have labels; empty if it has each once, at its own time.
+    """What is wrong with a clip; empty if it has each labelled frame once, at its own time.
 
     Raises:
         InputError: the clip can't be read.
@@ -63,7 +63,7 @@ def tree_sha256(path: Path) -> str:
 
 
 def _file_sha256(file: Path) -> str:
-    # A link could lead to a device that never ends.
+    # A symlink could lead to a device that never ends.
     if file.is_symlink() or not file.is_file():
         raise InputError(f"'{file}' is missing or no plain file; segment the input again with --overwrite")
     return sha256(file)

@@ -1,4 +1,4 @@
-"""What the tasks on pictures write: whole files or none, and never over earlier ones unasked."""
+"""Outcome of a task, and refusing to replace earlier outputs before any work is done."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Outcome:
     failures: tuple[Failure, ...] = ()
 
     def raise_failures(self) -> None:
-        """Raise the first failure's kind of error, naming every input that failed; nothing where none did."""
+        """Raise an error of the first failure's kind that names every failed input; nothing if none failed."""
         if self.failures:
             lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
             done = f" (the other inputs are finished: {len(self.files)} files)" if self.files else ""

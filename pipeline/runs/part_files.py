@@ -1,4 +1,4 @@
-"""The files of a part co-segmentation: label maps, paintings, arrays and the overview, written as pictures come."""
+"""Files of `parts`: label maps, paintings, arrays and the overview."""
 
 from __future__ import annotations
 

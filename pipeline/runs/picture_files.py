@@ -1,4 +1,4 @@
-"""What every set of pictures is written as: an archive of arrays, overview sheets a page at a time, a row each."""
+"""Files of every set of pictures: arrays, overview pages, and a record row for each picture."""
 
 from __future__ import annotations
 

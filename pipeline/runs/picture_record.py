@@ -1,4 +1,4 @@
-"""run.json of a set of pictures: what was done with each, in a form that a person can check and repeat."""
+"""run.json of a set of pictures."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class PictureRecord(_Record):
     def of(cls, frame: Frame, path: Path, labels: NDArray[np.uint8], k: int, *, outlier: bool = False) -> PictureRecord:
         """What there is to tell of a picture with labels 0..k, uint8 [height, width]."""
         height, width = frame.size_hw
-        # Not by bincount, which makes eight bytes of each label.
+        # Not by bincount, which converts each label to 8 bytes.
         shares = tuple(round(np.count_nonzero(labels == label) / labels.size, 6) for label in range(k + 1))
         file = str(path.absolute())
         return cls(name=frame.name, path=file, width=width, height=height, shares=shares, outlier=outlier)

@@ -1,4 +1,4 @@
-"""run.json: what a run did, in a form that a later run or a person can check and repeat."""
+"""run.json of one input, and the names of a result's files."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ OVERLAY: Final = "overlay.mp4"
 FRAMES: Final = "frames"
 
 _MAX_BYTES = 16 * 2**20
-"""No run writes a record anywhere near this size."""
+"""Far above the size of any record that a run writes."""
 
 ResultFile = Literal["overlay.mp4", "labels.zarr", "frames"]
 _Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
@@ -49,7 +49,7 @@ class ModelRecord(_Record):
     fingerprint: str
     """SHA-256 over its parameters."""
     notes: tuple[str, ...] = ()
-    """What was done that the paper doesn't name, such as which heads saliency averages."""
+    """Choices that the paper doesn't name, such as which heads saliency averages."""
 
 
 class StageRecord(_Record):
@@ -99,9 +99,9 @@ class SteadinessRecord(_Record):
 
 
 class RunRecord(_Record):
-    """Everything about one input's result that its files don't say themselves.
+    """Everything about one input's result that isn't in its files.
 
-    `fit_seconds` and `stages` hold times; all else is the same whenever the same run is done again.
+    `fit_seconds` and `stages` hold times; all else is the same when the same run is repeated.
     """
 
     program: str = f"vidparts {__version__}"

@@ -1,4 +1,4 @@
-"""The record of a finished input, run.json, from what its run was begun with and what came of it."""
+"""Building the record of a finished input from its manifest and what the run measured."""
 
 from __future__ import annotations
 

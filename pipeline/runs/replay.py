@@ -1,6 +1,6 @@
-"""Painting frames from labels that an interrupted run has left: the encoder sees the same pictures, in the same order.
+"""Replaying stored labels of an interrupted run into the clip.
 
-So the clip of a resumed run has the bytes of a run that wasn't interrupted.
+The encoder sees the same pictures in the same order, so the clip has the bytes of an uninterrupted run.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How a run begins: fresh, resumed, or with nothing left to do; earlier results are touched only on request."""
+"""How a run begins: fresh, resumed, finished or concluded; never replaces results unasked."""
 
 from __future__ import annotations
 
@@ -81,9 +81,7 @@ def require_room(work: Workspace, sources: Sequence[Source], codebook: Path | No
         OutputError: names what is in the way.
     """
     if work.unfinished:
-        raise OutputError(
-            f"'{work.output}' holds an unfinished run; --resume goes on with it, --overwrite begins again"
-        )
+        raise OutputError(f"'{work.output}' holds an unfinished run; --resume continues it, --overwrite starts again")
     taken = _taken(work.output, sources, codebook)
     if taken:
         hint = f", --codebook '{taken[0]}' to use its parts" if taken == [work.output / CODEBOOK] else ""
@@ -95,7 +93,7 @@ def _require_same(work: Workspace, begun: Manifest, now: Manifest) -> None:
     if differences:
         raise UsageError(
             f"the unfinished run in '{work.output}' was begun with {', '.join(differences)}; "
-            "give --resume the same settings and inputs, or --overwrite to begin again"
+            "give --resume the same settings and inputs, or --overwrite to start again"
         )
 
 

@@ -1,4 +1,4 @@
-"""What label maps end in, whether just computed or replayed: the clip, painted pictures, and the steadiness meter."""
+"""Where label maps end, computed or replayed: clip, painted pictures, steadiness meter."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Directories of results: they appear when everything in them is complete, and replace nothing unasked."""
+"""Staged directories: results appear when all of them are complete."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def staged_results(output: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     output = output.absolute()
     require_empty(output, overwrite)
-    # Inside a directory that exists, so that a name is all that a file needs to get to its place.
+    # Inside an existing directory, so that files are moved by a rename.
     partial = output / ".vidparts.partial" if output.exists() else output.with_name(f".{output.name}.partial")
     try:
         shutil.rmtree(partial, ignore_errors=True)

@@ -49,7 +49,7 @@ class Streaming:
         fitted: the codebook, and what pass 1 warned of.
         codebook_file: where the codebook is.
         cache: the descriptors that pass 1 computed.
-        progress: told how far it is.
+        progress: receives progress and messages.
     """
 
     work: Workspace
@@ -93,7 +93,7 @@ class Streaming:
         store = open_labels(folder / LABELS)
         problem = clip_problem(folder / OVERLAY, store, self._selection)
         if problem:
-            raise OutputError(f"'{self.work.output / source.name}' is not whole: {problem}; check the disk")
+            raise OutputError(f"'{self.work.output / source.name}' is not complete: {problem}; check the disk")
         sinks.sync_pictures()
         return build_record(
             self.manifest, number, sinks, store, reports, self.engine, self.fitted, self.codebook_file, folder

@@ -1,10 +1,10 @@
 """The unfinished part of a run, in OUT/.run, and the lock that keeps a second run out of OUT.
 
-    OUT/.lock                    held by the run that lives
-    OUT/.run/manifest.json       what the run was begun with; without it the rest counts for nothing
+    OUT/.lock                    held by the running process
+    OUT/.run/manifest.json       what the run was begun with; without it the rest is ignored
     OUT/.run/fit/                descriptors of the sampled frames; fit.json once the codebook is written
     OUT/.run/inputs/<name>/      an input's result as it grows; becomes OUT/<name> when it is complete
-    OUT/.run/failures.json       of a run that is over: the inputs that can't be finished, and why
+    OUT/.run/failures.json       of a concluded run: the inputs that can't be finished, and why
 
 Every input has its directory from the beginning, so one that is gone is finished.
 """
@@ -51,7 +51,7 @@ class Workspace:
 
     @property
     def unfinished(self) -> bool:
-        """Whether a run was begun here and has something to go on with."""
+        """Whether an interrupted run with any progress is here."""
         return self._manifest.exists() and not self._failures.exists() and self.has_progress()
 
     def manifest(self) -> Manifest | None:
@@ -67,7 +67,7 @@ class Workspace:
             return Manifest.model_validate_json(self._manifest.read_bytes())
         except (OSError, ValidationError) as error:
             raise OutputError(
-                f"the unfinished run in '{self.output}' is damaged or of another version; begin again with --overwrite"
+                f"the unfinished run in '{self.output}' is damaged or of another version; start again with --overwrite"
             ) from error
 
     def _require_plain(self) -> None:
@@ -76,11 +76,11 @@ class Workspace:
         for path in (self.folder, *found):
             if path.is_symlink() or not (path.is_file() or path.is_dir()):
                 raise OutputError(
-                    f"'{path}' of an unfinished run is no plain file; begin again with --overwrite, which removes it"
+                    f"'{path}' of an unfinished run is no plain file; start again with --overwrite, which removes it"
                 )
 
     def begin(self, manifest: Manifest) -> None:
-        """Forget what an earlier run left, and begin a new one.
+        """Remove what an earlier run left, and begin a new one.
 
         Raises:
             OutputError: it can't be written.
@@ -116,11 +116,11 @@ class Workspace:
         return target
 
     def is_published(self, name: str) -> bool:
-        """Whether this run, or the one it goes on with, has finished an input."""
+        """Whether this run, or the one it resumes, has finished an input."""
         return not self.partial(name).exists() and (self.output / name).is_dir()
 
     def has_progress(self) -> bool:
-        """Whether anything was computed that another run needn't compute again."""
+        """Whether anything was computed that a resumed run would keep."""
         try:
             manifest = self.manifest()
         except OutputError:
@@ -133,7 +133,7 @@ class Workspace:
         return finished or described or any(self._inputs.glob("*/labels.zarr")) or next(journals, None) is not None
 
     def conclude(self, failures: Sequence[Failure]) -> None:
-        """End a run: what it worked with goes, and where inputs failed, that is noted for a later --resume.
+        """End a run: remove its working files, and where inputs failed, keep that for a later --resume.
 
         Raises:
             OutputError: it can't be written.
@@ -147,7 +147,7 @@ class Workspace:
             remove(folder)
 
     def concluded(self) -> tuple[Failure, ...] | None:
-        """The failures of a run that is over; None where there is none, or it isn't over.
+        """The failures of a concluded run; None where there is none, or it isn't concluded.
 
         Raises:
             OutputError: they can't be read.
@@ -155,7 +155,7 @@ class Workspace:
         return load_failures(self._failures) if self._failures.is_file() else None
 
     def discard(self) -> None:
-        """Remove all that is unfinished; the manifest first, for without it the rest is no run."""
+        """Remove all that is unfinished, the manifest first: without it the rest is ignored."""
         with contextlib.suppress(OSError):
             self._manifest.unlink(missing_ok=True)
         remove(self.folder)
@@ -163,9 +163,9 @@ class Workspace:
 
 @contextlib.contextmanager
 def locked(output: Path) -> Iterator[None]:
-    """Keep other runs out of a directory, which is made if need be, and removed again if nothing comes of it.
+    """Lock a directory against other runs; it is made if need be, and removed again if it stays empty.
 
-    The lock dies with its owner, however that ends.
+    The lock ends with its process, however that ends.
 
     Raises:
         OutputError: another run holds it, or the directory can't be written.
@@ -178,7 +178,7 @@ def locked(output: Path) -> Iterator[None]:
     try:
         yield
     finally:
-        # While it is still held: a run that waits for nobody may take it up in between.
+        # While it is still held: another run could lock it in between.
         with contextlib.suppress(OSError):
             file.unlink()
         os.close(handle)
@@ -217,18 +217,18 @@ def _sign(handle: int) -> None:
 
 @contextlib.contextmanager
 def kept_for_resume(work: Workspace) -> Iterator[None]:
-    """Decide what stays when a run ends early: all that `--resume` can go on with, and nothing else."""
+    """When a run ends early, keep what `--resume` can use, and nothing else."""
     try:
         yield
     except (Interrupted, KeyboardInterrupt) as stop:
         if not work.has_progress():
             work.discard()
             raise
-        kept = f"interrupted; what is finished is kept in '{work.output}': the same command with --resume goes on"
+        kept = f"interrupted; what is finished is kept in '{work.output}': the same command with --resume continues"
         raise type(stop)(kept) from None
     except VidpartsError as error:
-        # Where it isn't resumable, going on would fail in the same way.
+        # If it isn't resumable, resuming would fail in the same way.
         if not (error.resumable and work.has_progress()):
             work.discard()
             raise
-        raise type(error)(f"{error}; what is finished is kept: --resume goes on") from error
+        raise type(error)(f"{error}; what is finished is kept: --resume continues") from error

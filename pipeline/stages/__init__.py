@@ -1,1 +1,1 @@
-"""Steps that several jobs share: the engine, describing, the motion window, key frames, the fit."""
+"""Steps that several jobs share: engine, describe, motion window, key frames, fit, refinement"""

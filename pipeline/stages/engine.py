@@ -1,4 +1,4 @@
-"""What a run needs before it sees its first frame: the model, the extractor, and settings without gaps."""
+"""The engine: a loaded model, its extractor, and complete settings."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Engine:
 
     Attributes:
         extractor: describes pictures.
-        settings: the user's, filled up by the model's and the codebook's own.
+        settings: the user's, completed by the model's and the codebook's own.
     """
 
     extractor: Extractor
@@ -30,7 +30,7 @@ class Engine:
 
     @property
     def on_cpu(self) -> bool:
-        """Whether the ViT runs on the processor, where no result depends on the batch."""
+        """Whether the ViT runs on the CPU, where no result depends on the batch."""
         return self.extractor.device.type == "cpu"
 
     @property
@@ -40,18 +40,18 @@ class Engine:
 
 
 def open_engine(settings: Settings, progress: Progress, codebook: Codebook | None = None, name: str = "") -> Engine:
-    """Load the model, and fill the settings that nobody gave.
+    """Load the model, and complete the settings that weren't given.
 
     Args:
         settings: what the user gave.
-        progress: told which model `auto` stands for, and why.
+        progress: is told which model `auto` stands for, and why.
         codebook: parts to use; its model and descriptor settings are the defaults then.
         name: the codebook's name in messages.
 
     Raises:
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
         CodebookError: the codebook belongs to another model or to other settings.
-        UsageError: a prior is asked for of descriptors that the model knows no regions of.
+        UsageError: a prior is asked for, but the model knows no regions of these descriptors.
     """
     device = choose_device(settings.run.device)
     own = _codebook_defaults(codebook)
@@ -68,7 +68,7 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
 
 
 def _model_defaults(identity: ModelIdentity) -> list[dict[str, Any]]:
-    """What a model brings along: its last layer, and, for the bundled backbone, settings of its own.
+    """Settings of a model: its last layer, and, for the bundled backbone, those of its file.
 
     The paper's constants are for DINO's ViT-S, whose last layer is 11.
     """
@@ -77,7 +77,7 @@ def _model_defaults(identity: ModelIdentity) -> list[dict[str, Any]]:
 
 
 def _without_prior(settings: Settings, given: Settings) -> Settings:
-    """Plain k-means for descriptors that nothing is known of beforehand; asked for by the user, a prior is an error."""
+    """Settings without a prior, where no regions are known; a prior that the user asked for is an error."""
     if given.cluster.prior:
         raise UsageError(
             f"cluster.prior is {given.cluster.prior:g}, but no regions are known of these descriptors; the bundled "
@@ -105,7 +105,7 @@ def selection_of(settings: Settings) -> Selection:
 
 
 LAYER_SHARE = 0.75
-"""The default layer as a share of the depth: 9 of the paper's 12, where descriptors still know their place."""
+"""Default layer of correspondences as a share of the depth: 9 of the paper's 12, where position still shows."""
 
 
 def middle_layer(engine: Engine) -> int:
@@ -114,6 +114,6 @@ def middle_layer(engine: Engine) -> int:
 
 
 def description_of(engine: Engine) -> dict[str, Any]:
-    """What the descriptors of a result are, for its JSON file."""
+    """Model and descriptor settings, for the JSON file of a result."""
     features, identity = engine.settings.features, engine.extractor.identity
     return {"model": identity.name, "fingerprint": identity.fingerprint, "features": features.model_dump()}

@@ -31,7 +31,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
-    """What pass 1 gives: the codebook, what the user should know, and its seconds (None where it wasn't run)."""
+    """The result of pass 1: the codebook, warnings, and its seconds (None where it wasn't run)."""
 
     codebook: Codebook
     warnings: tuple[str, ...]
@@ -48,7 +48,7 @@ def fit_codebook(
         engine: model and settings.
         cache: is filled with the sampled frames' descriptors and saliency, by (source, frame index); those that it
             holds already aren't computed again.
-        progress: told how far it is.
+        progress: receives progress and messages.
         failures: inputs that can't be read are added to it, and the fit goes on without them.
 
     Raises:
@@ -78,12 +78,12 @@ def fit_codebook(
 
 
 def sample_indices(counts: Sequence[int], settings: Settings) -> list[list[int]]:
-    """The frames of each input that the fit samples, given how many each has; key frames alone where there are some."""
+    """The frames of each input that the fit samples, given how many it has; with key frames only those."""
     return spread_frames(counts, settings.cluster.frames, settings.keyframes.interval)
 
 
 def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
-    """What a fit on so many frames has found, as a codebook."""
+    """The result of a fit on some number of frames, as a codebook."""
     return Codebook(
         centroids=found.clustering.centroids,
         part_centroids=found.part_centroids,
@@ -95,7 +95,7 @@ def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
 
 
 def require_undamaged(source: Source, selection: Selection, progress: Progress) -> None:
-    """Decode an input once where damage is an error: that takes minutes, and what it saves may be hours.
+    """Where damage is an error, decode an input once before the work: minutes now may save hours.
 
     Raises:
         InputError: it is damaged, and `selection` is strict.
@@ -110,7 +110,7 @@ def require_undamaged(source: Source, selection: Selection, progress: Progress) 
 
 
 class _Unwanted:
-    """No frame is wanted, but each that comes by is shown as progress."""
+    """A set of wanted frames that is empty, and counts each frame asked for as progress."""
 
     def __init__(self, progress: Progress) -> None:
         self._progress = progress
@@ -135,7 +135,7 @@ def _count(source: Source, selection: Selection, failures: list[Failure], progre
 def _known(cache: FeatureCache, number: int, source: Source, indices: Sequence[int], engine: Engine) -> int:
     """How many of an input's sampled frames needn't be described: those in the cache, in whole batches.
 
-    On a GPU a frame's descriptors depend in their last bits on the frames it is described with.
+    On a GPU a frame's descriptors depend in their last bits on its batch.
     """
     known = sum((number, index) in cache for index in indices)
     if known in (0, len(indices)):
@@ -145,7 +145,7 @@ def _known(cache: FeatureCache, number: int, source: Source, indices: Sequence[i
 
 
 def _apart(work: Callable[[], T]) -> T:
-    """Work in a thread of its own, so that this one stays free for signals: k-means doesn't look up for minutes."""
+    """Work in another thread: k-means runs for minutes in C, and this thread must stay free for signals."""
     found: list[T] = []
     graph = Graph()
     graph.sink("result", graph.source("work", (work() for _ in range(1))), found.extend)

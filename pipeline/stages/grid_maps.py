@@ -1,8 +1,8 @@
-"""One map for each frame of an input: a picture of it becomes PNG files, a video clips with its own times and sound.
+"""Maps of values on the grid, painted: PNG files for pictures, clips with times and sound for videos.
 
     decode -> resize and batch -> describe -> { one file each }
 
-The tasks say what a map is and how it is painted; nothing here knows what it means.
+What a map is and how it is painted is the task's business (`pca`, `similarity`, `saliency`).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Painting:
 
 def painted_file(stem: Path, source: Source) -> Path:
     """A result's file: .png for a picture, .mp4 for a video."""
-    # Names may hold dots, so the suffix is put behind instead of being replaced.
+    # Names may contain dots, so the suffix is appended.
     return stem.with_name(stem.name + (".png" if isinstance(source, Still) else ".mp4"))
 
 
@@ -112,7 +112,7 @@ def paint_frames(
         engine: model and settings.
         describe: gives the values of each frame of a batch.
         paintings: the files.
-        progress: told how far it is.
+        progress: receives progress and messages.
         keep: is given each frame's values, in order.
 
     Returns:

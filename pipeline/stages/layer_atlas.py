@@ -1,4 +1,4 @@
-"""Pictures described at every layer and facet that the figures of `layers` show, each in one pass of the ViT."""
+"""Descriptors of pictures at all layers and facets that `layers` draws, from one pass each."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ from pipeline.stages.grid_points import Point, nearest_places, place_on, require
 Floats = NDArray[np.float32]
 
 MOST_PICTURES = 18
-"""Pictures that the figures are made of, as in the paper's figure 2; of more, evenly spread ones are taken."""
+"""Pictures in the figures, as in the paper's figure 2; of more, evenly spread ones are taken."""
 SHOWN_FACETS: tuple[Facet, ...] = ("token", "query", "value", "key")
 
 

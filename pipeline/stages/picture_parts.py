@@ -1,7 +1,7 @@
-"""Parts of a set of pictures: one stage of parts, or three (paper section 4; the authors' code for the stages).
+"""Parts of a set of pictures, in one stage or three (paper section 4; stages: authors' code).
 
-Three stages are for small sets with much variation: parts are found by the elbow first; after the CRF those that
-don't occur in every picture are dropped and count as background; the parts wanted are found in what remains.
+Three stages are for small sets with much variation: first parts by the elbow; after the CRF, parts that don't occur in
+every picture are dropped and count as background; then the wanted number of parts in what remains.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ def _fit_remaining(
     labels = _labels_after_crf(album, fitted, assigner)
     common = common_parts(labels, len(first))
     kept = np.concatenate([[False], common.parts])
-    # Crops have no picture to be refined by: their parts are as they were assigned.
+    # Crops aren't refined: their parts are as assigned.
     masks = [kept[each.ravel()] for each in labels] + _kept_of_crops(album, assigner, kept)
     left = sum(int(mask.sum()) for mask in masks)
     if left < cluster.parts:
@@ -152,5 +152,5 @@ def _with_dropped(found: Foreground, dropped: Floats, parts: Floats) -> PartFit:
     centroids = np.concatenate([found.clustering.centroids, dropped])
     blank = np.zeros(len(dropped), dtype=np.int64)
     votes = Votes(np.concatenate([found.votes.counts, blank]), np.concatenate([found.votes.salient, blank > 0]))
-    # Descriptors keep the labels of the clusters that they voted with.
+    # Labels stay those of the clusters that voted.
     return PartFit(replace(found.clustering, centroids=centroids), votes, parts)

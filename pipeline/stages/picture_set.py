@@ -1,4 +1,4 @@
-"""A set of pictures of any sizes: each is described once for the fit, and labelled when the clusters are known.
+"""A set of pictures of any sizes: described once for the fit, labelled once clusters are known.
 
     fill:    decode -> resize -> describe, into caches on disk
     label:   decode -> resize -> describe or take from the cache -> assign -> refine -> a sink
@@ -66,11 +66,11 @@ class Album:
     Attributes:
         pictures: the set; a picture's position is its index.
         engine: model and settings.
-        progress: told how far it is.
+        progress: receives progress and messages.
         cache: descriptors and saliency of the pictures of the fit.
         crops: descriptors of random crops and their mirror images; they join the fit without a vote.
         cls: class tokens of the pictures of the fit, float32 [channels] by index.
-        failures: pictures that couldn't be read or are too small; everything goes on without them.
+        failures: pictures that couldn't be read or are too small; the others are processed.
     """
 
     pictures: Sequence[Readable]
@@ -122,8 +122,11 @@ class Album:
         return reports
 
     def frames(self, indices: Collection[int], *, vote: bool = False) -> Iterator[Frame]:
-        """Those pictures that can be read; the others become failures, and if they are to vote those too that
-        half-size saliency finds too small.
+        """The pictures that can be read; the others become failures.
+
+        Args:
+            indices: the pictures wanted.
+            vote: whether those too small for half-size saliency are failures, too.
         """
         lost = {failure.name for failure in self.failures}
         for index in indices:
@@ -167,7 +170,7 @@ class Album:
     def _store_crops(self, index: int, image: Image, crops: int) -> None:
         settings, extractor = self.engine.settings, self.engine.extractor
         share, patch_px = settings.pictures.crop_size, extractor.identity.patch_px
-        # A picture's crops depend on the seed and its place alone, not on the batch it is in.
+        # A picture's crops depend only on the seed and its index, not on its batch.
         rng = np.random.default_rng([settings.run.seed, index])
         for number in range(crops):
             crop = random_crop(image, share, patch_px, rng)
@@ -208,7 +211,7 @@ def random_crop(image: Image, share: float, least_px: int, rng: np.random.Genera
 
 
 def raise_failures(failures: Sequence[Failure], finished: int) -> None:
-    """Raise the first failure's kind of error, naming every picture that failed; nothing where none did."""
+    """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
     if failures:
         lines = "; ".join(f"{failure.name}: {failure.error}" for failure in failures)
         raise type(failures[0].error)(f"{lines} ({finished} other pictures are finished)")

@@ -1,1 +1,1 @@
-"""One file a job: the only place where stages are put in an order."""
+"""Jobs, one a file: the only room that puts stages in an order"""

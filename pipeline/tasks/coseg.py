@@ -1,12 +1,12 @@
-"""Co-segmentation: the object that pictures have in common, as masks (paper section 4, "Part co-segmentation").
+"""Co-segmentation: the common object of pictures, as masks (paper section 4).
 
-All descriptors are clustered, k by the elbow; pictures vote by their saliency which clusters are foreground; GrabCut
-or a CRF makes the mask follow the edges. What goes wrong in the authors' code doesn't here:
+All descriptors are clustered, with k by the elbow; pictures vote by their saliency which clusters are foreground;
+GrabCut or a CRF aligns the mask with the edges. Differences from the authors' code:
 
-- where nothing is salient theirs crashes; the most salient cluster is taken, with a warning;
-- their half-size saliency needs a load size; here it is half of whatever size is processed;
-- their way around outliers mixes up indices; here a picture keeps its own, and all of its files;
-- a cluster without members in a picture gives them a mean of nothing; it gets no vote of that picture.
+- where nothing is salient theirs crashes; here the most salient cluster is taken, with a warning;
+- their half-size saliency needs a load size; here it is half of the processed size, whatever that is;
+- their outlier removal mixes up indices; here a picture keeps its index and its files;
+- a cluster without members in a picture gets no vote of it; theirs takes the mean of an empty set.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ class CosegResult:
             return np.asarray(arrays[f"{name}/mask"]) > 0
 
     def raise_failures(self) -> None:
-        """Raise the first failure's kind of error, naming every picture that failed; nothing where none did."""
+        """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
         raise_failures(self.failures, len(self.record.pictures))
 
     def summary(self) -> str:
@@ -86,8 +86,8 @@ class CosegResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Common:
-    """What the pictures of a set have in common.
+class CommonForeground:
+    """The common foreground of a set of pictures.
 
     Attributes:
         foreground: the clusters, and which of them are foreground.
@@ -131,16 +131,16 @@ def coseg(
         output: the directory to write: for each picture <stem>_mask.png (0 and 255, at the picture's own size) and
             <stem>_cutout.png; masks.npz with uint8 `<stem>/mask` (0 and 1, at the processed size), overview.png and
             run.json.
-        settings: defaults where None; `pictures` says how masks are refined and whether outliers are left out.
+        settings: the defaults if None; `pictures` says how masks are refined and whether outliers are left out.
         centroids: clusters to use instead of fitting some, float32 [k, channels]; the pictures' votes still say
             which are foreground.
         overwrite: write into a directory that isn't empty.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Raises:
         InputError: no picture can be read, or all are outliers; single failures are listed in the result.
         OutputError: the directory isn't empty or can't be written.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     settings, progress = settings or Settings(), progress or Silent()
     pictures = resolve_pictures([str(image) for image in images])
@@ -162,9 +162,9 @@ def cosegment(
     """The masks of a set that fits in memory, for other programs and evaluations.
 
     Args:
-        pictures: what has a name, a path and pixels.
+        pictures: pictures with a name and a path.
         engine: model and settings.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Returns:
         bool [height, width] each, at the pictures' own sizes; empty for outliers.
@@ -185,7 +185,7 @@ def cosegment(
     return [masks[index] for index in range(len(pictures))]
 
 
-def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> Common:
+def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> CommonForeground:
     """Cluster a set's descriptors and have its pictures vote.
 
     Outliers are searched among the pictures of the fit; they neither join it nor vote.
@@ -207,14 +207,14 @@ def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> C
         )
     else:
         foreground = foreground_of(album.cache, centroids, settings.saliency)
-    common = Common(foreground, outliers, time.perf_counter() - started)
+    common = CommonForeground(foreground, outliers, time.perf_counter() - started)
     for warning in common.warnings:
         album.progress.say(f"warning: {warning}")
     return common
 
 
-def label_common(album: Album, common: Common, sink: Sink) -> list[StageReport]:
-    """Hand the masks of a set to a sink as label maps of 0 and 1; those of outliers, which are empty, come last."""
+def label_common(album: Album, common: CommonForeground, sink: Sink) -> list[StageReport]:
+    """Send the masks of a set to a sink as label maps of 0 and 1; the empty masks of outliers come last."""
     engine = album.engine
     assigner = ForegroundAssigner.of(common.centroids, common.salient, engine.extractor.device)
     members = [index for index in range(len(album.pictures)) if index not in common.outliers]

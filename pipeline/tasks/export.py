@@ -1,4 +1,4 @@
-"""Writing a finished result's label maps in formats that other tools read."""
+"""Export: a finished result's label maps in formats of other tools."""
 
 from __future__ import annotations
 

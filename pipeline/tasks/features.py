@@ -1,4 +1,4 @@
-"""Descriptors and saliency of pictures, for other programs (paper section 3)."""
+"""Descriptors and saliency of pictures as arrays (paper section 3)."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from pipeline.stages.engine import open_engine
 
 
 def open_extractor(settings: Settings | None = None, progress: Progress | None = None) -> Extractor:
-    """Load the model of the settings and give an extractor of dense descriptors.
+    """Load the model of the settings, and return an extractor of dense descriptors.
 
     Args:
-        settings: defaults where None.
+        settings: the defaults if None.
         progress: told which model `auto` stands for.
 
     Raises:
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     return open_engine(settings or Settings(), progress or Silent()).extractor
 
@@ -44,9 +44,9 @@ def features(
     Args:
         images: pictures, directories of pictures, globs or text files of paths.
         output: the .npz file: float32 `<stem>/descriptors` [rows, cols, channels] and `<stem>/saliency` [rows, cols].
-        settings: defaults where None; `features.log_bin` adds the bins.
+        settings: the defaults if None; `features.log_bin` adds the bins.
         overwrite: replace a file that exists.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Returns:
         The pictures' names in the file.
@@ -54,7 +54,7 @@ def features(
     Raises:
         InputError: a picture can't be read.
         OutputError: the file exists or can't be written.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     progress = progress or Silent()
     require_free([output], overwrite)

@@ -33,14 +33,14 @@ def fit(
     Args:
         inputs: videos, directories of frames, globs or text files of paths.
         output: the codebook's file.
-        settings: defaults where None.
+        settings: the defaults if None.
         overwrite: replace a file that exists.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Raises:
-        InputError: an input can't be read; here one that fails fails all, for the codebook would be another.
+        InputError: an input can't be read; here one failure fails the run, since the codebook would be another.
         OutputError: the file exists or can't be written.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
         UsageError: the fit would take more memory than it may.
     """
     settings, progress = settings or Settings(), progress or Silent()

@@ -1,4 +1,4 @@
-"""What this installation is and can do, for a person or a bug report."""
+"""Versions, devices, models and presets of this installation, for a bug report."""
 
 from __future__ import annotations
 
@@ -45,6 +45,6 @@ def _models() -> list[str]:
 
 
 def _presets() -> list[str]:
-    """The first line of each one's file says what it is."""
+    """Each preset with the first line of its file."""
     first = {name: preset_file(name).read_text(encoding="utf-8").splitlines()[0] for name in PRESETS}
     return [f"  {name:<24} {line.removeprefix('# ')}" for name, line in first.items()]

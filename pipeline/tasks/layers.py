@@ -1,4 +1,4 @@
-"""What the layers and facets of a ViT know, on one's own pictures: the paper's figures 2, 3 and 4 (section 3.1)."""
+"""Figures 2, 3 and 4 of the paper on one's own pictures: layers, t-SNE, facets (section 3.1)."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ Image = NDArray[np.uint8]
 LAYERS_FILE, FACETS_FILE, TSNE_FILE, JSON_FILE = "layers.png", "facets.png", "tsne.png", "layers.json"
 
 TSNE_POINTS = 2000
-"""Descriptors of all pictures together that t-SNE places: beyond that it costs minutes and shows no more."""
+"""Descriptors of all pictures together in the t-SNE: more take minutes and show no more."""
 COMPONENTS = 4
 CELL_HEIGHT_PX = 128
 BACKGROUND_RGB = (200, 200, 200)
@@ -64,16 +64,16 @@ def layers(
         inputs: pictures, videos, directories of pictures, globs or text files of paths; of more than 18 pictures
             and frames, evenly spread ones are taken.
         output: directory of the files.
-        settings: defaults where None; log-bins are left out.
+        settings: the defaults if None; log-bins are left out.
         point: (x, y) in pixels of the first picture; None: its most salient one.
         overwrite: replace files that exist.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Raises:
         InputError: no input can be read; one that fails among others is listed in the result's `failures`.
         OutputError: a file exists or can't be written.
         UsageError: the point lies outside of the first picture, or the pictures hold fewer parts than asked for.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     settings, progress = settings or Settings(), progress or Silent()
     sources = resolve_visuals([str(item) for item in inputs])

@@ -98,26 +98,25 @@ def match(
     whose two ends are salient; k-means over the two descriptors side by side, and of each cluster the pair with
     the highest mean saliency.
 
-    Faults of the authors' code that are avoided: it asks whether some salient position of the second picture has
-    its nearest neighbour at the first end, not whether the pair's own second end is salient; it ends with a
-    traceback where nothing is salient or fewer pairs than asked for are found, and takes the mean of nothing
-    where a cluster stays empty.
+    Differences from the authors' code: there a pair is kept if any salient position of the second picture has its
+    nearest neighbour at the first end, here if its own second end is salient; theirs crashes where nothing is salient
+    or fewer pairs than asked for are found, and takes the mean of an empty cluster.
 
     Args:
         first: a picture.
         second: another one, of any size.
         output: directory of the two files.
-        settings: what isn't set is three quarters of the depth for the layer (9 of 12) and log-bins on.
+        settings: where not set, the layer is at three quarters of the depth (9 of 12), and log-bins are on.
         pairs: how many at most; None: every salient pair of best buddies.
         threshold: saliency in [0, 1] that both ends must exceed.
         overwrite: replace files that exist.
-        progress: told of what the user should know.
+        progress: receives messages.
 
     Raises:
         InputError: a picture can't be read.
         OutputError: a file exists or can't be written.
         UsageError: no pair is asked for, or the threshold is out of range.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     progress = progress or Silent()
     files = (output / JSON_FILE, output / PICTURE_FILE)
@@ -136,10 +135,10 @@ def match(
 
 
 def open_matching_engine(settings: Settings, progress: Progress) -> Engine:
-    """Load the model for correspondences: what the settings don't set is a middle layer, and log-bins on.
+    """Load the model for correspondences: a middle layer and log-bins where the settings don't say otherwise.
 
     Raises:
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     engine = open_engine(with_defaults(settings, {"features": {"log_bin": True}}), progress)
     if "layer" in settings.features.model_fields_set:

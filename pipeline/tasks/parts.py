@@ -1,11 +1,7 @@
-"""Part co-segmentation: the parts that the objects of pictures share (paper section 4, "Part co-segmentation").
+"""Part co-segmentation: the parts that the objects of pictures share (paper section 4).
 
-The parts are a codebook like those of videos, so parts found on pictures can colour a video and the other way round.
-What goes wrong in the authors' code doesn't here:
-
-- where nothing is salient theirs crashes; the most salient cluster is taken, with a warning;
-- their half-size saliency needs a load size; here it is half of whatever size is processed;
-- a cluster without members in a picture gives them a mean of nothing; it gets no vote of that picture.
+The parts are a codebook like that of videos, so that parts found on pictures can colour a video, and the other way
+round. Differences from the authors' code are those of `coseg`.
 """
 
 from __future__ import annotations
@@ -71,7 +67,7 @@ class PartsResult:
             return np.asarray(arrays[f"{name}/labels"])
 
     def raise_failures(self) -> None:
-        """Raise the first failure's kind of error, naming every picture that failed; nothing where none did."""
+        """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
         raise_failures(self.failures, len(self.record.pictures))
 
     def summary(self) -> str:
@@ -96,16 +92,16 @@ def parts(
             <stem>_labels_processed.png at the processed one (palette PNGs; 0 is the background), <stem>_parts.png.
             For all: labels.npz with uint8 `<stem>/labels` at the processed size, overview.png, the codebook and
             run.json.
-        settings: defaults where None; `cluster.parts` is the number of parts, `pictures` has augmentations and stages.
-        codebook: use its parts instead of fitting, those of a video for one.
+        settings: the defaults if None; `cluster.parts` is the number of parts, `pictures` has augmentations and stages.
+        codebook: use its parts, such as those of a video, instead of fitting.
         overwrite: write into a directory that isn't empty.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Raises:
         InputError: no picture can be read; single failures are listed in the result.
         UsageError: there are fewer foreground descriptors than parts.
         OutputError: the directory isn't empty or can't be written.
-        ModelError: the model can't be had, or the codebook doesn't fit.
+        ModelError: the model can't be loaded, or the codebook doesn't fit.
     """
     settings, progress = settings or Settings(), progress or Silent()
     pictures = resolve_pictures([str(image) for image in images])
@@ -133,13 +129,13 @@ def codebook_around(
         images: pictures whose saliency votes which clusters are foreground.
         centroids: clusters of all L2-normalised descriptors, float32 [k, channels].
         part_centroids: parts of the foreground, float32 [parts, channels].
-        settings: defaults where None.
-        progress: told how far it is.
+        settings: the defaults if None.
+        progress: receives progress and messages.
 
     Raises:
         InputError: no picture can be read.
         UsageError: the clusters don't fit the descriptors.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     settings, progress = settings or Settings(), progress or Silent()
     pictures = resolve_pictures([str(image) for image in images])

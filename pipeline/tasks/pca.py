@@ -1,4 +1,4 @@
-"""Principal components of descriptors as grey maps and colours, for pictures and videos (paper section 3.1)."""
+"""Principal components of descriptors as grey maps and colours (paper section 3.1)."""
 
 from __future__ import annotations
 
@@ -62,22 +62,22 @@ def pca(
 ) -> Outcome:
     """Paint the principal components of the inputs' descriptors.
 
-    For each picture <name>-first.png, the first component in grey, <name>-colors.png, components 2 to 4 as red,
-    green and blue, and <name>.npz, all components on the grid; for a video the two as clips with its own times
-    and sound. The basis is exact, of evenly spread frames up to `cluster.frames`; it, each component's sign and
-    the scale of the colours are the same for all frames, so that a colour keeps its meaning through time and from
-    picture to picture. They are written too: basis.npz, or <name>-basis.npz one by one.
+    For each picture <name>-first.png, the first component in grey, <name>-colors.png, components 2 to 4 as red, green
+    and blue, and <name>.npz, all components on the grid; for a video the two as clips with its times and sound. The
+    basis is exact, of evenly spread frames up to `cluster.frames`; it, each component's sign and the scale of the
+    colours are the same for all frames, so that a colour keeps its meaning through time and from picture to picture.
+    They are written too: basis.npz, or <name>-basis.npz one by one.
 
-    The authors' code holds all descriptors of all pictures in memory, and leaves the sign to chance.
+    The authors' code holds all descriptors in memory, and leaves the sign to chance.
 
     Args:
         inputs: pictures, videos, directories of pictures, globs or text files of paths.
         output: directory of the results.
-        settings: defaults where None.
+        settings: the defaults if None.
         components: how many; below 4 there are no colours.
         separate: one basis and one scale for each input instead of one for all.
         overwrite: replace files that exist.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Returns:
         The files, and the inputs that couldn't be finished.
@@ -85,8 +85,8 @@ def pca(
     Raises:
         InputError: no input can be read; one that fails among others is listed in the result's `failures`.
         OutputError: a file exists or can't be written.
-        UsageError: a descriptor hasn't so many channels.
-        ModelError: the model can't be had.
+        UsageError: a descriptor has fewer channels.
+        ModelError: the model can't be loaded.
     """
     settings, progress = settings or Settings(), progress or Silent()
     sources = resolve_visuals([str(item) for item in inputs])
@@ -168,7 +168,7 @@ class _Run:
         self.progress.finish()
 
     def describe(self, batch: list[Prepared]) -> Floats:
-        """Descriptors as the model gives them: those of unit length have other components."""
+        """Descriptors as the model gives them, not normalised, as in the paper."""
         found: Floats = self.engine.extractor.extract([item.image for item in batch]).descriptors.cpu().numpy()
         return found
 

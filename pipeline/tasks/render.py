@@ -1,4 +1,4 @@
-"""Painting a finished result again: the label store and the source are read, nothing is computed anew."""
+"""Painting a finished result in another style, from its label store and its source."""
 
 from __future__ import annotations
 
@@ -52,9 +52,9 @@ def render(
         style: how to paint.
         alpha: opacity of the colours in [0, 1]; None: that of the run.
         palette: colours of the parts; None: those of the codebook.
-        source: the input, where it isn't any more where it was segmented.
+        source: the input, if it has moved since.
         overwrite: replace a clip that exists.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Raises:
         InputError: the result or its source can't be read, or don't belong together.
@@ -101,7 +101,7 @@ def _pictures(folder: Path, store: LabelStore) -> list[Path] | None:
 
 
 def _find_source(record: RunRecord, store: LabelStore, given: Path | None) -> Source:
-    # A stranger's record may name anything: what isn't one plain input is neither expanded nor opened.
+    # An untrusted record may name anything: only a plain file or directory is opened, globs aren't expanded.
     path, fps, chosen = given or Path(record.source.path), record.settings.input.fps, record.settings.input
     origin: Source
     try:

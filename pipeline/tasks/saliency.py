@@ -39,16 +39,15 @@ def saliency(
     (blue) to 1 (red); and <name>.npz with float32 [rows, cols] `saliency` of a picture, or `<frame's number>` of
     each frame of a video, from 000000.
 
-    It is the map that decides what is foreground elsewhere: by default that of the picture at half size
-    (`saliency.half_size`). The authors' code computes half of a load size of none, and ends with a traceback;
-    here it is half of the picture.
+    This is the map that votes for the foreground: by default that of the picture at half size (`saliency.half_size`).
+    Where no load size is given, the authors' code fails; here half of the picture's own size is used.
 
     Args:
         inputs: pictures, videos, directories of pictures, globs or text files of paths.
         output: directory of the results.
-        settings: defaults where None.
+        settings: the defaults if None.
         overwrite: replace files that exist.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Returns:
         The files, and the inputs that couldn't be finished.
@@ -56,7 +55,7 @@ def saliency(
     Raises:
         InputError: no input can be read; one that fails among others is listed in the result's `failures`.
         OutputError: a file exists or can't be written.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     settings, progress = settings or Settings(), progress or Silent()
     sources = resolve_visuals([str(item) for item in inputs])

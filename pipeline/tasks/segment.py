@@ -1,8 +1,7 @@
-"""Parts of videos, end to end: fit a codebook on sampled frames, then stream every frame (paper section 5.1).
+"""Parts of videos: fit a codebook on sampled frames, then stream every frame (paper section 5.1).
 
-Neither pass does the other's work: what pass 1 has computed of a frame, pass 2 takes from its cache. A run that ends
-early, however it ends, leaves what it has finished in OUT/.run, and a later one with `resume` goes on from there to
-the same bytes.
+Pass 2 takes the descriptors that pass 1 has computed from its cache. An interrupted run leaves what it has finished in
+OUT/.run, and a later one with `resume` continues from there, to the same bytes.
 """
 
 from __future__ import annotations
@@ -49,11 +48,11 @@ class SegmentResult:
     failures: tuple[Failure, ...]
 
     def raise_failures(self) -> None:
-        """Raise the first failure's kind of error, naming every input that failed; nothing where none did."""
+        """Raise an error of the first failure's kind that names every failed input; nothing if none failed."""
         if self.failures:
             lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
             done = f" ({len(self.finished)} other inputs are finished)" if self.finished else ""
-            kept = "; what is finished is kept: --resume goes on" if self.resumable else ""
+            kept = "; what is finished is kept: --resume continues" if self.resumable else ""
             raise type(self.failures[0].error)(lines + done + kept)
 
     @property
@@ -89,20 +88,19 @@ def segment(
     Args:
         inputs: videos, directories of frames, globs or text files of paths.
         output: directory of the results; OUT/<name>/ for each input, OUT/codebook.safetensors for all.
-        settings: defaults where None.
+        settings: the defaults if None.
         codebook: use its parts instead of fitting.
         overwrite: replace results that exist.
-        resume: go on with a run that ended early; the result is that of a run that didn't. Begins a new one where
-            there is none.
+        resume: continue an interrupted run, to the same bytes; begins a new one where there is none.
         save_frames: also write the painted frames under the input's own names.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Raises:
         InputError: no input can be read; one that fails among others is listed in the result's `failures`.
         OutputError: results exist, can't be written, or another run is at work on them.
-        ModelError: the model can't be had, or the codebook doesn't fit.
-        UsageError: `resume`, and the run that ended early was begun with other settings or inputs; or the run would
-            take more memory than it may.
+        ModelError: the model can't be loaded, or the codebook doesn't fit.
+        UsageError: with `resume`, the interrupted run was begun with other settings or inputs; or the run would take
+            more memory than it may.
         Interrupted, KeyboardInterrupt: with a message that says what is kept, if anything is.
     """
     settings, progress = settings or Settings(), progress or Silent()
@@ -121,7 +119,7 @@ def segment(
         beginning = begin_run(work, sources, manifest, codebook, overwrite=overwrite) if resume else Fresh()
         match beginning:
             case Finished(results):
-                # The earlier run may have died while it cleared up.
+                # The earlier run may have died while it cleaned up.
                 work.discard()
                 progress.say(f"'{output}' is finished already: there is nothing to resume")
                 return SegmentResult(output / CODEBOOK, results, ())
@@ -148,7 +146,7 @@ def segment(
 
 @dataclass(frozen=True, slots=True)
 class _Run:
-    """A run that was begun, from wherever it is to its end."""
+    """A run that was begun, fresh or resumed."""
 
     work: Workspace
     manifest: Manifest
@@ -158,7 +156,7 @@ class _Run:
     progress: Progress
 
     def finish(self, sources: Sequence[Source], given: Codebook | None) -> SegmentResult:
-        """Do what is left of both passes."""
+        """Do what is left of both passes, and list the results."""
         file = self.work.output / CODEBOOK
         with KeptCache(self.work.fit, self.cache_bytes) as cache:
             fitted, failures = self._given(given, file, sources) if given else self._fitted(sources, cache, file)

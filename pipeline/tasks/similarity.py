@@ -1,4 +1,4 @@
-"""How much every place of a picture or video resembles one point of another picture (paper section 3.1, figure 4)."""
+"""Similarity of each place of a picture or video to a point of another picture (figure 4)."""
 
 from __future__ import annotations
 
@@ -52,18 +52,18 @@ def similarity(
 
     Written are <name>.png, the heat map over a picture, or <name>.mp4, over every frame of a video; blue is low
     and red is high, on one scale for all frames of a video and on its own for each picture. point.png shows the
-    point, and similarity.json lists the `top` nearest patches of each frame: the plain first ones of the grid as
-    the paper shows them, none is left out because it is next to another.
+    point, and similarity.json lists the `top` nearest patches of each frame, neighbours
+    included, as in the paper.
 
     Args:
         first: the picture with the point.
         second: a picture, a video, or a directory of pictures, each of which gets a map.
         output: directory of the results.
-        settings: defaults where None.
+        settings: the defaults if None.
         point: (x, y) in pixels of the first picture; None: the class token's descriptor.
         top: nearest patches to list and to mark.
         overwrite: replace files that exist.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Returns:
         The files, and the targets that couldn't be finished.
@@ -72,7 +72,7 @@ def similarity(
         InputError: a picture can't be read.
         OutputError: a file exists or can't be written.
         UsageError: the point lies outside of the picture; log-bins without a point, for the class token has none.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     settings, progress = settings or Settings(), progress or Silent()
     if top < 0:

@@ -1,4 +1,4 @@
-"""Whether a result is whole: checksums, and every frame once at its own time, in the labels and in the clip."""
+"""Verification of a finished result: checksums, and every frame once, at its own time."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from pipeline.stages.engine import selection_of
 
 @dataclass(frozen=True, slots=True)
 class Verified:
-    """A result that is whole, and how many frames it has."""
+    """A complete result, and how many frames it has."""
 
     directory: Path
     frames: int
 
 
 def verify(result: Path, *, progress: Progress | None = None) -> Verified:
-    """Check a finished result: its files are those that were written, and hold every frame.
+    """Check that a result's files are those that were written, and hold every frame.
 
     Args:
         result: the directory of a finished input, OUT/<name>.
-        progress: told how far it is.
+        progress: receives progress and messages.
 
     Raises:
-        InputError: it isn't a finished result, or not whole; says what is wrong.
+        InputError: it isn't a finished result, or not complete; says what is wrong.
     """
     progress, record = progress or Silent(), load_record(result)
     for name, expected in record.files.items():
@@ -48,5 +48,5 @@ def verify(result: Path, *, progress: Progress | None = None) -> Verified:
     if not problem and len(store) != record.source.frames:
         problem = f"its labels have {len(store)} frames, run.json says {record.source.frames}"
     if problem:
-        raise InputError(f"'{result}' is not whole: {problem}; segment the input again with --overwrite")
+        raise InputError(f"'{result}' is not complete: {problem}; segment the input again with --overwrite")
     return Verified(result, len(store))

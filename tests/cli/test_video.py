@@ -261,7 +261,7 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(
     rest = process.stderr.read()
     assert process.wait(timeout=60) == 130, rest
     assert "Traceback" not in rest
-    assert "--resume goes on" in rest
+    assert "--resume continues" in rest
     assert sorted(path.name for path in out.iterdir()) == [".run", "codebook.safetensors"]
     code, _, stderr = run(*command)
     assert_one_line(code, stderr, 4, "unfinished run", "--resume", "--overwrite")
@@ -291,4 +291,4 @@ graph.run()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 130
-    assert "--resume goes on" in done.stderr
+    assert "--resume continues" in done.stderr

@@ -39,7 +39,7 @@ def whole_results(play: Path) -> Callable[[Sequence[int]], str | None]:
             for result in results:
                 verify(result)
         except VidpartsError as error:
-            return f"exit code {codes[0]}, and the result is not whole: {error}"
+            return f"exit code {codes[0]}, and the result is not complete: {error}"
         return None
 
     return check

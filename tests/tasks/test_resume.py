@@ -241,7 +241,7 @@ def test_an_interrupt_keeps_what_is_finished_and_resume_computes_only_the_rest(
     clip = make_clip(tmp_path / "walk.mp4", frames=21)
     segment([clip], tmp_path / "whole", settings)
     described.clear()
-    with pytest.raises(Interrupted, match="the same command with --resume goes on"):
+    with pytest.raises(Interrupted, match="the same command with --resume continues"):
         segment([clip], tmp_path / "out", settings, progress=StopAfter(*moment))
     before = sum(described)
     segment([clip], tmp_path / "out", settings, resume=True).raise_failures()
@@ -276,7 +276,7 @@ def test_presets_resume_to_the_same_bytes(
     clip = make_clip(tmp_path / "walk.mp4", frames=35)
     chosen = with_values(settings, {"preset": preset, "run.batch": batch, "crf.iterations": 1})
     segment([clip], tmp_path / "whole", chosen)
-    with pytest.raises(Interrupted, match="the same command with --resume goes on"):
+    with pytest.raises(Interrupted, match="the same command with --resume continues"):
         segment([clip], tmp_path / "out", chosen, progress=StopAfter(*moment))
     segment([clip], tmp_path / "out", chosen, resume=True).raise_failures()
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
@@ -346,7 +346,7 @@ def test_an_unfinished_run_is_not_touched_unasked(tmp_path: Path, make_clip: Cli
     out = tmp_path / "out"
     interrupted(clip, out, settings)
     before = contents(out)
-    with pytest.raises(OutputError, match=r"unfinished run; --resume goes on with it, --overwrite begins again"):
+    with pytest.raises(OutputError, match=r"unfinished run; --resume continues it, --overwrite starts again"):
         segment([clip], out, settings)
     assert contents(out) == before
     segment([clip], out, settings, overwrite=True).raise_failures()

@@ -157,7 +157,7 @@ def test_a_run_that_loses_a_frame_is_not_called_done(
     clip = make_clip(tmp_path / "walk.mp4", frames=18)
     monkeypatch.setattr(ClipWriter, "write", forgetful)
     broken = segment([clip], tmp_path / "out", small_settings)
-    with pytest.raises(OutputError, match="is not whole"):
+    with pytest.raises(OutputError, match="is not complete"):
         broken.raise_failures()
     assert not (tmp_path / "out" / "walk").exists()
     monkeypatch.undo()

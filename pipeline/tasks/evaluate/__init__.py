@@ -1,4 +1,4 @@
-"""Measuring the method on public benchmarks: a data set, what of the pipeline is measured on it, and a protocol.
+"""The method on public benchmarks: a data set, a protocol, and the part of the method it measures.
 
     cub        parts of CUB-200-2011's birds               paper, Table 1
     coseg      common foreground of sets of pictures       paper, Table 2
@@ -8,7 +8,7 @@
     parts      parts of annotated videos
     keypoints  key-points carried through BADJA's videos
 
-What a run has measured is kept item by item, so that one that was stopped goes on where it was.
+Results are kept item by item, so that an interrupted run continues.
 """
 
 from __future__ import annotations
@@ -63,20 +63,20 @@ def evaluate(
         data: the folder of the data set, as its archive unpacks.
         output: the directory to write: items.csv, settings.json and summary.md. Where it holds results of the same
             settings, only what is missing is measured.
-        settings: defaults where None; protocols fix what is theirs, such as four parts for CUB.
+        settings: the defaults if None; protocols fix some, such as four parts for CUB.
         limit: items at most: sets, pictures, pairs or clips; None: all.
         protocol: of `spair`: the paper's pairs and radius, or all test pairs and the object's box; the paper's if None.
         year: of `davis`: 2016 if None.
         layers: of `spair` and `facets`: blocks to sweep; if None three quarters of the depth and the last one, which
             are the paper's 9 and 11.
-        overwrite: begin anew instead of going on.
-        progress: told how far it is.
+        overwrite: start again instead of continuing.
+        progress: receives progress and messages.
 
     Raises:
         UsageError: there is no such benchmark, or an option isn't for it.
         InputError: a file of the data set is missing or can't be read.
         OutputError: the output can't be written, or holds results of other settings.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     if name not in BENCHMARKS:
         raise UsageError(f"there is no benchmark named '{name}'; expected one of {', '.join(BENCHMARKS)}")

@@ -1,4 +1,4 @@
-"""The paper's ablation: co-segmentation by every facet of some layers, and baselines, from one pass a picture."""
+"""The paper's Table 3: co-segmentation by each facet of some layers, and baselines."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ from pipeline.records import PartMap
 from pipeline.refine.grabcut import enlarge_mask
 from pipeline.stages.engine import Engine
 from pipeline.stages.picture_set import Album, open_album
-from pipeline.tasks.coseg import Common, label_common
+from pipeline.tasks.coseg import CommonForeground, label_common
 from pipeline.tasks.evaluate.request import Request, taps_of, with_notes
 
 Mask = NDArray[np.bool_]
@@ -44,7 +44,7 @@ class Baseline:
 
     Attributes:
         name: of its line in the table.
-        segment: from a picture uint8 [h, w, 3] to its foreground, bool [h, w].
+        segment: a function from a picture uint8 [h, w, 3] to its foreground, bool [h, w].
     """
 
     name: str
@@ -56,9 +56,9 @@ def evaluate_facets_and_baselines(request: Request) -> Summary:
 
     Raises:
         InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or stand there from other settings.
+        OutputError: the results can't be written, or are those of other settings.
         UsageError: a layer doesn't exist.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     sets = load_sets(request.data)
     engine = request.open_engine(features__log_bin=False, features__layer=0, pictures__remove_outliers=False)
@@ -88,7 +88,7 @@ def sweep_facets(
         pictures: the set.
         engine: model and settings, those of the co-segmentation among them.
         taps: layers and facets.
-        progress: told what the user should know.
+        progress: receives messages.
 
     Returns:
         For each method bool [h, w] masks in the pictures' order, at their own sizes.
@@ -104,7 +104,7 @@ def sweep_facets(
 
 
 def attention_name(engine: Engine) -> str:
-    """The name of thresholded attention: the paper's for DINO's models, so that its figures stand beside it."""
+    """The name of thresholded attention: for DINO's models the paper's, so that its figures are shown beside it."""
     name = engine.extractor.identity.name
     return "DINO ViT attention" if name in MODELS and name.startswith("dino_") else f"attention of {name}"
 
@@ -135,7 +135,7 @@ def _common_masks(album: Album) -> list[Mask]:
         for item in items:
             masks[item.frame.index] = resize_labels(item.labels, item.frame.size_hw) > 0
 
-    label_common(album, Common(found, (), 0.0), collect)
+    label_common(album, CommonForeground(found, (), 0.0), collect)
     return [masks[index] for index in range(len(album.pictures))]
 
 
@@ -163,7 +163,7 @@ def _supervised_attention(engine: Engine) -> Callable[[Rgb], Mask]:
     try:
         model = resolve_model(SUPERVISED_VIT)
     except ModelError as error:
-        # What the error advises is for the model that is measured, which `--model` names.
+        # The error's advice is about `--model`, which is another model.
         raise ModelError(f"{str(error).partition(';')[0]}; connect to the network once") from error
     patch_px, features = model.identity.patch_px, engine.settings.features
     stride = features.stride if patch_px % features.stride == 0 else patch_px

@@ -1,4 +1,4 @@
-"""Key-points carried from one picture to another by their descriptors: SPair-71k and BADJA."""
+"""Key-point transfer by nearest descriptors: SPair-71k and BADJA."""
 
 from __future__ import annotations
 
@@ -25,9 +25,9 @@ from pipeline.tasks.evaluate.request import Request, taps_of, with_notes
 
 
 class DescribedPicture:
-    """A picture's descriptors of several layers and facets; bins are added when they are asked for.
+    """A picture's descriptors of several layers and facets; log-bins are added on demand.
 
-    With bins a grid is 17 times as large as without, so only the plain ones are kept.
+    Log-bins make a grid 17 times as large, so only plain descriptors are kept.
     """
 
     def __init__(self, facets: Mapping[Tap, Tensor], extractor: Extractor, size_hws: Sequence[tuple[int, int]]) -> None:
@@ -72,9 +72,9 @@ def evaluate_matching(request: Request) -> Summary:
 
     Raises:
         InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or stand there from other settings.
+        OutputError: the results can't be written, or are those of other settings.
         UsageError: a layer doesn't exist.
-        ModelError: the model can't be had.
+        ModelError: the model can't be loaded.
     """
     dataset = load_spair(request.data)
     engine = request.open_engine(features__log_bin=False, features__layer=0)
@@ -89,12 +89,12 @@ def evaluate_matching(request: Request) -> Summary:
 def evaluate_propagation(request: Request) -> Summary:
     """BADJA: the joints of each video's first annotated frame found in the others.
 
-    As for pairs of pictures, what nobody sets is a middle layer, and bins.
+    Where the settings don't say, the layer is a middle one, and log-bins are on, as for `match`.
 
     Raises:
         InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or stand there from other settings.
-        ModelError: the model can't be had.
+        OutputError: the results can't be written, or are those of other settings.
+        ModelError: the model can't be loaded.
     """
     clips = load_badja(request.data)
     engine = request.open_engine(features__log_bin=False, features__layer=0)

@@ -1,4 +1,4 @@
-"""What a user asks of an evaluation, and the run that it becomes."""
+"""An evaluation as the user asks for it, and the run that it becomes."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from pipeline.stages.engine import Engine, middle_layer, open_engine
 from pipeline.version import __version__
 
 INDIFFERENT = ("model", "render", "input")
-"""Settings that no figure depends on: of the model its parameters count, and of videos all frames are taken."""
+"""Settings that no figure depends on: the model counts by its fingerprint, and all frames of a video are taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class Request:
 
     @property
     def aside(self) -> Progress:
-        """For passes within an item: the bar shows items, and messages come through."""
+        """Progress for passes within an item: messages pass through, the bar shows items only."""
         return Aside(self.progress)
 
     def open_engine(self, **values: object) -> Engine:
@@ -48,13 +48,13 @@ class Request:
                 `features__layer` is one that every model has.
 
         Raises:
-            ModelError: the model can't be had.
+            ModelError: the model can't be loaded.
         """
         fixed = {name.replace("__", "."): value for name, value in values.items()}
         return open_engine(with_values(self.settings, fixed), self.progress)
 
     def open_run(self, engine: Engine, **more: object) -> Run:
-        """The run, whose results go on only where all that they depend on is the same.
+        """The run; earlier results are continued only where all that they depend on is the same.
 
         Args:
             engine: model and settings.

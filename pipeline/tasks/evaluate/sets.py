@@ -1,4 +1,4 @@
-"""Sets of pictures: their common foreground, and the parts of birds."""
+"""Co-segmentation benchmarks, and the parts of CUB's birds."""
 
 from __future__ import annotations
 
@@ -37,18 +37,18 @@ from pipeline.tasks.coseg import cosegment
 from pipeline.tasks.evaluate.request import Request, with_notes
 
 BIRD_PARTS = 4
-"""Of the paper's Table 1."""
+"""Parts in the paper's Table 1."""
 
 
 def evaluate_sets(request: Request) -> Summary:
     """Co-segmentation: each set's common foreground against its masks.
 
-    The paper's figures stand beside ours where the data's folder has a benchmark's name, such as `MSRC`.
+    The paper's figures are shown beside ours where the data's folder has a benchmark's name, such as `MSRC`.
 
     Raises:
         InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or stand there from other settings.
-        ModelError: the model can't be had.
+        OutputError: the results can't be written, or are those of other settings.
+        ModelError: the model can't be loaded.
     """
     sets = load_sets(request.data)
     engine = request.open_engine()
@@ -72,12 +72,12 @@ def benchmark_of(folder: Path) -> str | None:
 
 
 def evaluate_birds(request: Request) -> Summary:
-    """CUB-200-2011: parts of all birds against their landmarks; four where nobody says how many.
+    """CUB-200-2011: parts of all birds against their landmarks; four parts by default.
 
     Raises:
         InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or stand there from other settings.
-        ModelError: the model can't be had.
+        OutputError: the results can't be written, or are those of other settings.
+        ModelError: the model can't be loaded.
     """
     birds = load_birds(request.data)
     parts = with_defaults(request.settings, {"cluster": {"parts": BIRD_PARTS}}).cluster.parts
@@ -91,12 +91,12 @@ def evaluate_birds(request: Request) -> Summary:
 
 
 def part_fitter(engine: Engine, progress: Progress, folder: Path, *, overwrite: bool) -> FitParts:
-    """What finds the parts of a set; they are kept as a codebook in a folder, and a run that goes on takes them.
+    """A function that finds the parts of a set; codebooks are kept in a folder, for a run that is continued.
 
     Args:
         engine: model and settings.
-        progress: told what the user should know.
-        folder: where the codebooks and, for the time being, descriptors are.
+        progress: receives messages.
+        folder: where the codebooks and, during the fit, descriptors are.
         overwrite: replace the codebooks of an earlier run.
     """
 
@@ -149,7 +149,7 @@ def _require_all(album: Album) -> None:
 
 
 def _digest(pictures: Sequence[Picture], engine: Engine) -> str:
-    """Of what a fit depends on."""
+    """A digest of what a fit depends on."""
     settings, named = engine.settings, [f"{picture.name} {picture.crop}" for picture in pictures]
     sections = (settings.features, settings.saliency, settings.cluster, settings.pictures)
     facts = [*named, engine.fingerprint, str(settings.run.seed), *(each.model_dump_json() for each in sections)]

@@ -1,4 +1,4 @@
-"""Videos whose foreground or parts are annotated: each is fitted and labelled by itself, frame by frame."""
+"""DAVIS and annotated clips: each video is fitted and labelled by itself."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from pipeline.tasks.evaluate.request import Request, with_notes
 Labels = NDArray[np.uint8]
 
 FPS = InputSettings().fps
-"""Of folders of frames; no figure depends on it."""
+"""Frame rate of folders of frames; no figure depends on it."""
 
 
 def evaluate_foreground(request: Request) -> Summary:
@@ -41,8 +41,8 @@ def evaluate_foreground(request: Request) -> Summary:
 
     Raises:
         InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or stand there from other settings.
-        ModelError: the model can't be had.
+        OutputError: the results can't be written, or are those of other settings.
+        ModelError: the model can't be loaded.
     """
     sequences = load_davis(request.data, request.year)
     engine = _engine(request)
@@ -60,8 +60,8 @@ def evaluate_part_clips(request: Request) -> Summary:
 
     Raises:
         InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or stand there from other settings.
-        ModelError: the model can't be had.
+        OutputError: the results can't be written, or are those of other settings.
+        ModelError: the model can't be loaded.
     """
     clips = load_part_clips(request.data)
     engine = _engine(request)
@@ -101,7 +101,7 @@ def segment_source(
 
 def _engine(request: Request) -> Engine:
     engine = request.open_engine()
-    # An evaluation is of all frames, whatever a config file says of spans and steps.
+    # An evaluation takes all frames, whatever a config file says of spans and steps.
     return Engine(engine.extractor, engine.settings.model_copy(update={"input": InputSettings()}))
 
 
