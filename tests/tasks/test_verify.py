@@ -110,7 +110,7 @@ def copy_without(result: Path, frame: int, shift: int = 0) -> None:
 def test_a_clip_that_lacks_a_frame_is_found_where_its_checksum_is_right(result: Path) -> None:
     copy_without(result, 17)
     accept_files(result)
-    with pytest.raises(InputError, match=r"not whole: 'overlay.mp4' has 17 frames, its labels have 18"):
+    with pytest.raises(InputError, match=r"not complete: 'overlay.mp4' has 17 frames, its labels have 18"):
         verify(result)
 
 
