@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import math
 import re
-import warnings
-import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,13 +17,13 @@ import torch
 from torch import Tensor
 
 from pipeline.errors import ModelError
+from pipeline.features.layouts import NamesakeError, choose_weights, unchunk
+from pipeline.features.pickles import read_pickle
 from pipeline.features.vit import ViTConfig
 from pipeline.records import Regions
 
-SUFFIXES = (".safetensors", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".pth", ".pt", ".ckpt", ".bin", ".tar")
 
-_WRAPPERS = ("teacher", "state_dict", "model")
-_PREFIXES = ("module.", "backbone.", "teacher.", "model.", "encoder.")
 _RENAMED = {
     "register_tokens": "reg_token",
     "storage_tokens": "reg_token",
@@ -35,7 +33,7 @@ _RENAMED = {
 # Heads, losses and the last norm come after everything that is read here; mask tokens are for training, and
 # rotary periods and bias masks are constants that the architecture implies.
 _UNUSED = re.compile(
-    r"(norm|fc_norm|head|head_drop|mask_token|rope_embed|rope|local_cls_norm|dino_head|ibot_head)(\.|$)"
+    r"(norm|fc_norm|head|head_drop|mask_token|decoder_\w+|rope_embed|rope|local_cls_norm|dino_head|ibot_head)(\.|$)"
     r"|.*\.bias_mask$|region_(keys|kinds)$"
 )
 _NEEDED_DIMS = {"cls_token": 3, "patch_embed.proj.weight": 4, "blocks.0.attn.qkv.weight": 2}
@@ -50,11 +48,13 @@ class Checkpoint:
         state: float32 tensors by their own names.
         metadata: what the file says of itself; empty where its format can't.
         source: what to call it in messages.
+        notes: which of several models in it was taken, one sentence.
     """
 
     state: dict[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
     source: str = "model"
+    notes: tuple[str, ...] = ()
 
     def numbers(self, key: str) -> tuple[float, ...] | None:
         """Numbers that the metadata names by `key`, or None.
@@ -93,32 +93,36 @@ class Checkpoint:
 
 
 def read_checkpoint(file: Path) -> Checkpoint:
-    """Read a file of weights without running anything that it holds.
+    """Read a file of weights without running anything that it holds; the averaged ones where there are several.
 
     Raises:
-        ModelError: it isn't there, can't be read, is damaged, or holds no weights.
+        ModelError: it isn't there, can't be read, is damaged, holds no weights, or two tensors of one name.
     """
     source = f"model file '{file}'"
-    if file.suffix not in SUFFIXES:
+    if file.suffix.lower() not in SUFFIXES:
         raise ModelError(f"{source} ends in '{file.suffix}', expected one of {', '.join(SUFFIXES)}")
+    content: Mapping[Any, object]
     metadata: Mapping[str, str] = {}
     try:
         if not file.is_file():
             raise ModelError(f"{source} does not exist; give the path of a .safetensors or .pth file")  # noqa: TRY301
-        if file.suffix == ".safetensors":
+        if file.suffix.lower() == ".safetensors":
             content, metadata = _read_safetensors(file)
         else:
-            content = _unwrap(_read_pickle(file))
-        state = {_strip(name): _plain(tensor) for name, tensor in content.items() if _is_weight(tensor)}
+            content = _mapping(read_pickle(file))
+        chosen = choose_weights(content)
+        state = {name: _plain(tensor) for name, tensor in chosen.state.items()}
     except ModelError:
         raise
+    except NamesakeError as error:
+        raise ModelError(f"{source} holds {error}; save the one that is wanted alone") from error
     # Whatever a damaged or hostile file makes a reader raise, the user's case is the same.
     except Exception as error:
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise ModelError(f"{source} can't be read as weights ({reason}); fetch it again") from error
     if not state:
         raise ModelError(f"{source} holds no weights; give a file with a ViT's state dict")
-    return Checkpoint(state, metadata, source)
+    return Checkpoint(state, metadata, source, chosen.notes)
 
 
 def normalise(checkpoint: Checkpoint, heads: int | None = None) -> tuple[dict[str, Tensor], ViTConfig]:
@@ -133,7 +137,7 @@ def normalise(checkpoint: Checkpoint, heads: int | None = None) -> tuple[dict[st
     Raises:
         ModelError: it is no ViT that can be run here, or something can't be inferred.
     """
-    state = {_rename(name): tensor for name, tensor in checkpoint.state.items() if not _UNUSED.match(name)}
+    state = _renamed(checkpoint)
     _join_biases(state)
     for name, dims in _NEEDED_DIMS.items():
         if name not in state or state[name].ndim != dims or not state[name].numel():
@@ -177,36 +181,10 @@ def _read_safetensors(file: Path) -> tuple[dict[str, Tensor], Mapping[str, str]]
         return {name: opened.get_tensor(name) for name in opened.keys()}, opened.metadata() or {}  # noqa: SIM118
 
 
-def _read_pickle(file: Path) -> Any:
-    _require_plain_archive(file)
-    with warnings.catch_warnings():
-        # Of an odd pickle torch warns, and then refuses it.
-        warnings.simplefilter("ignore")
-        return torch.load(file, map_location="cpu", weights_only=True)
-
-
-def _require_plain_archive(file: Path) -> None:
-    """Refuse an archive that unpacks to more than it holds: torch writes its own without compression."""
-    if not zipfile.is_zipfile(file):
-        return
-    with zipfile.ZipFile(file) as archive:
-        unpacked = sum(entry.file_size for entry in archive.infolist())
-    if unpacked > file.stat().st_size:
-        raise ValueError(f"its archive claims to unpack to {unpacked:,} bytes, more than the file has")
-
-
-def _unwrap(content: Any) -> dict[str, Any]:
-    """The state dict inside of a training checkpoint."""
-    while isinstance(content, Mapping):
-        inner = next((content[key] for key in _WRAPPERS if isinstance(content.get(key), Mapping)), None)
-        if inner is None:
-            return {str(name): value for name, value in content.items()}
-        content = inner
-    raise TypeError(f"it holds a {type(content).__name__}, expected a state dict")
-
-
-def _is_weight(value: object) -> bool:
-    return isinstance(value, Tensor) and value.is_floating_point() and value.layout == torch.strided
+def _mapping(content: object) -> Mapping[Any, object]:
+    if not isinstance(content, Mapping):
+        raise TypeError(f"it holds a {type(content).__name__}, expected a state dict")
+    return content
 
 
 def _plain(tensor: Tensor) -> Tensor:
@@ -218,10 +196,21 @@ def _plain(tensor: Tensor) -> Tensor:
     return tensor.detach().to(torch.float32).contiguous()
 
 
-def _strip(name: str) -> str:
-    while prefix := next((prefix for prefix in _PREFIXES if name.startswith(prefix)), None):
-        name = name.removeprefix(prefix)
-    return name
+def _renamed(checkpoint: Checkpoint) -> dict[str, Tensor]:
+    """The tensors that are used, by this program's names.
+
+    Raises:
+        ModelError: two would have one name.
+    """
+    used = [name for name in checkpoint.state if not _UNUSED.match(name)]
+    origins: dict[str, str] = {}
+    for old, new in zip(used, map(_rename, unchunk(used)), strict=True):
+        if new in origins:
+            raise ModelError(
+                f"{checkpoint.source} holds two tensors '{new}': '{origins[new]}' and '{old}'; save one alone"
+            )
+        origins[new] = old
+    return {new: checkpoint.state[old] for new, old in origins.items()}
 
 
 def _rename(name: str) -> str:

@@ -87,7 +87,7 @@ def load_named(name: str) -> Model:
 
 
 def load_file(file: Path, heads: int | None = None, name: str | None = None) -> Model:
-    """A model from a `.safetensors` or `.pth` file in DINO's or timm's naming.
+    """A model from a file of weights in DINO's or timm's naming, under whatever wrappers training put around it.
 
     The metadata of a safetensors file may say `num_heads`, `patch_size`, `img_size`, `mean`, `std` and
     `saliency_heads`; what it doesn't say is inferred.
@@ -158,7 +158,7 @@ def _resolve_auto() -> Model:
 
 
 def _looks_like_file(name: str) -> bool:
-    return name.endswith(SUFFIXES) or os.sep in name or Path(name).exists()
+    return name.lower().endswith(SUFFIXES) or "/" in name or os.sep in name or Path(name).exists()
 
 
 def _repository(name: str) -> str:
@@ -216,7 +216,7 @@ def _build(
         mean=mean,
         std=std,
         saliency_heads=saliency_heads,
-        notes=notes,
+        notes=(*checkpoint.notes, *notes),
     )
     return Model(backbone, identity, regions=read_regions(checkpoint, config.embed_dim))
 
