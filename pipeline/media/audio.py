@@ -11,10 +11,12 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from pipeline.media.clock import STEADY, Clock
 from pipeline.media.container import open_container, read_packets
+from pipeline.media.wave import Wave
 
 if TYPE_CHECKING:
-    from av import AudioFrame, Packet
+    from av import Packet
     from av.audio.stream import AudioStream
     from av.container import OutputContainer
 
@@ -22,13 +24,16 @@ if TYPE_CHECKING:
 _COPIED = frozenset({"aac", "mp3", "mp3float", "ac3", "eac3", "opus", "libopus", "flac", "alac"})
 _AAC_RATES = frozenset({96000, 88200, 64000, 48000, 44100, 32000, 24000, 22050, 16000, 12000, 11025, 8000, 7350})
 _AAC_BITS_PER_CHANNEL = 96_000
+_USUAL_LAYOUTS = {1: "mono", 2: "stereo", 3: "3.0", 4: "4.0", 5: "5.0", 6: "5.1", 7: "6.1", 8: "7.1"}
 
 
 @dataclass(slots=True)
 class _Track:
+    """A stream of the input and its counterpart in the clip; without a wave its packets are copied."""
+
     source: AudioStream
     target: AudioStream
-    copied: bool
+    wave: Wave | None = None
     last_dts: int | None = None
     failed: bool = False
 
@@ -40,8 +45,13 @@ class AudioCopier:
         warnings: one line for each stream that could not be carried over.
     """
 
-    def __init__(self, path: Path, output: OutputContainer) -> None:
+    def __init__(self, path: Path, output: OutputContainer, clock: Clock = STEADY) -> None:
         """Declare the input's audio streams in a clip whose header isn't written yet.
+
+        Args:
+            path: the input.
+            output: the clip.
+            clock: what mends the times of the input's packets.
 
         Raises:
             InputError: the input can't be opened.
@@ -49,6 +59,7 @@ class AudioCopier:
         self.path = path
         self.warnings: list[str] = []
         self._output = output
+        self._clock = clock
         self._stack = ExitStack()
         self._container = self._stack.enter_context(open_container(path))
         self._tracks = {track.source.index: track for track in self._declare()}
@@ -91,8 +102,8 @@ class AudioCopier:
         """
         self.advance(None)
         for track in self._tracks.values():
-            if not track.copied and not track.failed:
-                self._encode(track, None)
+            if track.wave is not None and not track.failed:
+                self._transcode(track, track.wave, None)
 
     def _declare(self) -> Iterator[_Track]:
         for stream in self._container.streams.audio:
@@ -107,30 +118,33 @@ class AudioCopier:
                     name = stream.codec_context.name
                     self._warn(f"{str(self.path)!r}: sound in {name} can't be put into MP4 ({problem}); it is left out")
                 else:
-                    yield _Track(stream, self._output.add_stream_from_template(stream), copied=True)
+                    yield _described(_Track(stream, self._output.add_stream_from_template(stream)))
             else:
                 track = self._declare_transcoded(stream)
                 if track is not None:
-                    yield track
+                    yield _described(track)
 
     def _declare_transcoded(self, stream: AudioStream) -> _Track | None:
         import av
 
         context = stream.codec_context
         rate = context.sample_rate if context.sample_rate in _AAC_RATES else 48000
-        layout = {1: "mono", 2: "stereo"}.get(context.layout.nb_channels, "stereo")
-        bits = _AAC_BITS_PER_CHANNEL * (1 if layout == "mono" else 2)
+        layout, channels = _aac_layout(stream)
+        if channels != context.layout.nb_channels:
+            was = f"{context.layout.nb_channels} channels"
+            self._warn(f"{str(self.path)!r}: AAC doesn't take the sound's {was}, which become {layout}")
         try:
+            bits = _AAC_BITS_PER_CHANNEL * channels
             target = self._output.add_stream("aac", rate=rate, layout=layout, bit_rate=bits)
         except (av.FFmpegError, ValueError) as error:
             self._warn(f"{str(self.path)!r}: sound in {context.name} can't be put into MP4 ({error}); it is left out")
             return None
-        return _Track(stream, target, copied=False)
+        return _Track(stream, target, Wave(target))
 
     def _read(self) -> Generator[Packet[AudioStream], None, None]:
         streams = [track.source for track in self._tracks.values()]
         if streams:
-            yield from read_packets(self._container, streams, lambda _: None)
+            yield from self._clock.mended(read_packets(self._container, streams, lambda _: None))
 
     def _next(self) -> Packet[AudioStream] | None:
         waiting, self._waiting = self._waiting, None
@@ -144,60 +158,82 @@ class AudioCopier:
     def _carry(self, track: _Track, packet: Packet[AudioStream]) -> None:
         if track.failed:
             return
-        if track.copied:
+        if track.wave is None:
             self._copy(track, packet)
         else:
-            self._transcode(track, packet)
+            self._transcode(track, track.wave, packet)
 
     def _copy(self, track: _Track, packet: Packet[AudioStream]) -> None:
-        dts = packet.dts if packet.dts is not None else packet.pts
-        if dts is None:
+        import av
+
+        unit = track.target.time_base or packet.time_base
+        stamp = packet.dts if packet.dts is not None else packet.pts
+        if stamp is None:
             dts = 0 if track.last_dts is None else track.last_dts + 1
-        shift = round(self._shift / packet.time_base)
-        pts = (packet.pts if packet.pts is not None else dts) + shift
-        dts += shift
+        else:
+            dts = round((stamp * packet.time_base + self._shift) / unit)
         if track.last_dts is not None and dts <= track.last_dts:
             # MP4 takes no sample that begins with or before the previous one.
             dts = track.last_dts + 1
-        track.last_dts = dts
-        packet.dts, packet.pts = dts, max(pts, dts)
+        delay = (
+            0
+            if packet.pts is None or packet.dts is None
+            else round((packet.pts - packet.dts) * packet.time_base / unit)
+        )
+        length = round((packet.duration or 0) * packet.time_base / unit)
+        packet.time_base = unit
+        packet.dts, packet.pts, packet.duration = dts, dts + max(0, delay), length
         packet.stream = track.target
         try:
             self._output.mux_one(packet)
-        except ValueError as error:
-            # What the disk does to a clip is an OSError; this is the muxer's word on the packet.
-            self._fail(track, "copied", error)
+            track.last_dts = dts
+        except (ValueError, av.FFmpegError) as error:
+            self._refuse(track, "copied", error)
 
-    def _transcode(self, track: _Track, packet: Packet[AudioStream]) -> None:
+    def _transcode(self, track: _Track, wave: Wave, packet: Packet[AudioStream] | None) -> None:
         import av
 
         try:
-            frames = packet.decode()
-        except (av.FFmpegError, OSError):
-            # A broken packet is a gap in the sound; what follows keeps its time.
-            return
-        for frame in frames:
-            if frame.pts is not None and frame.time_base:
-                frame.pts += round(self._shift / frame.time_base)
-            self._encode(track, frame)
+            for encoded in wave.flush() if packet is None else wave.encode(packet, self._shift):
+                self._output.mux_one(encoded)
+        except (ValueError, av.FFmpegError) as error:
+            self._refuse(track, "transcoded to AAC", error)
 
-    def _encode(self, track: _Track, frame: AudioFrame | None) -> None:
-        import av
-
-        try:
-            packets = track.target.encode(frame)
-        except (av.FFmpegError, ValueError) as error:
-            self._fail(track, "transcoded to AAC", error)
-            return
-        self._output.mux(packets)
-
-    def _fail(self, track: _Track, deed: str, error: Exception) -> None:
+    def _refuse(self, track: _Track, deed: str, error: Exception) -> None:
+        if isinstance(error, OSError):
+            # What the disk does to a clip; all else is the encoder's or the muxer's word on the sound.
+            raise error
         track.failed = True
         name = track.source.codec_context.name
         self._warn(f"{str(self.path)!r}: sound in {name} can't be {deed} ({error}); it ends early")
 
     def _warn(self, message: str) -> None:
         self.warnings.append(message)
+
+
+def _described(track: _Track) -> _Track:
+    """The track with what its source says of itself: language, title, whether it is the one to play."""
+    for key in ("language", "title", "handler_name"):
+        if track.source.metadata.get(key):
+            track.target.metadata[key] = track.source.metadata[key]
+    track.target.disposition = track.source.disposition
+    return track
+
+
+def _aac_layout(stream: AudioStream) -> tuple[str, int]:
+    """The channels that AAC takes of a stream's: their layout's name and number; stereo where it takes none of them."""
+    import av
+
+    given = stream.codec_context.layout
+    for layout in (given.name, _USUAL_LAYOUTS.get(given.nb_channels, "stereo")):
+        try:
+            with av.open(io.BytesIO(), "w", format="mp4") as scratch:
+                scratch.add_stream("aac", rate=48000, layout=layout)
+                scratch.start_encoding()
+        except (av.FFmpegError, ValueError):
+            continue
+        return layout, av.AudioLayout(layout).nb_channels
+    return "stereo", 2
 
 
 def _rehearse(path: Path, index: int) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
@@ -23,14 +23,16 @@ from pipeline.media.container import silence_ffmpeg
 from pipeline.media.source import ALL_FRAMES, Selection, SourceInfo, exact_seconds
 
 if TYPE_CHECKING:
+    from av import Packet
     from av.container import OutputContainer
     from av.video.stream import VideoStream
 
 _log = logging.getLogger(__name__)
 
-# MP4 stores a frame's length in 31 bits: at 10 MHz the longest is 214 s.
+# MP4 stores a frame's length in 31 bits: at 10 MHz the longest is 214 s, at 24 kHz a day.
+_LONGEST_UNITS = 2**31 - 1
 _MAX_TIMESCALE = 10_000_000
-_COARSE_TIMESCALE = 1_000_000
+_COARSE_TIMESCALES = (1_000_000, 24_000)
 _MAX_MOVIE_TIMESCALE = 2**31 - 1
 
 _X264_OPTIONS = {
@@ -87,11 +89,14 @@ class ClipWriter:
         self._crf = crf
         self._audio_path = audio
         self._selection = selection
-        self._tick = _clip_time_base(info.time_base, info.average_rate)
+        self._tick = _clip_time_base(info, selection)
         self._colour = info.colour.displayed()
         self._partial = partial_path(path)
         self._shift = Fraction(0)
         self._last_tick: int | None = None
+        self._last_time = Fraction(0)
+        self._end: Fraction | None = None
+        self._held: Packet[VideoStream] | None = None
 
     def __enter__(self) -> Self:
         """Open the file and write its header.
@@ -110,7 +115,7 @@ class ClipWriter:
                 self._container = self._open()
                 self._stream = self._add_video(self._container)
                 if self._audio_path is not None:
-                    self._audio = AudioCopier(self._audio_path, self._container)
+                    self._audio = AudioCopier(self._audio_path, self._container, self.info.clock)
                 with _encoder_errors(self.path):
                     self._container.start_encoding()
         except BaseException:
@@ -156,7 +161,7 @@ class ClipWriter:
         with output_errors(self.path), _encoder_errors(self.path):
             if self._audio is not None:
                 self._audio.advance(time)
-            self._container.mux(self._stream.encode(frame))
+            self._mux(self._stream.encode(frame))
         self.frames += 1
 
     def _open(self) -> OutputContainer:
@@ -192,11 +197,13 @@ class ClipWriter:
     def _place_first(self, time: Fraction) -> None:
         begin = self.info.start_pts * self.info.time_base
         start, end = None, None
+        self._end = self.info.end_pts * self.info.time_base
         if self._selection.start_s:
             start = time
             self._shift = begin - time
         if self._selection.end_s is not None:
             end = begin + exact_seconds(self._selection.end_s)
+            self._end = min(self._end, end)
         if time + self._shift < 0:
             self._shift = -time
         if self._audio is not None:
@@ -206,14 +213,32 @@ class ClipWriter:
         tick = round((time + self._shift) / self._tick)
         if self._last_tick is not None and tick <= self._last_tick:
             tick = self._last_tick + 1
-        self._last_tick = tick
+        self._last_tick, self._last_time = tick, time
         return tick
+
+    def _mux(self, packets: Iterable[Packet[VideoStream]]) -> None:
+        """Write packets but the last one, whose length shows only when the next one is there."""
+        for packet in packets:
+            if self._held is not None:
+                self._container.mux_one(self._held)
+            self._held = packet
+
+    def _mux_last(self) -> None:
+        """Write the last packet, with the length that the source says, or a frame's usual one."""
+        if self._held is not None:
+            assert self._end is not None
+            left = (self._end - self._last_time) / self._tick
+            usual = 1 / ((self.info.average_rate or Fraction(25)) * self._tick)
+            self._held.duration = min(_LONGEST_UNITS, max(1, round(left if left > 0 else usual)))
+            self._container.mux_one(self._held)
+            self._held = None
 
     def _finish(self) -> None:
         if self.frames == 0:
             raise OutputError(f"{str(self.path)!r} is not written: no frame was selected; widen --start and --end")
         with output_errors(self.path), _encoder_errors(self.path):
-            self._container.mux(self._stream.encode(None))
+            self._mux(self._stream.encode(None))
+            self._mux_last()
             if self._audio is not None:
                 self._audio.finish()
                 self._audio.close()
@@ -251,11 +276,14 @@ def _encoder_errors(path: Path) -> Iterator[None]:
         raise OutputError(f"{str(path)!r} can't be written as MP4 ({reason}); convert the input first") from error
 
 
-def _clip_time_base(time_base: Fraction, rate: Fraction | None) -> Fraction:
+def _clip_time_base(info: SourceInfo, selection: Selection) -> Fraction:
     """The unit of the clip's times: one in which the source's are whole numbers, unless it is too fine for MP4."""
     # A frame's length must be a unit at least, or the last one would get none and be cut off.
-    units = time_base.denominator * math.ceil((rate or Fraction(25)) / time_base.denominator)
-    return Fraction(1, units if units <= _MAX_TIMESCALE else _COARSE_TIMESCALE)
+    base = info.time_base
+    units = base.denominator * math.ceil((info.average_rate or Fraction(25)) / base.denominator)
+    longest = min(info.longest * selection.every, max(1, info.end_pts - info.start_pts)) * base
+    possible = [units if units <= _MAX_TIMESCALE else 0, *(each for each in _COARSE_TIMESCALES if each < units), 1]
+    return Fraction(1, next(each for each in possible if each and (longest * each <= _LONGEST_UNITS or each == 1)))
 
 
 def _even_sides(rgb: NDArray[np.uint8]) -> NDArray[np.uint8]:

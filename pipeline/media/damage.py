@@ -88,10 +88,20 @@ def warnings_of(path: Path, report: DecodeReport, resized: int) -> Iterator[str]
     """One line for each thing that a person should know of a pass."""
     name = repr(str(path))
     yield from (f"{name} {damage}" for damage in _damage(report))
-    if report.repaired_times:
-        yield f"{name}: {report.repaired_times} frames had a missing, doubled or backward time, which was mended"
+    times = list(_mended_times(report))
+    if times:
+        yield f"{name}: {' and '.join(times)}, which was mended"
     if resized:
         yield f"{name} changes its picture size: {resized} frames were scaled to the first one's size"
+
+
+def _mended_times(report: DecodeReport) -> Iterator[str]:
+    if report.jumps:
+        count, first = len(report.jumps), report.jumps[0]
+        number = "once" if count == 1 else f"{count} times, first"
+        yield f"the clock jumps {number} by {float(first.by_s):+.3f} s at {float(first.at_s):.3f} s"
+    if report.repaired_times:
+        yield f"{report.repaired_times} frames had a missing, doubled or backward time"
 
 
 def _damage(report: DecodeReport) -> Iterator[str]:

@@ -112,7 +112,7 @@ class DirectorySource(Source):
             average_rate=self.rate,
             frames=len(self.files),
             start_pts=0,
-            duration_seconds=float(len(self.files) / self.rate),
+            end_pts=len(self.files),
             audio=False,
             colour=SRGB,
         )

@@ -12,6 +12,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.media.clock import STEADY, Clock, Jump
 from pipeline.media.colour import Colour
 from pipeline.records import Frame
 
@@ -76,11 +77,13 @@ class SourceInfo:
         average_rate: frames per second, None where the input doesn't say.
         frames: frames to expect, counted packet by packet; a damaged file may yield fewer.
         start_pts: pts of the first frame.
-        duration_seconds: from the first frame's time to the end of the last one; for display.
+        end_pts: where the last frame ends, as the input says or after a frame's usual length.
         audio: whether there is a sound stream.
         colour: how RGB and the stored values belong together.
         sample_aspect_ratio: width of a pixel by its height, rotation applied; 1 where unknown.
         rotation_degrees: counter-clockwise rotation that the display matrix asked for (applied already).
+        longest: the longest time that a frame is shown, in units of pts.
+        clock: what mends the times of the file's packets, the sound's among them.
     """
 
     size_hw: tuple[int, int]
@@ -88,11 +91,18 @@ class SourceInfo:
     average_rate: Fraction | None
     frames: int
     start_pts: int
-    duration_seconds: float
+    end_pts: int
     audio: bool
     colour: Colour
     sample_aspect_ratio: Fraction = Fraction(1)
     rotation_degrees: int = 0
+    longest: int = 1
+    clock: Clock = STEADY
+
+    @property
+    def duration_seconds(self) -> float:
+        """From the first frame's time to the end of the last one; for display."""
+        return float((self.end_pts - self.start_pts) * self.time_base)
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +115,7 @@ class DecodeReport:
         corrupt_frames: frames that were decoded with visible damage.
         missing_frames: frames that the header claims and the file doesn't hold.
         repaired_times: frames whose time was missing, doubled or ran backwards and was mended.
+        jumps: where the clock jumped, which was mended.
         damage_s: where the first damage is, seconds from the first frame; None where there is none, or no time.
         warnings: one line each, for a person.
     """
@@ -115,6 +126,7 @@ class DecodeReport:
     missing_frames: int = 0
     repaired_times: int = 0
     damage_s: float | None = None
+    jumps: tuple[Jump, ...] = ()
     warnings: tuple[str, ...] = ()
 
     @property

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Container, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
@@ -19,6 +19,7 @@ from pipeline.media.colour import Colour, frame_colour, to_rgb
 from pipeline.media.container import exact, open_container, read_packets, video_stream
 from pipeline.media.damage import Tally, require_undamaged, warnings_of
 from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix, turned
+from pipeline.media.scan import Scan, read_scan
 from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
 from pipeline.media.timeline import Timeline
 from pipeline.records import Frame
@@ -36,18 +37,6 @@ _Threads = Literal["AUTO", "SLICE"]
 
 class _DamageError(Exception):
     """Decoding with frame threads met something broken."""
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    """What the packets say without being decoded."""
-
-    pts: NDArray[np.int64]
-    missing_times: int
-    missing_before: int
-    packets: int
-    claimed: int
-    end_pts: int | None
 
 
 class VideoSource(Source):
@@ -143,7 +132,7 @@ class VideoSource(Source):
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)
             stream.thread_type = threads
-            for packet in read_packets(container, [stream], fail):
+            for packet in self._scan.clock.mended(read_packets(container, [stream], fail)):
                 tally.packets += not packet.is_discard
                 try:
                     yield from self._counted(packet.decode(), tally)
@@ -180,24 +169,8 @@ class VideoSource(Source):
             ) from error
 
     @cached_property
-    def _scan(self) -> _Scan:
-        """The packets' times in order of presentation; nothing is decoded."""
-        with open_container(self.path) as container:
-            stream = video_stream(container, self.path)
-            times: list[int] = []
-            missing = before = packets = 0
-            end: int | None = None
-            for packet in read_packets(container, [stream], lambda _: None):
-                packets += 1
-                if packet.is_discard:
-                    continue
-                if packet.pts is None:
-                    missing += 1
-                    before += not times
-                    continue
-                times.append(packet.pts)
-                end = max(end if end is not None else packet.pts, packet.pts + (packet.duration or 0))
-            return _Scan(np.sort(np.array(times, dtype=np.int64)), missing, before, packets, stream.frames, end)
+    def _scan(self) -> Scan:
+        return read_scan(self.path)
 
     @cached_property
     def _info(self) -> SourceInfo:
@@ -220,15 +193,17 @@ class VideoSource(Source):
         timeline = self._timeline(time_base, rate)
         start_pts = timeline.place(first.pts, first.dts)
         aspect = exact(stream.sample_aspect_ratio) or Fraction(1)
-        frames = self._scan.packets - self._scan_discarded()
-        end = self._scan.end_pts if self._scan.end_pts is not None else start_pts + frames * timeline.step
+        end = self._scan.end_pts if self._scan.end_pts is not None else start_pts + self._scan.shown * timeline.step
+        end = max(end, start_pts + 1)
         return SourceInfo(
             size_hw=orientation.size((first.height, first.width)),
             time_base=time_base,
             average_rate=rate,
-            frames=frames,
+            frames=self._scan.shown,
             start_pts=start_pts,
-            duration_seconds=float(max(end - start_pts, timeline.step) * time_base),
+            end_pts=end,
+            longest=max(1, self._scan.longest),
+            clock=self._scan.clock,
             audio=bool(container.streams.audio),
             colour=_stream_colour(first, context.color_primaries, context.color_trc),
             sample_aspect_ratio=1 / aspect if orientation.transpose else aspect,
@@ -239,13 +214,17 @@ class VideoSource(Source):
         known = int(self._scan.pts[0]) if len(self._scan.pts) else 0
         return Timeline(time_base, rate, known, self._scan.missing_before if len(self._scan.pts) else 0)
 
-    def _scan_discarded(self) -> int:
-        return self._scan.packets - len(self._scan.pts) - self._scan.missing_times
-
     def _report_of(self, tally: Tally, timeline: Timeline, info: SourceInfo, *, whole: bool) -> DecodeReport:
-        missing = max(0, self._scan.claimed - self._scan.packets)
         place = tally.damage_s(info.start_pts, info.time_base)
-        report = DecodeReport(tally.frames, tally.lost(whole), tally.corrupt, missing, timeline.repaired, place)
+        report = DecodeReport(
+            tally.frames,
+            tally.lost(whole),
+            tally.corrupt,
+            self._scan.absent,
+            timeline.repaired,
+            place,
+            self._scan.clock.jumps,
+        )
         return replace(report, warnings=tuple(warnings_of(self.path, report, tally.resized)))
 
     def _say_new_warnings(self) -> None:

@@ -34,8 +34,8 @@ def clip_problem(clip: Path, store: LabelStore, selection: Selection) -> str:
             continue
         shown += 1
         shift = found - wanted if shift is None else shift
-        # The clip's unit is the source's, or a microsecond where that is finer.
-        if abs(found - wanted - shift) > Fraction(1, 100_000):
+        # The clip's unit is the source's, or a coarser one where MP4 needs that: 1/24,000 s at most.
+        if abs(found - wanted - shift) > Fraction(1, 24_000):
             return f"frame {shown - 1} of '{clip.name}' is at {float(found):.6f} s, not {float(wanted + shift):.6f} s"
     return "" if shown == len(expected) else f"'{clip.name}' has {shown} frames, its labels have {len(expected)}"
 

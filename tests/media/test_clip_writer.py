@@ -32,7 +32,7 @@ def copy(path: Path, out: Path, selection: Selection = ALL_FRAMES, **options: in
 
 
 def info_of(size_hw: tuple[int, int], base: Fraction = Fraction(1, 25), start: int = 0, **changes) -> SourceInfo:
-    facts = {"average_rate": Fraction(25), "frames": 4, "duration_seconds": 0.2, "audio": False, "colour": SRGB}
+    facts = {"average_rate": Fraction(25), "frames": 4, "end_pts": start + 4, "audio": False, "colour": SRGB}
     return SourceInfo(size_hw=size_hw, time_base=base, start_pts=start, **{**facts, **changes})
 
 
