@@ -4,6 +4,7 @@
     ├── UsageError      2    a setting or an option is wrong
     ├── InputError      3    an input can't be read, or holds nothing to work on
     ├── OutputError     4    an output can't be written: it exists, no space, no permission
+    │   └── TooLargeError
     └── ModelError      5    a model or codebook is missing or doesn't fit
         ├── CodebookError
         └── DeviceMemoryError
@@ -48,6 +49,12 @@ class OutputError(VidpartsError):
 
     exit_code = 4
     resumable = True
+
+
+class TooLargeError(OutputError):
+    """Pictures are larger than the format of an output takes."""
+
+    resumable = False
 
 
 class ModelError(VidpartsError):

@@ -15,13 +15,16 @@ from pipeline.errors import (
     InputError,
     ModelError,
     OutputError,
+    TooLargeError,
     UsageError,
     VidpartsError,
 )
 from pipeline.files import write_file
 
-_KINDS = (UsageError, InputError, OutputError, ModelError, CodebookError, DeviceMemoryError)
-_KindName = Literal["UsageError", "InputError", "OutputError", "ModelError", "CodebookError", "DeviceMemoryError"]
+_KINDS = (UsageError, InputError, OutputError, TooLargeError, ModelError, CodebookError, DeviceMemoryError)
+_KindName = Literal[
+    "UsageError", "InputError", "OutputError", "TooLargeError", "ModelError", "CodebookError", "DeviceMemoryError"
+]
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,6 +25,10 @@ _REASONS = {
     errno.ENAMETOOLONG: "its name is too long; choose a shorter one",
 }
 
+_NO_SYNC = frozenset({errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP})
+_NOT_SYNCED = _NO_SYNC | {errno.EACCES, errno.EPERM, errno.EBADF, errno.EISDIR, errno.ENOTTY}
+"""What says that a directory can't be flushed at all, not that it failed."""
+
 
 @contextmanager
 def output_errors(path: Path) -> Iterator[None]:
@@ -72,16 +76,37 @@ def remove(path: Path) -> None:
 
 
 def sync(path: Path) -> None:
-    """Wait until a file, or the list of a directory, is on the disk.
+    """Wait until a file, or the list of a directory, is on the disk, where the file system can say so.
 
     Raises:
         OSError: the disk is full or failed.
     """
-    descriptor = os.open(path, os.O_RDONLY)
+    is_dir = path.is_dir()
     try:
-        os.fsync(descriptor)
+        # Windows flushes only what is open for writing.
+        descriptor = os.open(path, os.O_RDWR if os.name == "nt" and not is_dir else os.O_RDONLY)
+    except OSError as error:
+        if is_dir and error.errno in _NOT_SYNCED:
+            return
+        raise
+    try:
+        sync_descriptor(descriptor, is_dir=is_dir)
     finally:
         os.close(descriptor)
+
+
+def sync_descriptor(descriptor: int, *, is_dir: bool = False) -> None:
+    """Wait until what was written to an open file is on the disk, where the file system can say so.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    try:
+        os.fsync(descriptor)
+    except OSError as error:
+        # Network shares and folders that virtual machines share have nothing to flush, above all for directories.
+        if error.errno not in (_NOT_SYNCED if is_dir else _NO_SYNC):
+            raise
 
 
 def publish(partial: Path, path: Path) -> None:

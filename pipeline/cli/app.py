@@ -8,14 +8,15 @@ import sys
 import threading
 from collections.abc import Sequence
 from types import FrameType
-from typing import Annotated, Any
+from typing import Annotated, Any, NoReturn
 
 import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
 from pipeline.cli import descriptors, evaluation, pictures, video
-from pipeline.errors import EXIT_INTERRUPTED, Interrupted, UsageError, VidpartsError, one_line
+from pipeline.cli.streams import lasting_streams
+from pipeline.errors import EXIT_INTERRUPTED, Interrupted, OutputError, UsageError, VidpartsError, one_line
 from pipeline.version import __version__
 
 _PATIENCE_S = 4.0
@@ -63,24 +64,29 @@ def _callback(
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command line; what a user can mend is one line on stderr and its own exit code."""
     arguments = sys.argv[1:] if arguments is None else arguments
+    with lasting_streams() as output:
+        code = _run(list(arguments) or ["--help"])
+        output.flush()
+        if output.error is not None and not isinstance(output.error, BrokenPipeError) and not code:
+            reason = getattr(output.error, "strerror", None) or output.error
+            code = _say(
+                f"standard output can't be written: {reason}; the work is done all the same", OutputError.exit_code
+            )
+    sys.exit(code)
+
+
+def _run(arguments: list[str]) -> int:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     try:
-        code = get_command(app).main(list(arguments) or ["--help"], prog_name="vidparts", standalone_mode=False)
+        code = get_command(app).main(arguments, prog_name="vidparts", standalone_mode=False)
     except VidpartsError as error:
-        _leave(str(error), error.exit_code)
+        return _say(str(error), error.exit_code)
     except _CommandLineError as error:
-        _leave(
-            f"{_complaint(error)}; see `vidparts --help`",
-            UsageError.exit_code,
-        )
+        return _say(f"{_complaint(error)}; see `vidparts --help`", UsageError.exit_code)
     except (Interrupted, KeyboardInterrupt) as stop:
         _leave_at_once(str(stop) or "interrupted")
-    except BrokenPipeError:
-        # The reader of our output has gone; Python would complain once more at its exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        sys.exit(1)
-    sys.exit(code if isinstance(code, int) else 0)
+    return code if isinstance(code, int) else 0
 
 
 def _complaint(error: Exception) -> str:
@@ -88,9 +94,9 @@ def _complaint(error: Exception) -> str:
     return text.replace("Value error, ", "").rstrip(".")
 
 
-def _leave(message: str, code: int) -> None:
+def _say(message: str, code: int) -> int:
     print(f"vidparts: error: {one_line(message)}", file=sys.stderr)
-    sys.exit(code)
+    return code
 
 
 def _interrupt(number: int, frame: FrameType | None) -> None:
@@ -109,7 +115,7 @@ def _give_up() -> None:
     _leave_at_once("interrupted; if anything was finished, the same command with --resume continues")
 
 
-def _leave_at_once(message: str) -> None:
+def _leave_at_once(message: str) -> NoReturn:
     # All that is ours is closed by now; taking the libraries down takes seconds on a busy machine.
     print(f"vidparts: error: {message}", file=sys.stderr, flush=True)
     sys.stdout.flush()

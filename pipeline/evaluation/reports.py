@@ -12,14 +12,13 @@ import hashlib
 import io
 import json
 import math
-import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from pipeline.errors import OutputError
-from pipeline.files import write_file
+from pipeline.files import sync_descriptor, write_file
 
 Value = str | int | float
 Row = Mapping[str, Value]
@@ -214,7 +213,7 @@ class ItemStore:
             with self._file.open("ab") as stream:
                 stream.write(_as_csv(new, self._columns))
                 stream.flush()
-                os.fsync(stream.fileno())
+                sync_descriptor(stream.fileno())
         except OSError as error:
             raise OutputError(f"'{self._file}' can't be written: {error.strerror or error}") from error
         self.rows += new

@@ -26,6 +26,7 @@ from pipeline.forecast.memory import size_run
 from pipeline.forecast.probe import LABEL_HEADER, Probe, probe_clusters, probe_sampling, probe_stages, read_bursts
 from pipeline.forecast.workload import InputLoad, Workload, count_work
 from pipeline.media.clip_reader import sound_bytes
+from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
 from pipeline.progress import Progress, Silent
 from pipeline.runs.record import CODEBOOK
@@ -184,6 +185,7 @@ def estimate(
 
     Raises:
         InputError: no input can be read.
+        TooLargeError: the frames of an input are too large for a clip.
         ModelError: the model can't be loaded, or the codebook doesn't fit.
         UsageError: the run would take more memory than it may.
     """
@@ -192,6 +194,9 @@ def estimate(
     given = load_codebook(codebook) if codebook else None
     engine = open_engine(settings, progress, given, str(codebook))
     work = count_work(sources, engine, fits=given is None, paints=paints)
+    if paints and not save_frames:
+        for load in work.inputs:
+            require_encodable(load.painted_hw, load.source.path)
     capacity = size_run(work, engine)
     loaded = Cost(_process_seconds(), time.process_time())
     if not work.inputs:

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import ctypes
 import os
-import resource
 import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 _UNLIMITED = 2**60
 """Version 1 of control groups says "no limit" by a number near 2^63."""
+
+_ASSUMED = 8 * 2**30
+"""Where no system tells."""
 
 
 def memory_bytes(root: Path = Path("/")) -> int:
@@ -18,17 +22,41 @@ def memory_bytes(root: Path = Path("/")) -> int:
     Args:
         root: where `proc` and `sys` are mounted.
     """
-    physical = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    return min([physical, *_group_limits(root)])
+    return min([_physical_bytes(), *_group_limits(root)])
 
 
 def resident_bytes() -> int:
-    """Memory that this process holds now; where the system doesn't tell, the most it has held."""
-    try:
+    """Memory that this process holds now; where the system doesn't tell, the most it has held, or 0."""
+    with contextlib.suppress(OSError, IndexError, ValueError, AttributeError):
         pages = int(Path("/proc/self/statm").read_text().split()[1])
         return pages * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+    try:
+        import resource
+    except ImportError:
+        return 0
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
+
+
+def _physical_bytes() -> int:
+    with contextlib.suppress(OSError, ValueError, AttributeError):
+        return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    with contextlib.suppress(OSError, AttributeError):
+        status = _MemoryStatus(dwLength=ctypes.sizeof(_MemoryStatus))
+        ctypes.windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status))  # type: ignore[attr-defined]
+        return int(status.ullTotalPhys)
+    return _ASSUMED
+
+
+class _MemoryStatus(ctypes.Structure):
+    """MEMORYSTATUSEX of the Windows API."""
+
+    _fields_ = (
+        ("dwLength", ctypes.c_ulong),
+        ("dwMemoryLoad", ctypes.c_ulong),
+        *((name, ctypes.c_ulonglong) for name in ("ullTotalPhys", "ullAvailPhys", "ullTotalPageFile")),
+        *((name, ctypes.c_ulonglong) for name in ("ullAvailPageFile", "ullTotalVirtual", "ullAvailVirtual")),
+        ("ullAvailExtendedVirtual", ctypes.c_ulonglong),
+    )
 
 
 def _group_limits(root: Path) -> Iterator[int]:

@@ -6,6 +6,7 @@ A few bursts of neighbouring frames go through the stages of a run; what they wr
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from itertools import chain
 from pathlib import Path
@@ -23,7 +24,7 @@ from pipeline.features.motion import REACH
 from pipeline.forecast.cost import NOTHING, Cost, measure
 from pipeline.geometry import processed_size, shrink
 from pipeline.media.clip_reader import frame_times, packet_bytes
-from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.clip_writer import ClipWriter, is_encodable
 from pipeline.media.label_store import LabelWriter
 from pipeline.media.pictures import write_picture
 from pipeline.media.source import Source
@@ -218,7 +219,7 @@ def probe_stages(
     # In one store: the frames of a chunk are compressed together, and a burst may be less than a chunk.
     probe.label_bytes = share * _write_labels(probe, source, engine, codebook, labelled, folder)
     probe.described = described * share
-    probe.key_bytes = float(np.mean([packets[0] for packets in sizes]))
+    probe.key_bytes = float(np.mean([packets[0] for packets in sizes if packets] or [0]))
     probe.frame_bytes = float(np.mean([size for packets in sizes for size in packets[1:]] or [0]))
 
 
@@ -271,14 +272,16 @@ def _write_clip(
     save_frames: bool,
 ) -> list[int]:
     info, settings = source.probe(), engine.settings.render
-    clip = ClipWriter(folder / "probe.mp4", painted_size(info.size_hw, settings.style), info, crf=settings.crf)
+    size_hw = painted_size(info.size_hw, settings.style)
+    clip = ClipWriter(folder / "probe.mp4", size_hw, info, crf=settings.crf) if is_encodable(size_hw) else None
     pictures: list[Path] = []
 
     def write(items: Iterator[PartMap]) -> Iterator[None]:
-        with clip:
+        with clip or nullcontext():
             for part in items:
                 painted = paint_parts(part, codebook, settings)
-                clip.write(part.frame.pts, painted)
+                if clip is not None:
+                    clip.write(part.frame.pts, painted)
                 if save_frames:
                     name = source.file_names.get(part.frame.name) or f"{part.frame.index}.png"
                     pictures.append(folder / "frames" / name)
@@ -287,6 +290,8 @@ def _write_clip(
 
     _note(probe, "overlay", write, parts, 1 / probe.frames)
     probe.picture_bytes += sum(picture.stat().st_size for picture in pictures) / probe.frames
+    if clip is None:
+        return []
     _, cost = measure(lambda: sum(1 for _ in frame_times(clip.path)))
     probe.check += cost * (1 / probe.frames)
     return packet_bytes(clip.path)

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputError
+from pipeline.errors import OutputError, TooLargeError
 from pipeline.files import output_errors, partial_path, publish, remove, sync
 from pipeline.geometry import even
 from pipeline.media.audio import AudioCopier
@@ -35,6 +35,9 @@ _MAX_TIMESCALE = 10_000_000
 _COARSE_TIMESCALES = (1_000_000, 24_000)
 _MAX_MOVIE_TIMESCALE = 2**31 - 1
 
+MAX_SIDE_PX = 16384
+"""The widest and highest picture that the encoder takes."""
+
 _X264_OPTIONS = {
     "preset": "medium",
     # Without B-frames the order of storing is that of showing: times need no offset, and every player
@@ -44,6 +47,29 @@ _X264_OPTIONS = {
     "threads": "4",
     "x264-params": "cpu-independent=1:lookahead-threads=1:sliced-threads=0",
 }
+
+
+def is_encodable(size_hw: tuple[int, int]) -> bool:
+    """Whether a clip can hold frames of a height and width, pixels."""
+    return max(map(even, size_hw)) <= MAX_SIDE_PX
+
+
+def require_encodable(size_hw: tuple[int, int], path: Path) -> None:
+    """Refuse frames that a clip can't hold, before the work.
+
+    Args:
+        size_hw: height and width of the frames, pixels.
+        path: what is to be painted.
+
+    Raises:
+        TooLargeError: a side is too long for H.264.
+    """
+    height, width = size_hw
+    if not is_encodable(size_hw):
+        raise TooLargeError(
+            f"a clip of {str(path)!r} would be {width}x{height} pixels, and H.264 takes {MAX_SIDE_PX} a side at most; "
+            "give segment --save-frames, which writes pictures, choose a smaller --style, or scale the input down"
+        )
 
 
 class ClipWriter:
@@ -107,6 +133,7 @@ class ClipWriter:
         """
         from av.video.reformatter import VideoReformatter
 
+        require_encodable(self.size_hw, self.path)
         remove(self._partial)
         self._audio: AudioCopier | None = None
         self._reformatter = VideoReformatter()

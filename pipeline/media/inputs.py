@@ -108,9 +108,7 @@ def _require_reachable(path: Path) -> None:
 
 
 def _expand_glob(pattern: Path, argument: str) -> Iterator[_Found]:
-    # Path.glob takes patterns below a folder only; glob.glob takes absolute ones too.
-    found = (Path(match) for match in glob.glob(str(pattern), recursive=True))  # noqa: PTH207
-    matches = sorted(found, key=lambda path: natural_key(str(path)))
+    matches = sorted(_matches(pattern), key=lambda path: natural_key(str(path)))
     for path in matches:
         require_text(path)
     if not matches:
@@ -125,6 +123,19 @@ def _expand_glob(pattern: Path, argument: str) -> Iterator[_Found]:
             f"glob {argument!r} matches {len(pictures)} pictures and {len(matches) - len(pictures)} other files; "
             "give a pattern for one kind"
         )
+
+
+def _matches(pattern: Path) -> list[Path]:
+    """What a pattern matches; signs in names of folders that exist are taken as they are, and brackets if need be."""
+    parts = pattern.parts
+    known = next((count for count in range(len(parts), 0, -1) if Path(*parts[:count]).is_dir()), 0)
+    folder, names = glob.escape(str(Path(*parts[:known]))) if known else "", parts[known:]
+    for wanted in (names, [name.replace("[", "[[]") for name in names]):
+        # Path.glob takes patterns below a folder only; glob.glob takes absolute ones too.
+        found = glob.glob(str(Path(folder, *wanted)), recursive=True)  # noqa: PTH207
+        if found:
+            return [Path(match) for match in found]
+    return []
 
 
 def _read_list(path: Path) -> Iterator[_Found]:

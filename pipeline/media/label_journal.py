@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.files import publish
+from pipeline.files import publish, sync_descriptor
 
 Entry = tuple[int, str]
 """A frame's pts and name."""
@@ -33,7 +32,7 @@ def append_journal(file: Path, entries: Sequence[Entry]) -> None:
     with file.open("a", encoding="utf-8") as stream:
         stream.writelines(json.dumps(entry) + "\n" for entry in entries)
         stream.flush()
-        os.fsync(stream.fileno())
+        sync_descriptor(stream.fileno())
 
 
 def restart_journal(file: Path, entries: Sequence[Entry]) -> None:

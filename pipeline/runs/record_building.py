@@ -65,7 +65,7 @@ def build_record(
             *fitted.warnings,
             *engine.extractor.warnings,
             *sinks.source.problems,
-            *sinks.clip.warnings,
+            *sinks.warnings,
         ),
     )
 

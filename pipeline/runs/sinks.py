@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from pipeline.config import RenderSettings
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.files import output_errors, sync
 from pipeline.geometry import shrink
-from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.clip_writer import ClipWriter, is_encodable
 from pipeline.media.pictures import write_picture
 from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
@@ -20,6 +21,8 @@ from pipeline.records import Frame, PartMap
 from pipeline.runs.record import FRAMES, OVERLAY, SteadinessRecord
 from pipeline.stages.engine import Engine, selection_of
 from pipeline.stages.refinement import paint_parts
+
+_NO_CLIP = f"frames are too large for H.264: they are in {FRAMES}/, and there is no {OVERLAY}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +33,7 @@ class Sinks:
         source: the input.
         codebook: the colours of the parts.
         render: how they are painted.
-        clip: the overlay clip.
+        clip: the overlay clip; None where frames are too large for one, and only pictures are written.
         frames_folder: where painted frames are written as pictures too; None: nowhere.
         meter: how steady the labels are.
     """
@@ -38,7 +41,7 @@ class Sinks:
     source: Source
     codebook: Codebook
     render: RenderSettings
-    clip: ClipWriter
+    clip: ClipWriter | None
     frames_folder: Path | None
     meter: SteadinessMeter = field(default_factory=SteadinessMeter)
 
@@ -46,9 +49,12 @@ class Sinks:
     def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
         """The sinks of an input whose result grows in `folder`."""
         info, render = source.probe(), engine.settings.render
+        size_hw = painted_size(info.size_hw, render.style)
+        if save_frames and not is_encodable(size_hw):
+            return cls(source, codebook, render, None, folder / FRAMES)
         clip = ClipWriter(
             folder / OVERLAY,
-            painted_size(info.size_hw, render.style),
+            size_hw,
             info,
             crf=render.crf,
             audio=source.path if info.audio else None,
@@ -56,11 +62,21 @@ class Sinks:
         )
         return cls(source, codebook, render, clip, folder / FRAMES if save_frames else None)
 
+    def open(self) -> AbstractContextManager[object]:
+        """The clip, while it is written."""
+        return nullcontext() if self.clip is None else self.clip
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What a person should know of the clip."""
+        return (_NO_CLIP,) if self.clip is None else tuple(self.clip.warnings)
+
     def paint(self, items: Iterator[PartMap]) -> None:
         """Paint each frame into the clip, and as a picture where that was asked for."""
         for part in items:
             painted = paint_parts(part, self.codebook, self.render)
-            self.clip.write(part.frame.pts, painted)
+            if self.clip is not None:
+                self.clip.write(part.frame.pts, painted)
             if self.frames_folder is not None:
                 name = file_name(self.source, part.frame) or f"{part.frame.index:06d}.png"
                 write_picture(self.frames_folder / name, painted)

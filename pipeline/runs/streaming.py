@@ -91,7 +91,7 @@ class Streaming:
         finally:
             self.progress.finish()
         store = open_labels(folder / LABELS)
-        problem = clip_problem(folder / OVERLAY, store, self._selection)
+        problem = clip_problem(folder / OVERLAY, store, self._selection) if sinks.clip else ""
         if problem:
             raise OutputError(f"'{self.work.output / source.name}' is not complete: {problem}; check the disk")
         sinks.sync_pictures()
@@ -104,18 +104,18 @@ class Streaming:
         depth = self.engine.settings.run.queue_depth
         finished = finished_labels(folder / LABELS)
         if finished is not None:
-            with sinks.clip:
+            with sinks.open():
                 stored = ((pts, labels) for _, pts, labels in finished.frames())
                 return replay(source.frames(self._selection), stored, sinks, self.progress, depth)
         writer = self._label_writer(source, folder)
         writer.resume()
-        with writer, sinks.clip:
+        with writer, sinks.open():
             sync(folder)
             if writer.frames:
                 frames = first_frames(source, self._selection, writer.frames)
                 replay(frames, writer.stored(), sinks, self.progress, depth)
             reports = self._graph(number, source, writer, sinks).run()
-            if not sinks.clip.frames:
+            if not writer.frames:
                 raise InputError(f"no frame of '{source.path}' can be decoded; give another file")
         return reports
 

@@ -1,6 +1,7 @@
 """The unfinished part of a run, in OUT/.run, and the lock that keeps a second run out of OUT.
 
     OUT/.lock                    held by the running process
+    OUT/.owner                   its process id, for the message to a second one
     OUT/.run/manifest.json       what the run was begun with; without it the rest is ignored
     OUT/.run/fit/                descriptors of the sampled frames; fit.json once the codebook is written
     OUT/.run/inputs/<name>/      an input's result as it grows; becomes OUT/<name> when it is complete
@@ -12,7 +13,6 @@ Every input has its directory from the beginning, so one that is gone is finishe
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import logging
 import os
 from collections.abc import Iterator, Sequence
@@ -27,6 +27,7 @@ from pipeline.runs.manifest import Manifest
 
 FOLDER = ".run"
 LOCK = ".lock"
+OWNER = ".owner"
 
 _log = logging.getLogger(__name__)
 
@@ -170,49 +171,52 @@ def locked(output: Path) -> Iterator[None]:
     Raises:
         OutputError: another run holds it, or the directory can't be written.
     """
+    from filelock import FileLock, Timeout
+
     existed = output.is_dir()
-    file = output / LOCK
+    file, owner = output / LOCK, output / OWNER
+    lock = FileLock(file, timeout=0)
     with output_errors(output):
         output.mkdir(parents=True, exist_ok=True)
-        handle = _acquire(file)
+        try:
+            lock.acquire()
+        except Timeout as error:
+            raise OutputError(
+                f"another run (process {_owner(owner)}) is writing into '{output}'; "
+                "wait for it, or give another --output"
+            ) from error
+        except NotImplementedError as error:
+            _log.warning("'%s': this file system has no locks (%s); keep other runs out", output, error)
     try:
+        _sign(owner)
         yield
     finally:
-        # While it is still held: another run could lock it in between.
         with contextlib.suppress(OSError):
-            file.unlink()
-        os.close(handle)
-        if not existed:
-            with contextlib.suppress(OSError):
+            owner.unlink(missing_ok=True)
+            # While it is still held: another run could lock it in between.
+            file.unlink(missing_ok=True)
+        lock.release()
+        with contextlib.suppress(OSError):
+            # On Windows a file that is open stays.
+            file.unlink(missing_ok=True) if os.name == "nt" else None
+            if not existed:
                 output.rmdir()
 
 
-def _acquire(file: Path) -> int:
-    while True:
-        handle = os.open(file, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o666)
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            owner = os.read(handle, 20).decode(errors="replace").strip() or "of another machine"
-            os.close(handle)
-            raise OutputError(
-                f"another run (process {owner}) is writing into '{file.parent}'; wait for it, or give another --output"
-            ) from error
-        except OSError as error:
-            _log.warning("'%s': this file system has no locks (%s); keep other runs out", file.parent, error.strerror)
-        with contextlib.suppress(FileNotFoundError):
-            # Its last owner may have removed the file between our opening and locking it.
-            if file.stat().st_ino == os.fstat(handle).st_ino:
-                _sign(handle)
-                return handle
-        os.close(handle)
-
-
-def _sign(handle: int) -> None:
+def _sign(owner: Path) -> None:
     # Only for the message to a second run; a full disk doesn't matter here.
     with contextlib.suppress(OSError):
-        os.truncate(handle, 0)
-        os.write(handle, f"{os.getpid()}\n".encode())
+        remove(owner)
+        with owner.open("x") as file:
+            file.write(f"{os.getpid()}\n")
+
+
+def _owner(owner: Path) -> str:
+    try:
+        with owner.open() as file:
+            return f"{int(file.read(20))}"
+    except (OSError, ValueError):
+        return "of another machine"
 
 
 @contextlib.contextmanager

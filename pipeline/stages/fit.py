@@ -13,7 +13,7 @@ from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.fit import PartFit, fit_parts
 from pipeline.cluster.frame_sampling import spread_frames
 from pipeline.config import Settings
-from pipeline.errors import InputError
+from pipeline.errors import InputError, OutputError
 from pipeline.failures import Failure
 from pipeline.geometry import processed_size
 from pipeline.graph import Graph
@@ -28,6 +28,9 @@ from pipeline.stages.motion_window import confirm_by_motion, neighbourhood, watc
 
 T = TypeVar("T")
 
+Check = Callable[[Source], None]
+"""Raises an InputError or OutputError where something speaks against an input."""
+
 
 @dataclass(frozen=True, slots=True)
 class Fitted:
@@ -39,7 +42,12 @@ class Fitted:
 
 
 def fit_codebook(
-    sources: Sequence[Source], engine: Engine, cache: FeatureCache, progress: Progress, failures: list[Failure]
+    sources: Sequence[Source],
+    engine: Engine,
+    cache: FeatureCache,
+    progress: Progress,
+    failures: list[Failure],
+    check: Check = lambda _: None,
 ) -> Fitted:
     """Fit the codebook on evenly spread frames of all sources.
 
@@ -50,13 +58,14 @@ def fit_codebook(
             holds already aren't computed again.
         progress: receives progress and messages.
         failures: inputs that can't be read are added to it, and the fit goes on without them.
+        check: raises what else speaks against an input.
 
     Raises:
         InputError: no input holds a frame.
     """
     started = time.perf_counter()
     selection = selection_of(engine.settings)
-    counts = [_count(source, selection, failures, progress) for source in sources]
+    counts = [_count(source, selection, failures, progress, check) for source in sources]
     samples = sample_indices(counts, engine.settings)
     progress.start("fit", sum(map(len, samples)))
     for number, (source, indices) in enumerate(zip(sources, samples, strict=True)):
@@ -120,13 +129,14 @@ class _Unwanted:
         return False
 
 
-def _count(source: Source, selection: Selection, failures: list[Failure], progress: Progress) -> int:
+def _count(source: Source, selection: Selection, failures: list[Failure], progress: Progress, check: Check) -> int:
     try:
+        check(source)
         require_undamaged(source, selection, progress)
         frames = source.count(selection)
         if not frames:
             raise InputError(f"'{source.path}' has no frame between --start and --end; give a span inside the clip")  # noqa: TRY301
-    except InputError as error:
+    except (InputError, OutputError) as error:
         failures.append(Failure(source.name, error))
         return 0
     return frames

@@ -13,13 +13,15 @@ from pathlib import Path
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.cluster.feature_cache import FeatureCache, KeptCache
 from pipeline.config import Settings
-from pipeline.errors import InputError, VidpartsError
+from pipeline.errors import InputError, OutputError, VidpartsError
 from pipeline.failures import Failure
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import size_run
 from pipeline.forecast.workload import count_work
+from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
+from pipeline.painting.styles import painted_size
 from pipeline.progress import Progress, Silent
 from pipeline.runs.fit_record import load_fit, save_fit
 from pipeline.runs.manifest import Manifest, make_manifest
@@ -173,8 +175,9 @@ class _Run:
         failures = []
         for source in sources:
             try:
+                self._require_paintable(source)
                 require_undamaged(source, selection_of(self.engine.settings), self.progress)
-            except InputError as error:
+            except (InputError, OutputError) as error:
                 failures.append(Failure(source.name, error))
         return Fitted(given, (), None), failures
 
@@ -183,10 +186,14 @@ class _Run:
         if known is not None:
             return known
         failures: list[Failure] = []
-        fitted = fit_codebook(sources, self.engine, cache, self.progress, failures)
+        fitted = fit_codebook(sources, self.engine, cache, self.progress, failures, self._require_paintable)
         save_codebook(fitted.codebook, file)
         save_fit(self.work.fit, file, fitted, failures)
         return fitted, failures
+
+    def _require_paintable(self, source: Source) -> None:
+        if not self.manifest.save_frames:
+            require_encodable(painted_size(source.probe().size_hw, self.engine.settings.render.style), source.path)
 
     def _stream(self, streaming: Streaming, sources: Sequence[Source], failures: list[Failure]) -> list[InputResult]:
         lost = {failure.name for failure in failures}

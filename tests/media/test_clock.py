@@ -11,8 +11,8 @@ import pytest
 
 from pipeline.media.clip_writer import ClipWriter
 from pipeline.media.clock import STEADY, Part
-from pipeline.media.source import ALL_FRAMES, Selection
 from pipeline.media.jumps import Stamps, find_clock
+from pipeline.media.source import ALL_FRAMES, Selection
 from pipeline.media.video_source import VideoSource
 
 RATE = 25

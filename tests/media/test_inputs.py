@@ -173,3 +173,19 @@ def test_names_are_safe_as_directories(title: str) -> None:
     assert not set(name) & set('/\\\0\n\r:*?"<>|')
     assert 0 < len(name.encode("utf-8")) <= 120
     assert safe_name(name) == name
+
+
+@pytest.mark.parametrize("folder", ["clips [2024]", "a*b", "what?", "[x"])
+def test_signs_of_patterns_in_names_that_exist_are_names(tmp_path: Path, folder: str) -> None:
+    (tmp_path / folder / "take [1]").mkdir(parents=True)
+    for name in ("frame10.png", "frame2.png"):
+        save(tmp_path / folder / name)
+        save(tmp_path / folder / "take [1]" / f"shot [3] {name}")
+    (found,) = resolve_inputs([f"{tmp_path}/{folder}/frame*.png"], fps=25)
+    assert found.probe().frames == 2
+    (found,) = resolve_inputs([f"{tmp_path}/{folder}/take [1]/*.png"], fps=25)
+    assert list(found.file_names.values()) == ["shot [3] frame2.png", "shot [3] frame10.png"]
+    (found,) = resolve_inputs([f"{tmp_path}/{folder}/take [1]/shot [3] *.png"], fps=25)
+    assert found.probe().frames == 2
+    with pytest.raises(InputError, match="matches nothing"):
+        resolve_inputs([f"{tmp_path}/{folder}/[q]*.png"], fps=25)

@@ -11,9 +11,9 @@ import pytest
 
 from pipeline.media.avi import count_empty_chunks
 from pipeline.media.clip_writer import ClipWriter
-from pipeline.media.source import ALL_FRAMES, Selection, Source
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.pictures import write_picture
+from pipeline.media.source import ALL_FRAMES, Selection, Source
 from pipeline.media.video_source import VideoSource
 
 Film = Callable[..., Path]
