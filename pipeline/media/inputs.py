@@ -12,17 +12,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.media.animation import AnimationSource
+from pipeline.media.kinds import Kind, kind_of
 from pipeline.media.picture_sequence import DirectorySource, natural_key, require_text
-from pipeline.media.pictures import is_picture, read_picture
+from pipeline.media.pictures import read_picture
 from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
 from pipeline.media.video_source import VideoSource
 
-__all__ = ["ALL_FRAMES", "DecodeReport", "Selection", "Source", "SourceInfo", "resolve_inputs", "safe_name"]
+__all__ = [
+    "ALL_FRAMES",
+    "DecodeReport",
+    "Selection",
+    "Source",
+    "SourceInfo",
+    "open_source",
+    "resolve_inputs",
+    "safe_name",
+]
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 """Text files of paths, one a line; empty lines and lines that begin with # count for nothing."""
 
 _MAX_LIST_BYTES = 16 * 2**20
+# Of several pictures in one file that have no times, where no rate is asked for.
+_STACK_FPS = 25
 _MAX_NAME_BYTES = 120
 _UNSAFE = frozenset('/\\:*?"<>|')
 
@@ -42,13 +55,27 @@ def resolve_inputs(arguments: Sequence[str], fps: float) -> list[Source]:
     for argument in arguments:
         for path, pictures in expand(argument, Path(), lists=True):
             name = unique_name(safe_name(_title(path)), taken)
-            if pictures is not None or path.is_dir():
-                sources.append(DirectorySource(path, name, fps, pictures))
-            else:
-                sources.append(VideoSource(path, name))
+            sources.append(open_source(path, name, fps, pictures))
     if not sources:
         raise InputError("no input: give a video file, a directory of frames, a glob or a list of these")
     return sources
+
+
+def open_source(path: Path, name: str, fps: float, pictures: Sequence[Path] | None = None) -> Source:
+    """The input that a path is, by what the file holds.
+
+    Args:
+        path: a file, or a directory of pictures.
+        name: the input's name.
+        fps: frame rate of pictures that have no times.
+        pictures: the pictures of a sequence, where they aren't all of a directory.
+    """
+    if pictures is not None or path.is_dir():
+        return DirectorySource(path, name, fps, pictures)
+    kind = kind_of(path)
+    if kind is Kind.PICTURE:
+        return DirectorySource(path, name, fps, [path])
+    return AnimationSource(path, name, fps) if kind is Kind.PICTURES else VideoSource(path, name)
 
 
 def safe_name(title: str) -> str:
@@ -90,7 +117,7 @@ def expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
             raise InputError(f"{str(path)!r} is a list in a list; give the paths themselves")
         yield from _read_list(path)
     elif path.exists():
-        yield path, [path] if is_picture(path) else None
+        yield path, [path] if kind_of(path) is Kind.PICTURE else None
     elif glob.has_magic(argument):
         yield from _expand_glob(path, argument)
     else:
@@ -113,7 +140,7 @@ def _expand_glob(pattern: Path, argument: str) -> Iterator[_Found]:
         require_text(path)
     if not matches:
         raise InputError(f"glob {argument!r} matches nothing; check the folder and quote the pattern")
-    pictures = [path for path in matches if is_picture(path) and path.is_file()]
+    pictures = [path for path in matches if path.is_file() and kind_of(path) is Kind.PICTURE]
     if not pictures:
         yield from ((path, None) for path in matches)
     elif len(pictures) == len(matches):
@@ -212,7 +239,9 @@ def resolve_pictures(arguments: Sequence[str]) -> list[Picture]:
     for argument in arguments:
         for path, pictures in expand(argument, Path(), lists=True):
             if pictures is None and not path.is_dir():
-                raise InputError(f"{str(path)!r} is no picture; expected pictures, directories of pictures or globs")
+                raise InputError(
+                    f"{str(path)!r} is {kind_of(path).value}; expected pictures, directories of pictures or globs"
+                )
             found += pictures if pictures is not None else DirectorySource(path, path.name, fps=1).files
     taken: set[str] = set()
     return [Picture(unique_name(safe_name(path.stem), taken), path) for path in found]
@@ -240,7 +269,7 @@ def resolve_visuals(arguments: Sequence[str]) -> list[Source]:
     for argument in arguments:
         for path, pictures in expand(argument, Path(), lists=True):
             if pictures is None and not path.is_dir():
-                sources.append(VideoSource(path, unique_name(safe_name(path.stem), taken)))
+                sources.append(open_source(path, unique_name(safe_name(path.stem), taken), _STACK_FPS))
                 continue
             files = pictures if pictures is not None else DirectorySource(path, path.name, fps=1).files
             sources += [Still(file, unique_name(safe_name(file.stem), taken)) for file in files]

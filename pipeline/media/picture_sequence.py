@@ -14,7 +14,8 @@ from types import MappingProxyType
 
 from pipeline.errors import InputError
 from pipeline.media.colour import SRGB
-from pipeline.media.pictures import is_picture, picture_size, read_picture
+from pipeline.media.kinds import is_picture
+from pipeline.media.pictures import picture_size, read_picture
 from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
 from pipeline.records import Frame
 
@@ -80,7 +81,8 @@ class DirectorySource(Source):
         pictures, others = _listing(self.path)
         if not pictures:
             raise InputError(
-                f"directory {str(self.path)!r} holds no picture; expected frames as PNG, JPEG, TIFF, BMP or WebP"
+                f"directory {str(self.path)!r} holds no picture; "
+                "expected frames as PNG, JPEG, TIFF, BMP, WebP, AVIF or HEIC"
             )
         if others:
             self._warn(

@@ -1,27 +1,33 @@
-"""Pictures: one file to upright 8-bit RGB. Knows nothing of sequences."""
+"""Pictures: files to upright 8-bit RGB, one or all that a file holds. Knows nothing of inputs."""
 
 from __future__ import annotations
 
 import io
 import warnings
+from collections.abc import Container, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fractions import Fraction
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from pipeline.errors import InputError
 from pipeline.files import output_errors, write_file
-
-PICTURE_SUFFIXES = frozenset(
-    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"}
-)
-"""Files of a directory that are taken for frames; GIF counts as video."""
 
 MAX_PICTURE_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded: a small file can claim any size."""
 
 _BAND_PX = 2**22
+_HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"miaf"})
+_AVIF_BRANDS = frozenset({b"avif", b"avis"})
+_BRAND_BYTES = 256
+_TIMED = frozenset({"PNG", "WEBP", "AVIF"})
+_SEVERAL = _TIMED | {"TIFF", "HEIF"}
+"""Formats whose pictures are a sequence; a JPEG's others are previews and depth maps."""
+
 _EXIF_ORIENTATION = 0x0112
 _SIDEWAYS = frozenset({5, 6, 7, 8})
 
@@ -30,27 +36,19 @@ warnings.filterwarnings("ignore", category=Image.DecompressionBombWarning)
 warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
 
 
-def is_picture(path: Path) -> bool:
-    """Whether a file's suffix says that it is a picture.
-
-    >>> is_picture(Path("frame2.PNG")), is_picture(Path("clip.mp4"))
-    (True, False)
-    """
-    return path.suffix.lower() in PICTURE_SUFFIXES
-
-
 def read_picture(path: Path) -> NDArray[np.uint8]:
     """A picture as uint8 [height, width, 3] RGB, upright.
 
     EXIF rotation is applied, grey, palette and CMYK are converted, 16 bits are scaled to 8, alpha is dropped and
-    the colours under it kept; of several pages the first is read.
+    the colours under it kept.
 
     Raises:
-        InputError: the file is missing, broken, of no known kind or too large.
+        InputError: the file is missing, broken, of no known kind, too large, or holds several pictures.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             _check_size(path, image)
+            _require_one(path, image)
             ImageOps.exif_transpose(image, in_place=True)
             return _to_rgb(path, image)
     except InputError:
@@ -75,11 +73,12 @@ def picture_size(path: Path) -> tuple[int, int]:
     """Height and width of a picture after its EXIF rotation, from its header.
 
     Raises:
-        InputError: the file is missing, of no known kind or too large.
+        InputError: the file is missing, of no known kind, too large, or holds several pictures.
     """
     try:
-        with Image.open(path) as image:
+        with _opened(path) as image:
             _check_size(path, image)
+            _require_one(path, image)
             width, height = image.size
             sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
     except InputError:
@@ -87,6 +86,134 @@ def picture_size(path: Path) -> tuple[int, int]:
     except Exception as error:
         raise _unreadable(path, error) from error
     return (width, height) if sideways else (height, width)
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """One of a file's pictures.
+
+    Attributes:
+        length_s: seconds that it is shown; None where the file says no times.
+        rgb: uint8 [height, width, 3], upright; None where it wasn't wanted.
+    """
+
+    length_s: Fraction | None
+    rgb: NDArray[np.uint8] | None
+
+
+def read_pages(path: Path, wanted: Container[int]) -> Iterator[Page]:
+    """The pictures of a file in their order; those of numbers `wanted` with their pixels.
+
+    Raises:
+        InputError: the file is missing, broken, of no known kind or too large.
+    """
+    try:
+        with _opened(path) as image:
+            _check_size(path, image)
+            for number, place in enumerate(_places(image)):
+                image.seek(place)
+                _check_size(path, image)
+                if not _is_timed(image):
+                    length = None
+                else:
+                    # Known once the picture is decoded.
+                    image.load()
+                    length = _length(image)
+                yield Page(length, _page_rgb(path, image) if number in wanted else None)
+    except InputError:
+        raise
+    except Exception as error:
+        raise _unreadable(path, error) from error
+
+
+def count_pages(path: Path) -> int:
+    """How many pictures a file holds; 1 where that can't be read."""
+    try:
+        with _opened(path) as image:
+            return len(_places(image))
+    # What is wrong with it shows when it is read.
+    except Exception:  # noqa: BLE001
+        return 1
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[Image.Image]:
+    if path.is_file():
+        _prepare(path)
+    with Image.open(path) as image:
+        yield image
+
+
+def _prepare(path: Path) -> None:
+    """Make Pillow able to read a file's kind, where that needs more than Pillow.
+
+    Raises:
+        InputError: what it needs isn't installed.
+    """
+    with path.open("rb") as file:
+        head = file.read(_BRAND_BYTES)
+    if head[4:8] != b"ftyp":
+        return
+    brands = [head[at : at + 4] for at in (8, *range(16, min(len(head), int.from_bytes(head[:4])), 4))]
+    if _AVIF_BRANDS.isdisjoint(brands) and not _HEIF_BRANDS.isdisjoint(brands):
+        try:
+            import pillow_heif
+        except ImportError as error:
+            raise InputError(
+                f"picture {str(path)!r} is HEIC, which needs pillow-heif: pip install 'vidparts[heif]', or convert it"
+            ) from error
+        pillow_heif.register_heif_opener()
+    elif not _AVIF_BRANDS.isdisjoint(brands) and not features.check("avif"):
+        raise InputError(f"picture {str(path)!r} is AVIF, which this build of Pillow can't read; convert it")
+
+
+def _require_one(path: Path, image: Image.Image) -> None:
+    count = len(_places(image))
+    if count > 1:
+        raise InputError(
+            f"{str(path)!r} holds {count} pictures ({image.format}), where one is expected; "
+            "give it alone to a command that takes videos, or save the one that is wanted"
+        )
+
+
+def _places(image: Image.Image) -> Sequence[int]:
+    """Where the pictures of a file are, as Pillow counts."""
+    count: int = getattr(image, "n_frames", 1)
+    if image.format not in _SEVERAL or count == 1:
+        return range(1)
+    if image.format == "PNG" and getattr(image, "default_image", False):
+        # Shown only by what knows no animations.
+        return range(1, count)
+    if image.format != "TIFF":
+        return range(count)
+    places = []
+    for place in range(count):
+        image.seek(place)
+        if not _is_thumbnail(image):
+            places.append(place)
+    image.seek(0)
+    return places or range(1)
+
+
+def _is_thumbnail(image: Image.Image) -> bool:
+    tags = getattr(image, "tag_v2", {})
+    # A reduced picture or a mask of another one, by either of TIFF's two ways to say so.
+    return bool(int(tags.get(254, 0)) & 0b101) or tags.get(255) == 2
+
+
+def _is_timed(image: Image.Image) -> bool:
+    return image.format in _TIMED
+
+
+def _length(image: Image.Image) -> Fraction:
+    """Seconds that the loaded picture is shown; Pillow gives milliseconds, as a float where PNG has a fraction."""
+    return (Fraction(image.info.get("duration", 0)) / 1000).limit_denominator(65535)
+
+
+def _page_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:
+    upright = ImageOps.exif_transpose(image.copy())
+    assert upright is not None
+    return _to_rgb(path, upright)
 
 
 def _to_rgb(path: Path, image: Image.Image) -> NDArray[np.uint8]:

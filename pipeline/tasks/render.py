@@ -12,11 +12,10 @@ from pipeline.config import PaletteName, Style
 from pipeline.errors import InputError
 from pipeline.geometry import resize_labels
 from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.inputs import open_source
 from pipeline.media.label_store import LabelStore, open_labels
 from pipeline.media.picture_sequence import DirectorySource
-from pipeline.media.pictures import is_picture
 from pipeline.media.source import Source
-from pipeline.media.video_source import VideoSource
 from pipeline.painting.palettes import part_colors
 from pipeline.painting.styles import paint, painted_size
 from pipeline.progress import Progress, Silent
@@ -114,10 +113,8 @@ def _find_source(record: RunRecord, store: LabelStore, given: Path | None) -> So
         # Of a glob's pictures the directory may hold more.
         every = chosen.every == 1 and chosen.start is None and chosen.end is None
         origin = DirectorySource(path, path.name, fps, _pictures(path, store) if every else None)
-    elif is_picture(path) and path.is_file():
-        origin = DirectorySource(path, path.stem, fps, [path])
     elif path.is_file():
-        origin = VideoSource(path, path.stem)
+        origin = open_source(path, path.stem, fps)
     else:
         raise InputError(f"the input '{path}' isn't there any more; say with --source where it is now")
     height, width = origin.probe().size_hw
