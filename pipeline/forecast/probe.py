@@ -26,7 +26,7 @@ from pipeline.geometry import processed_size, shrink
 from pipeline.media.clip_reader import frame_times, packet_bytes
 from pipeline.media.clip_writer import ClipWriter, is_encodable
 from pipeline.media.label_store import LabelWriter
-from pipeline.media.pictures import write_picture
+from pipeline.media.pictures import writable_name, write_picture
 from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
@@ -283,7 +283,7 @@ def _write_clip(
                 if clip is not None:
                     clip.write(part.frame.pts, painted)
                 if save_frames:
-                    name = source.file_names.get(part.frame.name) or f"{part.frame.index}.png"
+                    name = writable_name(source.file_names.get(part.frame.name) or f"{part.frame.index}.png")
                     pictures.append(folder / "frames" / name)
                     write_picture(pictures[-1], painted)
                 yield None

@@ -11,14 +11,16 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.errors import OutputError
 from pipeline.files import output_errors, partial_path, remove, replaced_file, sync
 from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import encode_mask
+from pipeline.media.kinds import is_picture
 from pipeline.media.label_store import LabelStore
 
 
 def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) -> list[Path]:
-    """Write one palette PNG a frame at the source's size, named as DAVIS names them (or as the input's frames are).
+    """Write one palette PNG a frame at the source's size, named as DAVIS names them, or by the stems of its pictures.
 
     Args:
         store: the labels.
@@ -29,18 +31,19 @@ def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) ->
         The files written.
 
     Raises:
-        OutputError: they can't be written.
+        OutputError: they can't be written, or two frames would get one name.
         InputError: the store is damaged.
     """
     from PIL import Image
 
     files = []
+    names = _stems(store)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for index, _, labels in store.frames():
         image = Image.fromarray(resize_labels(labels, store.source_size_hw), mode="P")
         image.putpalette(palette.ravel().tolist())
-        file = folder / f"{store.name(index)}.png"
+        file = folder / f"{names[index]}.png"
         with output_errors(file):
             partial = partial_path(file)
             remove(partial)
@@ -58,7 +61,8 @@ def export_coco(store: LabelStore, file: Path, title: str) -> None:
     Args:
         store: the labels.
         file: the JSON file.
-        title: the input's name; frames are called `title/<frame>`.
+        title: the name of the folder of the frames; they are called `title/<picture>`, and those of a video as
+            `--save-frames` calls them.
 
     Raises:
         OutputError: it can't be written.
@@ -69,7 +73,7 @@ def export_coco(store: LabelStore, file: Path, title: str) -> None:
         height, width = store.source_size_hw
         categories = [{"id": part, "name": f"part {part}"} for part in range(1, store.parts + 1)]
         images = [
-            {"id": index + 1, "file_name": f"{title}/{store.name(index)}", "height": height, "width": width}
+            {"id": index + 1, "file_name": f"{title}/{picture_name(store, index)}", "height": height, "width": width}
             for index in range(len(store))
         ]
         info = {"description": f"parts of {title}"}
@@ -106,6 +110,30 @@ def export_npz(store: LabelStore, file: Path) -> None:
         for name, array in small.items():
             with _member(archive, name) as stream:
                 np.lib.format.write_array(stream, array, allow_pickle=False)
+
+
+def picture_name(store: LabelStore, index: int) -> str:
+    """The name of a frame as a picture: its own, or for a video's frame `000000.png`, as `--save-frames` has it."""
+    names = store.attributes.frame_names
+    return names[index] if names else f"{index:06d}.png"
+
+
+def _stems(store: LabelStore) -> list[str]:
+    """The frames' names without the suffix of a picture.
+
+    Raises:
+        OutputError: two are the same.
+    """
+    seen: dict[str, str] = {}
+    for name in map(store.name, range(len(store))):
+        stem = name[: -len(Path(name).suffix)] if is_picture(Path(name)) else name
+        if stem in seen:
+            raise OutputError(
+                f"frames {seen[stem]!r} and {name!r} would both be {stem}.png in DAVIS' layout; "
+                "rename one and segment the input again, or export coco or npz"
+            )
+        seen[stem] = name
+    return list(seen)
 
 
 def _annotations(store: LabelStore) -> Iterator[dict[str, Any]]:

@@ -20,6 +20,9 @@ from pipeline.files import output_errors, write_file
 MAX_PICTURE_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded: a small file can claim any size."""
 
+_WRITTEN_SUFFIXES = frozenset(
+    {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"}
+)
 _BAND_PX = 2**22
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"miaf"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
@@ -56,6 +59,15 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     except Exception as error:
         # Pillow's plugins raise whatever a broken file makes them stumble over.
         raise _unreadable(path, error) from error
+
+
+def writable_name(name: str) -> str:
+    """A picture's name under which Pillow can write one: HEIC, for example, gets `.png` behind its own suffix.
+
+    >>> writable_name("00000.jpg"), writable_name("IMG_1.HEIC")
+    ('00000.jpg', 'IMG_1.HEIC.png')
+    """
+    return name if Path(name).suffix.lower() in _WRITTEN_SUFFIXES else f"{name}.png"
 
 
 def write_picture(path: Path, rgb: NDArray[np.uint8]) -> None:

@@ -14,7 +14,7 @@ from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.files import output_errors, sync
 from pipeline.geometry import shrink
 from pipeline.media.clip_writer import ClipWriter, is_encodable
-from pipeline.media.pictures import write_picture
+from pipeline.media.pictures import writable_name, write_picture
 from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
@@ -78,7 +78,7 @@ class Sinks:
             if self.clip is not None:
                 self.clip.write(part.frame.pts, painted)
             if self.frames_folder is not None:
-                name = file_name(self.source, part.frame) or f"{part.frame.index:06d}.png"
+                name = writable_name(file_name(self.source, part.frame) or f"{part.frame.index:06d}.png")
                 write_picture(self.frames_folder / name, painted)
 
     def measure(self, items: Iterator[PartMap]) -> None:

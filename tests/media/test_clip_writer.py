@@ -10,6 +10,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+from av.stream import Disposition
 
 from pipeline.errors import InputError, OutputError
 from pipeline.media.clip_writer import ClipWriter
@@ -284,3 +285,66 @@ def test_sound_of_which_nothing_is_known_is_left_out(
     clip = copy(path, tmp_path / "o.mp4")
     assert len(list(VideoSource(tmp_path / "o.mp4", "x").frames())) == VideoSource(path, "x").probe().frames
     assert [warning for warning in clip.warnings if "left out" in warning]
+
+
+def write_tracks(path: Path, tracks: list[dict]) -> Path:
+    """A short clip with sound tracks; each with its codec and layout, and what it says of itself."""
+    with av.open(str(path), "w") as file:
+        video = file.add_stream("libx264", rate=25, options={"g": "4"})
+        video.height, video.width, video.pix_fmt = 48, 64, "yuv420p"
+        streams = []
+        for track in tracks:
+            stream = file.add_stream(track.get("codec", "pcm_s16le"), rate=48000, layout=track.get("layout", "stereo"))
+            stream.metadata.update({key: track[key] for key in ("language", "title") if key in track})
+            stream.disposition = track.get("disposition", 0)
+            streams.append(stream)
+        for number in range(25):
+            frame = av.VideoFrame.from_ndarray(np.full((48, 64, 3), 9 * number, np.uint8), format="rgb24")
+            file.mux(video.encode(frame))
+        for stream in streams:
+            kind, channels = stream.codec_context.format.name, stream.layout.nb_channels
+            for start in range(0, 48000, 960):
+                at = (start + np.arange(960)) / 48000
+                # Each channel has a tone of its own.
+                wave = np.stack([np.sin(2 * np.pi * 200 * (1 + channel) * at) * 0.2 for channel in range(channels)])
+                if kind == "s16":
+                    wave = (wave.T.reshape(1, -1) * 32767).astype(np.int16)
+                tone = av.AudioFrame.from_ndarray(
+                    np.ascontiguousarray(wave.astype(np.int16 if kind == "s16" else np.float32)),
+                    format=kind,
+                    layout=stream.layout.name,
+                )
+                tone.sample_rate, tone.pts, tone.time_base = 48000, start, Fraction(1, 48000)
+                file.mux(stream.encode(tone))
+        for stream in file.streams:
+            file.mux(stream.encode(None))
+    return path
+
+
+@pytest.mark.parametrize("layout", ["mono", "stereo", "3.0", "quad", "5.0", "5.1", "5.1(side)", "6.1", "7.1"])
+def test_channels_become_aac_of_the_same_layout(tmp_path: Path, layout: str) -> None:
+    clip = copy(write_tracks(tmp_path / "film.mkv", [{"layout": layout}]), tmp_path / "o.mp4")
+    assert clip.warnings == []
+    with av.open(str(tmp_path / "o.mp4")) as file:
+        stream = file.streams.audio[0]
+        assert stream.layout.nb_channels == av.AudioLayout(layout).nb_channels
+        waves = np.concatenate([frame.to_ndarray() for frame in file.decode(audio=0)], axis=1)[:, 9600:33600]
+    loudest = np.abs(np.fft.rfft(waves * np.hanning(waves.shape[1]), axis=1)).argmax(axis=1) * 48000 / waves.shape[1]
+    expected = {200.0 * (1 + channel) for channel in range(len(waves))}
+    # A low-frequency channel passes only what is low.
+    assert len(expected & set(np.round(loudest, -1))) >= len(waves) - 1
+
+
+@pytest.mark.parametrize("codec", ["pcm_s16le", "aac"])
+def test_languages_titles_and_the_default_track_are_kept(tmp_path: Path, codec: str) -> None:
+    tracks = [
+        {"codec": codec, "language": "deu", "title": "Ton"},
+        {"codec": codec, "language": "fra", "title": "Commentaire", "disposition": Disposition.default},
+        {"codec": codec, "language": "eng"},
+    ]
+    copy(write_tracks(tmp_path / "film.mkv", tracks), tmp_path / "o.mp4")
+    with av.open(str(tmp_path / "o.mp4")) as file:
+        found = file.streams.audio
+        assert [stream.metadata.get("language") for stream in found] == ["deu", "fra", "eng"]
+        assert [stream.metadata.get("title") for stream in found] == ["Ton", "Commentaire", None]
+        assert [bool(stream.disposition & Disposition.default) for stream in found] == [False, True, False]

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.errors import InputError, OutputError
+from pipeline.evaluation.datasets.davis import load_davis
+from pipeline.evaluation.datasets.layout import read_indices
 from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import encode_mask, mask_runs
 from pipeline.media.exports import export_coco, export_davis, export_npz
@@ -59,6 +61,45 @@ def test_davis_pngs_of_a_directory_bear_its_names(tmp_path: Path) -> None:
     assert [file.name for file in files] == ["bild 7.png", "bild 8.png"]
 
 
+def named(folder: Path, names: list[str]) -> LabelStore:
+    with LabelWriter(folder / "l.zarr", (12, 18), SOURCE, Fraction(1, 30), 3) as writer:
+        for number, (name, labels) in enumerate(zip(names, blobs(len(names)), strict=True)):
+            writer.write(number, labels, name)
+    return open_labels(folder / "l.zarr")
+
+
+def test_davis_pngs_bear_the_stems_of_pictures(tmp_path: Path) -> None:
+    store = named(tmp_path, ["00000.jpg", "00001.JPG", "shot.v2.png", "take 1.5"])
+    files = export_davis(store, tmp_path / "davis", davis_palette())
+    assert [file.name for file in files] == ["00000.png", "00001.png", "shot.v2.png", "take 1.5.png"]
+
+
+def test_two_frames_of_one_stem_are_refused_before_anything_is_written(tmp_path: Path) -> None:
+    store = named(tmp_path, ["00000.jpg", "00000.png"])
+    with pytest.raises(OutputError, match=r"'00000.jpg' and '00000.png' would both be 00000.png"):
+        export_davis(store, tmp_path / "davis", davis_palette())
+    assert not (tmp_path / "davis").exists()
+
+
+def test_a_davis_export_is_read_back_by_the_layouts_loader(tmp_path: Path) -> None:
+    root, names = tmp_path / "DAVIS", [f"{number:05d}.jpg" for number in range(3)]
+    for name in names:
+        path = root / "JPEGImages" / "480p" / "bear" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        Image.new("RGB", SOURCE[::-1]).save(path)
+    export_davis(named(tmp_path, names), root / "Annotations" / "480p" / "bear", davis_palette())
+    (sequence,) = load_davis(root, 2017)
+    assert [path.stem for path in sequence.frames] == [path.stem for path in sequence.masks]
+    for path, labels in zip(sequence.masks, blobs(3), strict=True):
+        assert np.array_equal(read_indices(path), resize_labels(labels, SOURCE))
+
+
+def test_coco_names_of_a_directory_are_its_pictures(tmp_path: Path) -> None:
+    export_coco(named(tmp_path, ["00000.jpg", "00001.jpg"]), tmp_path / "coco.json", "bear")
+    images = json.loads((tmp_path / "coco.json").read_text())["images"]
+    assert [image["file_name"] for image in images] == ["bear/00000.jpg", "bear/00001.jpg"]
+
+
 def test_coco_json_is_read_by_pycocotools(store: LabelStore, tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
@@ -69,7 +110,7 @@ def test_coco_json_is_read_by_pycocotools(store: LabelStore, tmp_path: Path) -> 
     for number, labels in enumerate(blobs(6)):
         full = resize_labels(labels, SOURCE)
         image = coco.loadImgs([number + 1])[0]
-        assert (image["file_name"], image["height"], image["width"]) == (f"clip/{number:05d}", *SOURCE)
+        assert (image["file_name"], image["height"], image["width"]) == (f"clip/{number:06d}.png", *SOURCE)
         seen = np.zeros(SOURCE, dtype=np.uint8)
         for annotation in coco.loadAnns(coco.getAnnIds(imgIds=[number + 1])):
             mask = coco.annToMask(annotation)
