@@ -213,9 +213,10 @@ class AudioCopier:
 
 def _described(track: _Track) -> _Track:
     """The track with what its source says of itself: language, title, whether it is the one to play."""
-    for key in ("language", "title", "handler_name"):
-        if track.source.metadata.get(key):
-            track.target.metadata[key] = track.source.metadata[key]
+    said = track.source.metadata
+    # FFmpeg 9 calls the title of a track of MP4 its name.
+    known = {"language": said.get("language"), "title": said.get("title") or said.get("name")}
+    track.target.metadata.update({key: text for key, text in known.items() if text})
     track.target.disposition = track.source.disposition
     return track
 

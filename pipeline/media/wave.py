@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 _TOLERANCE_S = Fraction(1, 100)
 """Times of packets are rounded, in Matroska to a millisecond; below this the samples alone keep the time."""
-_LONGEST_SILENCE_S = 60
+_LONGEST_SILENCE_S = 10
 _CHUNK = 48_000
 
 
@@ -33,8 +33,6 @@ class Wave:
         self._rate: int = target.codec_context.sample_rate
         self._resampler: AudioResampler | None = None
         self._next: int | None = None
-        self._waiting: list[NDArray[np.float32]] = []
-        self._sent = 0
 
     def encode(self, packet: Packet[AudioStream], shift: Fraction) -> Iterator[Packet[AudioStream]]:
         """What the encoder makes of a packet of the input.
@@ -66,15 +64,14 @@ class Wave:
         if self._resampler is not None:
             for samples in map(_samples, self._resampler.resample(None)):
                 yield from self._append(samples)
-        yield from self._send(whole=False)
         yield from self._target.encode(None)
 
     def _resampled(self, frame: AudioFrame) -> Iterator[NDArray[np.float32]]:
         from av.audio.resampler import AudioResampler
 
-        context = self._target.codec_context
         if self._resampler is None:
-            self._resampler = AudioResampler(format="fltp", layout=context.layout, rate=self._rate)
+            # Interleaved: of eight planes PyAV 18 and 19 see a ninth, which isn't there.
+            self._resampler = AudioResampler(format="flt", layout=self._target.codec_context.layout, rate=self._rate)
         # Its samples are one line; their times are kept here.
         frame.pts = None
         yield from map(_samples, self._resampler.resample(frame))
@@ -82,41 +79,31 @@ class Wave:
     def _place(self, samples: NDArray[np.float32], at: int | None) -> Iterator[Packet[AudioStream]]:
         """Append samples at their place, in samples of the clip; None: behind the last ones."""
         if self._next is None:
-            self._next = self._sent = at or 0
+            self._next = at or 0
         gap = 0 if at is None else at - self._next
         if abs(gap) <= _TOLERANCE_S * self._rate:
             gap = 0
+        channels = self._target.codec_context.layout.nb_channels
         if gap > _LONGEST_SILENCE_S * self._rate:
-            yield from self._send(whole=False)
-            self._next = self._sent = self._next + gap
-        while 0 < gap <= _LONGEST_SILENCE_S * self._rate:
+            # A pause of hours needs no hours of silence: MP4 holds it as a length.
+            self._next, gap = self._next + gap, 0
+        while gap > 0:
             silent = min(gap, _CHUNK)
-            yield from self._append(np.zeros((samples.shape[0], silent), np.float32))
+            yield from self._append(np.zeros(silent * channels, np.float32))
             gap -= silent
-        yield from self._append(samples[:, max(0, -gap) :])
+        yield from self._append(samples[max(0, -gap) * channels :])
 
     def _append(self, samples: NDArray[np.float32]) -> Iterator[Packet[AudioStream]]:
-        self._next = (self._next or 0) + samples.shape[1]
-        self._waiting.append(samples)
-        yield from self._send(whole=True)
-
-    def _send(self, *, whole: bool) -> Iterator[Packet[AudioStream]]:
-        """Give the encoder what waits, in frames of its size; the last, shorter one only where it is to be the last."""
         from av import AudioFrame
 
-        size = self._target.codec_context.frame_size or 1024
-        if not self._waiting or (whole and sum(each.shape[1] for each in self._waiting) < size):
-            return
-        samples = np.concatenate(self._waiting, axis=1)
-        end = samples.shape[1] - samples.shape[1] % size if whole else samples.shape[1]
-        self._waiting = [samples[:, end:]]
-        for start in range(0, end, size):
-            chunk = np.ascontiguousarray(samples[:, start : min(start + size, end)])
-            frame = AudioFrame.from_ndarray(chunk, format="fltp", layout=self._target.codec_context.layout.name)
-            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._sent, Fraction(1, self._rate)
-            self._sent += chunk.shape[1]
+        if samples.size:
+            layout = self._target.codec_context.layout
+            frame = AudioFrame.from_ndarray(samples[None], format="flt", layout=layout.name)
+            frame.sample_rate, frame.pts, frame.time_base = self._rate, self._next, Fraction(1, self._rate)
+            self._next = (self._next or 0) + samples.size // layout.nb_channels
             yield from self._target.encode(frame)
 
 
 def _samples(frame: AudioFrame) -> NDArray[np.float32]:
-    return np.asarray(frame.to_ndarray(), dtype=np.float32)
+    """Interleaved samples, float32 [samples * channels]."""
+    return np.asarray(frame.to_ndarray(), dtype=np.float32).reshape(-1)

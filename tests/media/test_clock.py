@@ -210,6 +210,28 @@ def test_reported_joins_keep_sound_and_picture_together(shared_dir: Path, tmp_pa
     assert max(abs(at + length - after) for (at, length), (after, _) in pairwise(spans)) < IN_STEP_S
 
 
+@pytest.mark.parametrize("pause_s", [2, 30])
+def test_a_pause_of_transcoded_sound_keeps_what_follows_in_its_place(tmp_path: Path, pause_s: int) -> None:
+    path = write_part(tmp_path / "one.mkv", container="matroska", picture="libx264", sound="pcm_s16le")
+    paused = tmp_path / "paused.mkv"
+    with av.open(str(path)) as old, av.open(str(paused), "w") as new:
+        streams = {stream.index: new.add_stream_from_template(stream) for stream in old.streams}
+        for packet in old.demux():
+            if packet.size:
+                packet.stream = streams[packet.stream_index]
+                if packet.pts * packet.time_base > Fraction(6, 5):
+                    packet.pts, packet.dts = (
+                        each + round(pause_s / packet.time_base) for each in (packet.pts, packet.dts)
+                    )
+                new.mux(packet)
+    _, clip = copy(paused, tmp_path / "o.mp4")
+    _, lit = flashes(tmp_path / "o.mp4")
+    heard = beeps(tmp_path / "o.mp4")
+    assert clip.warnings == []
+    assert lit[1] - lit[0] == pytest.approx(pause_s + 1)
+    assert max(abs(one - other) for one, other in zip(lit, heard, strict=True)) < IN_STEP_S
+
+
 def stamps(
     index: int, times: Sequence[int], length: int = 40, place: Callable[[int], int] = lambda number: 10 * number
 ) -> Stamps:
