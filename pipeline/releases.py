@@ -1,4 +1,4 @@
-"""The releases of Python and of the packages that this program was tested with, beside those installed here.
+"""Releases of Python and packages: those tested (releases.json), and those installed.
 
 `releases.json` gives of each the oldest and the newest release with which `.ci/run` ended well, and `.ci/run --record`
 writes it. Knows nothing of what a package is used for.

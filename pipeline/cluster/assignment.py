@@ -1,4 +1,4 @@
-"""From descriptors to the energies and labels of the parts (paper section 4), by matrix products in torch."""
+"""Assignment: from descriptors to unary energies of background and parts (paper section 4)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Best buddies between two pictures' descriptors, and the few of them that are worth showing (paper section 4, eq. 5).
+"""Best buddies between two pictures' descriptors, and a spread choice of them (equation 5).
 
 Descriptors are rows of a matrix here, and a position is a row's index; grids and pictures are in `tasks/match.py`.
 """

@@ -1,4 +1,4 @@
-"""Principal components of descriptors, exact, in memory that does not grow with their number (paper section 3.1)."""
+"""Exact PCA of descriptors in constant memory (paper section 3.1)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""K-means that starts at body regions which a model knows, with a prior that keeps each centroid near its region.
+"""K-means with a prior: centroids start at known body regions and stay near them.
 
 Plain k-means prefers clusters of similar size: a torso is halved, and legs are merged. Here each part's centroid is
 pulled towards the mean descriptor of its region, so that small parts keep their place and large ones follow the video.

@@ -1,4 +1,4 @@
-"""Which clusters are foreground: frames vote by the mean saliency of a cluster's members (paper section 4)."""
+"""Saliency votes: which clusters are foreground (paper section 4)."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""Dense ViT descriptors and saliency; the only user of timm."""
+"""Dense ViT descriptors, saliency, motion and flow; the only user of timm and OpenVINO"""

@@ -1,4 +1,4 @@
-"""Files of weights: read them safely, bring their names to one naming, find out the ViT's shape.
+"""Weight files: reading them safely, normalising parameter names, inferring the ViT's shape.
 
 DINO, DINOv2, DINOv3 and timm name the same parameters almost alike; here they become what `backbone` names
 them. A file is never trusted: it may be damaged, may lie about its shapes, or hold something else.

@@ -122,7 +122,7 @@ class Extractor:
         return grid_size(size_hw, self.identity.patch_px, self.settings.stride)
 
     def preprocess(self, rgb: Picture) -> Picture:
-        """Bring uint8 [height, width, 3] to the processed size (Lanczos); the same object if it has it."""
+        """Resize uint8 [height, width, 3] to the processed size (Lanczos); the same object if it has it."""
         return resize_lanczos(rgb, processed_size(rgb.shape[:2], self.settings.load_size))
 
     def extract(self, images: Sequence[Picture], *, saliency: bool = False) -> Extraction:
@@ -271,7 +271,7 @@ def _precision(name: str, device: torch.device) -> torch.dtype:
 
 
 def _moved(backbone: Backbone, device: torch.device) -> Backbone:
-    """A copy on the device, because moving a network moves it for everyone who holds it."""
+    """A copy on the device: moving a module in place would move it for every holder."""
     try:
         return copy.deepcopy(backbone).to(device)
     except torch.OutOfMemoryError as error:
@@ -282,7 +282,7 @@ def _moved(backbone: Backbone, device: torch.device) -> Backbone:
 
 
 def resize_lanczos(rgb: Picture, size_hw: tuple[int, int]) -> Picture:
-    """Bring uint8 [height, width, 3] to another size by Lanczos, as Pillow does it.
+    """Resize uint8 [height, width, 3] by Lanczos, as Pillow does.
 
     Raises:
         InputError: the size wanted has no pixels.

@@ -1,7 +1,7 @@
-"""Where a frame's pixels are in another frame, how far that is to be trusted, and what they bring along from there.
+"""Dense optical flow with forward-backward check, and warping of maps along it.
 
-Dense optical flow (DIS, Kroeger et al., ECCV 2016) both ways: where the way forth and back ends elsewhere, or the
-colours differ, a pixel is hidden, new or missed. Knows nothing of what the maps hold that are brought along.
+Flow is DIS (Kroeger et al., ECCV 2016) in both directions: where forward and backward flow disagree, or the colours
+differ, a pixel is occluded, new or missed.
 """
 
 from __future__ import annotations
@@ -16,9 +16,9 @@ Picture = NDArray[np.uint8]
 Map = NDArray[np.float32]
 
 RETURN_PX = 1.0
-"""How far from its beginning the way forth and back may end; the trust falls as a Gaussian of it."""
+"""Standard deviation of the forward-backward error, pixels; trust is a Gaussian of the error."""
 RETURN_SHARE = 0.05
-"""And how much farther for each pixel of the way: the error of a flow grows with its length."""
+"""Growth of that standard deviation with the flow's length, per pixel."""
 COLOUR_LEVELS = 20.0
 """Difference in colour, grey levels of 0..255, mean around a pixel, that is likely another surface."""
 LOST_TRUST = 0.1
@@ -44,7 +44,7 @@ class Track:
     trust: Map
 
     def carry(self, field: Map) -> Map:
-        """Bring a map [channels, h, w] of the other frame to this one, bilinearly."""
+        """Warp a map [channels, h, w] of the other frame to this one, bilinearly."""
         return np.stack([_sample(channel, self.x, self.y) for channel in field])
 
 

@@ -1,4 +1,4 @@
-"""Descriptors on a dense grid from several passes at the patch's own stride, instead of one over overlapping patches.
+"""A dense grid of descriptors from several shifted passes at the patch's own stride, interleaved.
 
 Each pass sees the picture shifted by a multiple of the stride, and as many tokens as the ViT was trained on; their
 grids interleave to the dense one. With s passes along each side attention costs s^2 times less. The paper's own

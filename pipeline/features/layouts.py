@@ -1,4 +1,4 @@
-"""Which of a checkpoint's tensors are the model's: those under the wrappers that training scripts put around it.
+"""Which tensors of a checkpoint are the model's, under the wrappers of training scripts.
 
     {teacher: {backbone.*}, student: {module.backbone.*}, optimizer, args}    DINO
     {model: {teacher.backbone.*, student.backbone.*}, iteration}              DINOv2

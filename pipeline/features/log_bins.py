@@ -1,4 +1,4 @@
-"""Log-spaced bins: each descriptor together with those around it (paper section 4, point correspondences)."""
+"""Log-binned descriptors: each with the context around it (paper section 4, correspondences)."""
 
 from __future__ import annotations
 

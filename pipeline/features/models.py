@@ -1,7 +1,4 @@
-"""The registry: names of models, what timm calls them, and what a state dict doesn't say.
-
-It knows nothing of files; `weights` reads them.
-"""
+"""The registry of models: names, timm's names, normalisation, saliency heads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Saliency from motion: what moves otherwise than the camera does. Needs no weights, and knows nothing of a ViT.
+"""Saliency from motion: optical flow minus the camera's homography; needs no weights.
 
 Dense optical flow (DIS, Kroeger et al., ECCV 2016) to frames a little before and after, less the homography that
 RANSAC finds in it: what remains is the object's own motion, or the parallax of what stands near.

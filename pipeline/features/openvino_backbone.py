@@ -1,4 +1,4 @@
-"""The blocks of a backbone on the processor by OpenVINO, each number of tokens compiled by itself.
+"""The ViT's blocks on the CPU by OpenVINO, compiled once for each number of tokens.
 
 A picture goes through alone, in a graph of static shapes: its bytes depend neither on the pictures beside it nor on the
 number of threads. What is compiled is kept for the process, up to a number.

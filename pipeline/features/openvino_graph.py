@@ -1,4 +1,4 @@
-"""The blocks of a backbone as a graph of OpenVINO, converted once and kept on the disk; one of two users of openvino.
+"""Converting the ViT's blocks to an OpenVINO graph, and its cache on disk.
 
 A file holds the graph without the weights, some hundreds of kilobytes: they are put back from the backbone, whose
 memory they share. It is named by all that the graph depends on, and begins with the SHA-256 of what follows. One that
@@ -47,7 +47,7 @@ def import_openvino() -> Any:
     """The package, without its telemetry, which would write into the home directory and send.
 
     Raises:
-        ImportError: it isn't installed, or not whole.
+        ImportError: it isn't installed, or not completely.
         OSError: a library that it needs can't be loaded.
     """
     if _TELEMETRY in sys.modules:

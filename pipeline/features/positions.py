@@ -1,4 +1,4 @@
-"""Where a token stands: learnt position embeddings and rotary angles on a grid of overlapping patches."""
+"""Position embeddings and rotary angles (RoPE) on a grid of overlapping patches."""
 
 from __future__ import annotations
 

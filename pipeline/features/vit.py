@@ -2,7 +2,7 @@
 
 It reads keys, queries, values and tokens of any block on a grid of overlapping patches, and the saliency from
 the class token's row of the last block's attention. It is plain torch: on CUDA it runs as it stands, on the processor
-`openvino_backbone` runs its blocks. It knows nothing of names of models, of files, of pictures or of devices.
+`openvino_backbone` runs its blocks. Names of models and files are in `models` and `weights`.
 """
 
 from __future__ import annotations

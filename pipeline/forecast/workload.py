@@ -1,4 +1,4 @@
-"""The work of a run, counted once: frames, sizes and samples of every input; memory, disk and time follow from it."""
+"""The work of a run, counted once: frames, sizes and samples of every input."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Compiled kernels of the CRF and of blending, each beside a plain twin; this page is all that other rooms call
+"""Compiled kernels of the CRF and of blending; this page is all that other rooms call
 
 README.md says what each kernel computes, with which instructions, what runs where these are absent, and what it gains.
 Nothing is compiled or imported before it is called.

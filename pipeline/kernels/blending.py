@@ -1,4 +1,4 @@
-"""Alpha blending of label colours over a picture in one pass; NumPy's temporary arrays take ten times as long."""
+"""Alpha blending of label colours over a picture in one pass."""
 
 from __future__ import annotations
 

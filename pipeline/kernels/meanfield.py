@@ -1,4 +1,4 @@
-"""Mean-field inference in the fully connected CRF on the CPU (Krähenbühl and Koltun, 2011, algorithm 1).
+"""Mean-field inference in the fully connected CRF on the CPU (Krähenbühl, Koltun 2011).
 
 One fused pass over the pixels: a pixel's messages are sliced from both kernels' lattices, its marginals are updated,
 and their change is splatted at once, so that messages are never stored. After a few iterations nearly all marginals are

@@ -1,4 +1,4 @@
-"""Gaussian filtering of many features at once over the permutohedral lattice (Adams, Baek, Davis, 2010).
+"""Gaussian filtering over the permutohedral lattice (Adams, Baek, Davis 2010).
 
 Each position lies in one simplex of the lattice A*_d. Its value is splatted onto the d + 1 vertices by barycentric
 weights, blurred along the d + 1 axes with (1/2, 1, 1/2), and sliced back. The conventions (scale of the positions,

@@ -1,1 +1,1 @@
-"""Reading inputs and writing clips and label maps; the only user of PyAV and zarr."""
+"""Reading inputs, writing clips, label stores and exports; the only user of PyAV and zarr"""

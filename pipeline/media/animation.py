@@ -1,4 +1,4 @@
-"""Several pictures in one file as an input: animated WebP, PNG and AVIF with their times, stacks at a constant rate."""
+"""Several pictures in one file as an input: animated WebP, APNG, AVIF and GIF, TIFF stacks."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Sound: the packets of an input's audio streams, carried over to a clip as they are or, where MP4 can't, as AAC."""
+"""Sound: audio packets of an input, copied into a clip, or transcoded to AAC where MP4 can't take them."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Track:
 
 
 class AudioCopier:
-    """Feeds a clip with the sound that belongs to the pictures written so far.
+    """Muxes into a clip the sound that belongs to the pictures written so far.
 
     Attributes:
         warnings: one line for each stream that could not be carried over.
@@ -51,7 +51,7 @@ class AudioCopier:
         Args:
             path: the input.
             output: the clip.
-            clock: what mends the times of the input's packets.
+            clock: corrects the times of the input's packets.
 
         Raises:
             InputError: the input can't be opened.

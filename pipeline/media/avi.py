@@ -1,4 +1,4 @@
-"""AVI's empty chunks, which say "the frame before, again": FFmpeg passes over them, the header counts them."""
+"""Null chunks of AVI ("the last frame again"): FFmpeg skips them, the header counts them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a player finds in a clip: its frames' times, by decoding every one."""
+"""Reading a finished clip back: frame times by decoding, packet sizes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from pipeline.media.container import exact, open_container, video_stream
 
 
 def packet_bytes(clip: Path) -> list[int]:
-    """Bytes of each frame of a clip as it is stored, in the order of storing; nothing is decoded.
+    """Bytes of each packet of a clip, in decoding order; nothing is decoded.
 
     Raises:
         InputError: the clip can't be read.
@@ -32,7 +32,7 @@ def sound_bytes(file: Path) -> float:
 
 
 def frame_times(clip: Path) -> Iterator[Fraction]:
-    """Seconds of each frame of a clip, in the order in which they are shown; nothing is turned into RGB.
+    """Presentation time in seconds of each frame of a clip, in order; nothing is converted to RGB.
 
     Raises:
         InputError: the clip can't be read, or a frame of it can't be decoded or has no time.

@@ -1,4 +1,4 @@
-"""Clips: H.264 in MP4, every frame at its own time, in the source's colours and shape, with the source's sound."""
+"""Clips: H.264 in MP4, every frame at its own time, in the source's colours, with its sound."""
 
 from __future__ import annotations
 
@@ -40,8 +40,7 @@ MAX_SIDE_PX = 16384
 
 _X264_OPTIONS = {
     "preset": "medium",
-    # Without B-frames the order of storing is that of showing: times need no offset, and every player
-    # agrees about them.
+    # Without B-frames decoding order is presentation order: times need no offset, and all players agree.
     "bf": "0",
     # The number of threads shapes the result; fixed, it is the same on every machine.
     "threads": "4",
@@ -73,9 +72,9 @@ def require_encodable(size_hw: tuple[int, int], path: Path) -> None:
 
 
 class ClipWriter:
-    """Writes one clip; a context manager that leaves a whole file or none.
+    """Writes one clip; a context manager that leaves a complete file or none.
 
-    The file grows beside its place and gets its name when it is whole and on the disk. Same frames, same
+    The file is written aside, and renamed when it is complete and synced. Same frames, same
     bytes: no date goes in, and the encoder's result depends neither on the number of threads nor on the CPU.
     Sides of an odd length get one more row or column, a copy of the last one: 4:2:0 has no odd sides.
 
@@ -100,11 +99,11 @@ class ClipWriter:
         """Say what the clip will be; nothing is written before it is entered.
 
         Args:
-            path: the clip's place; what is there is replaced when the new one is whole.
+            path: the clip's place; an existing file is replaced when the new one is complete.
             size_hw: height and width of the frames that will be written.
             info: facts of the source: time base, colours, aspect.
             crf: constant rate factor of the encoder, 0 to 51.
-            audio: the file whose sound goes along.
+            audio: the file whose sound is carried over.
             selection: the span of the source that the frames were taken from.
         """
         self.path = path

@@ -1,7 +1,7 @@
-"""A file's clock where it jumps: what mends the times of its packets, picture and sound alike.
+"""Correcting the times of a file's packets where its clock jumps, for picture and sound alike.
 
-A recording that was appended to another begins at a clock of its own, in all streams at once; `jumps` finds where.
-Knows nothing of single wrong times of frames: those are `timeline`'s.
+A recording that was appended to another has a clock of its own in all streams; `jumps` finds where it begins. Single
+wrong times of frames are corrected by `timeline`.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Colour: which matrix and range a video's values follow, and the way to 8-bit RGB and back.
+"""Colour: matrix, range and transfer of a video, conversion to 8-bit RGB and back, tone mapping.
 
-Code points are those of ITU-T H.273, which FFmpeg uses too. Knows nothing of containers and time.
+Code points are those of ITU-T H.273, which FFmpeg uses too.
 """
 
 from __future__ import annotations

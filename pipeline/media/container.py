@@ -1,4 +1,4 @@
-"""Opening a media file safely, and its packets one after another whatever is broken in between."""
+"""Opening a media file safely (PyAV 18 and 19), and demuxing its packets past damage."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ def lenient_tags() -> dict[str, Any]:
 
 
 def silence_ffmpeg() -> None:
-    """Turn FFmpeg's own messages off; importing torchvision (0.24, for one) turns them on for the whole process.
+    """Turn FFmpeg's log callback off; importing some torchvision (0.24) turns it on for the whole process.
 
     A decoder's thread with a message waits for the GIL, while the thread that closes the decoder holds the GIL and
     waits for it.
@@ -93,7 +93,7 @@ def open_container(path: Path) -> Iterator[InputContainer]:
 
 
 def video_stream(container: InputContainer, path: Path) -> VideoStream:
-    """The first stream of moving pictures; cover art isn't one.
+    """The first video stream that isn't cover art.
 
     Raises:
         InputError: there is none, or its codec is unknown.
@@ -122,7 +122,7 @@ def video_stream(container: InputContainer, path: Path) -> VideoStream:
 def read_packets(
     container: InputContainer, streams: Sequence[_Stream], on_failure: Callable[[Exception], None]
 ) -> Iterator[Packet[_Stream]]:
-    """The packets of streams without the closing empty ones; where the file is broken, those behind the break too.
+    """The packets of streams, without the empty flush packets; demuxing continues behind damage.
 
     Args:
         container: the open file.

@@ -1,4 +1,4 @@
-"""What one pass over a video meets, and how a person is told of it. Knows nothing of how a frame is decoded."""
+"""Damage that one pass over a video meets: counts, the strict check, warnings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Tally:
     _damage_pts: int | None = None
 
     def restart(self) -> None:
-        """Forget what was counted while decoding: it begins again."""
+        """Reset what was counted while decoding: it starts again."""
         self.packets = self.frames = self.failures = self.corrupt = 0
         self._last_pts = self._damage_pts = None
 
@@ -85,7 +85,7 @@ def require_undamaged(path: Path, report: DecodeReport, end_s: float | None) -> 
 
 
 def warnings_of(path: Path, report: DecodeReport, resized: int) -> Iterator[str]:
-    """One line for each thing that a person should know of a pass."""
+    """One line for each thing that the user should know of a pass."""
     name = repr(str(path))
     yield from (f"{name} {damage}" for damage in _damage(report))
     times = list(_mended_times(report))

@@ -1,4 +1,4 @@
-"""Labels in the forms that other programs read: DAVIS palette PNGs, COCO JSON, NumPy's npz."""
+"""Exports of label maps: DAVIS palette PNGs, COCO RLE JSON, NumPy npz."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From the arguments of a command to its inputs, each with a name of its own."""
+"""From a command's arguments (paths, globs, lists) to inputs with unique names."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""Where a file's clock jumps: joined recordings, encoders that were started again.
+"""Finding where a file's clock jumps: joined recordings, restarted encoders.
 
-What the packets say is read beforehand. The jumps are found in the picture, and what follows one is moved so that its
-first frame follows the last one before it. The sound that belongs to it moves by the same time.
+Jumps are found in the demuxed times of the video stream; packets behind a jump are shifted so that their first frame
+follows the last one before it. Sound that belongs to them is shifted by the same time.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What a file is, by what it holds: a picture, several in one file, or a video. Its name counts only beside that."""
+"""What a file is, decided by its content: a picture, several pictures, or a video."""
 
 from __future__ import annotations
 

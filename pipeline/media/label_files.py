@@ -1,4 +1,4 @@
-"""Label maps of pictures: as palette PNGs, in which a person sees the colours, and as arrays of one npz file."""
+"""Label maps of pictures: palette PNGs, and arrays of one npz file."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The journal of a growing label store: which frames are safe on the disk, one line each."""
+"""The journal of a growing label store: one line for each frame that is synced to disk."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
-"""What a label store is on disk, and the check that a directory is one before anything of it is believed.
+"""Layout of a label store on disk (zarr v3), and validation of untrusted ones.
 
-A store is one zarr v3 array, uint8 [frame, row, column]; 0 is the background, 1..K are the parts. A stranger's
-store is data to doubt: its description is checked field by field, and a chunk's size before it is unpacked.
+A store is one zarr v3 array, uint8 [frame, row, column]; 0 is the background, 1..K are the parts. An untrusted store is
+validated: its metadata field by field, and a chunk's size before it is decompressed.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
-"""The label store: written chunk by chunk while a video streams through, read the same way.
+"""The label store: written and read chunk by chunk while a video streams through.
 
 While it grows, a store lies beside its place as `.labels.zarr.part`, with a journal `frames.jsonl` of one line a
 frame. A chunk is flushed to disk before its frames enter the journal, so after a crash the journal's frames are
-what is safe; `LabelWriter.resume` goes on behind them. The last chunk may be short: it is written again when
+what is safe; `LabelWriter.resume` continues behind them. The last chunk may be short: it is written again when
 more frames have come, in one step, so that those it held stay safe.
 """
 
@@ -37,14 +37,14 @@ if TYPE_CHECKING:
 
 CHUNK_FRAMES = 16
 CHECKPOINT_S = 30.0
-"""Seconds after which a chunk that isn't full is brought to the disk: at some seconds a frame, 16 are minutes."""
+"""Seconds after which a chunk that isn't full is synced to disk: at seconds a frame, 16 frames take minutes."""
 
 _JOURNAL = "frames.jsonl"
 _ZSTD_LEVEL = 5
 
 
 class LabelWriter:
-    """Appends label maps to a store; a context manager that leaves a whole store or none.
+    """Appends label maps to a store; a context manager that leaves a complete store or none.
 
     One chunk is held in memory. With `keep_partial` an error leaves all frames written for a later `resume`; a
     crash leaves what was on the disk: whole chunks, and of a chunk that takes long what `CHECKPOINT_S` allows.
@@ -91,7 +91,7 @@ class LabelWriter:
         return len(self._journal)
 
     def resume(self) -> int:
-        """Go on with what an interrupted writer left, instead of from the start; call before entering.
+        """Continue what an interrupted writer left; call before entering.
 
         Returns:
             How many frames are safe: the next one to `write` is that many from the start.
@@ -173,7 +173,7 @@ class LabelWriter:
             self.checkpoint()
 
     def checkpoint(self) -> None:
-        """Bring all frames written so far to the disk, the last ones as a short chunk.
+        """Sync all frames written so far to disk, the last ones as a short chunk.
 
         Raises:
             OutputError: they can't be written.

@@ -1,4 +1,4 @@
-"""Display matrices: how a stored picture is turned and mirrored to stand upright."""
+"""Display matrices: rotation and mirroring that make a stored picture upright."""
 
 from __future__ import annotations
 

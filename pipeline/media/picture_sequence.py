@@ -1,4 +1,4 @@
-"""Sequences of pictures as an input: a directory of frames, a glob of pictures, a single picture."""
+"""Sequences of pictures as an input: a directory of frames, a glob, a single picture."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pictures: files to upright 8-bit RGB, one or all that a file holds. Knows nothing of inputs."""
+"""Picture files: reading to upright 8-bit RGB (EXIF, palettes, 16 bits, tiles), writing."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     except InputError:
         raise
     except Exception as error:
-        # Pillow's plugins raise whatever a broken file makes them stumble over.
+        # Pillow's plugins raise any exception on a broken file.
         raise _unreadable(path, error) from error
 
 

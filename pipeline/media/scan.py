@@ -1,4 +1,4 @@
-"""What a video's packets say without being decoded: its clock, its frames' times, its end, what is missing."""
+"""A scan of a video's packets without decoding: clock, frame times, end, missing frames."""
 
 from __future__ import annotations
 

@@ -1,7 +1,4 @@
-"""What every input is to the rest of the program: a name, facts about it, and its frames in order.
-
-Knows nothing of how a frame is decoded.
-"""
+"""The interface of every input: its name, facts about it, and its frames in order."""
 
 from __future__ import annotations
 
@@ -31,10 +28,10 @@ class Selection:
     """Which frames of an input are processed.
 
     Attributes:
-        every: every so-manieth of the frames between `start_s` and `end_s`.
+        every: takes every Nth frame between `start_s` and `end_s`.
         start_s: seconds from the first frame; a frame at exactly that time belongs to it.
         end_s: seconds from the first frame; a frame at exactly that time doesn't; None: to the end.
-        strict: a pass that meets damage ends with an error, instead of going on behind it.
+        strict: a pass that meets damage ends with an error, instead of continuing behind it.
     """
 
     every: int = 1

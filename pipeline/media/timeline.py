@@ -1,4 +1,4 @@
-"""Times of frames: integers that strictly grow, whatever the file says."""
+"""Frame times made strictly increasing: missing, doubled and backward pts are corrected."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ class VideoSource(Source):
     def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
         """The selected frames in order of time, each once, upright, uint8 RGB.
 
-        Decoding goes on behind damage; `report` then says what was lost.
+        Decoding continues behind damage; `report` then says what was lost.
 
         Raises:
             InputError: the file can't be read or nothing in it can be decoded; at the end of a strict pass: something
@@ -109,8 +109,8 @@ class VideoSource(Source):
     def _decoded(self, tally: Tally) -> Iterator[VideoFrame]:
         """All frames in order of presentation; behind the first damage one frame is decoded at a time.
 
-        With several frames under way at once, an error belongs to no frame in particular and can swallow
-        its neighbours; so the pass starts again with slice threads, behind the frames already handed out.
+        With frame threads an error can't be attributed to a frame and may lose its neighbours; so the pass starts again
+        with slice threads, behind the frames already yielded.
         """
         try:
             yield from self._decode("AUTO", tally)

@@ -1,4 +1,4 @@
-"""Sound that is transcoded: decoded samples in a line without gaps, each at its own time, and encoded again."""
+"""Transcoding of sound: decoded samples laid out without gaps at their times, then encoded."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The fully connected CRF that aligns parts with the picture's edges (Krähenbühl and Koltun; paper section 4).
+"""The fully connected CRF that aligns labels with picture edges (paper section 4).
 
 The inference itself is in `pipeline.kernels`: compiled for the CPU, in torch for other devices.
 """

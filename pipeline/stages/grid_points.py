@@ -1,4 +1,4 @@
-"""Points of a picture and positions of the ViT's grid: what `match`, `similarity`, `pca` and `layers` share."""
+"""Points of a picture and positions of the ViT's grid."""
 
 from __future__ import annotations
 

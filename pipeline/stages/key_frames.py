@@ -1,4 +1,4 @@
-"""Key frames: some frames are described, the others are followed by optical flow to the described ones around them.
+"""Key frames: some frames are described, the others follow them by optical flow.
 
 Key frames lie at multiples of an interval, counted from a clip's first frame, and its last frame is one. A frame that
 flow doesn't explain, because much of it is hidden, new or too fast, is described as well: stretches between described

@@ -1,4 +1,4 @@
-"""Saliency from motion while frames stream by: a window of neighbouring frames around each frame that votes.
+"""Motion saliency of a stream: a window of neighbouring frames around each voting frame.
 
 A stage between resizing and describing. It holds the pictures of one window at the processed size, and lags `REACH`
 frames.
