@@ -6,17 +6,19 @@ import json
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import OutputError
-from pipeline.files import output_errors, partial_path, remove, replaced_file, sync
+from pipeline.files import output_errors, replaced_file, sync
 from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import encode_mask
 from pipeline.media.kinds import is_picture
 from pipeline.media.label_store import LabelStore
+from pipeline.media.npz import open_npz
+from pipeline.media.palette_png import write_palette_png
 
 
 def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) -> list[Path]:
@@ -25,7 +27,7 @@ def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) ->
     Args:
         store: the labels.
         folder: where the PNGs go; made if need be.
-        palette: uint8 [256, 3], the colours of the labels; DAVIS' own is expected by its tools.
+        palette: uint8 [256, 3], the colours of the labels, the first black; DAVIS' own is expected by its tools.
 
     Returns:
         The files written.
@@ -34,21 +36,13 @@ def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) ->
         OutputError: they can't be written, or two frames would get one name.
         InputError: the store is damaged.
     """
-    from PIL import Image
-
     files = []
     names = _stems(store)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for index, _, labels in store.frames():
-        image = Image.fromarray(resize_labels(labels, store.source_size_hw), mode="P")
-        image.putpalette(palette.ravel().tolist())
         file = folder / f"{names[index]}.png"
-        with output_errors(file):
-            partial = partial_path(file)
-            remove(partial)
-            image.save(partial, format="PNG")
-            partial.replace(file)
+        write_palette_png(file, resize_labels(labels, store.source_size_hw), palette[1:])
         files.append(file)
     with output_errors(folder):
         sync(folder)
@@ -102,14 +96,10 @@ def export_npz(store: LabelStore, file: Path) -> None:
         "source_size_hw": np.array(store.source_size_hw, dtype=np.int64),
         "frame_names": np.array([store.name(index) for index in range(len(store))]),
     }
-    with replaced_file(file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
-        with _member(archive, "labels") as stream:
-            _write_header(stream, (len(store), *store.size_hw))
-            for _, _, labels in store.frames():
-                stream.write(np.ascontiguousarray(labels).tobytes())
+    with open_npz(file, zipfile.ZIP_DEFLATED) as archive:
+        archive.write_rows("labels", (len(store), *store.size_hw), (labels for _, _, labels in store.frames()))
         for name, array in small.items():
-            with _member(archive, name) as stream:
-                np.lib.format.write_array(stream, array, allow_pickle=False)
+            archive.write(name, array)
 
 
 def picture_name(store: LabelStore, index: int) -> str:
@@ -156,15 +146,3 @@ def _box(mask: NDArray[np.bool_]) -> list[int]:
     """x, y, width and height of the smallest box around a mask that isn't empty."""
     rows, cols = np.flatnonzero(mask.any(axis=1)), np.flatnonzero(mask.any(axis=0))
     return [int(cols[0]), int(rows[0]), int(cols[-1] - cols[0] + 1), int(rows[-1] - rows[0] + 1)]
-
-
-def _member(archive: zipfile.ZipFile, name: str) -> IO[bytes]:
-    # A fixed date: same labels, same bytes.
-    entry = zipfile.ZipInfo(f"{name}.npy", date_time=(1980, 1, 1, 0, 0, 0))
-    entry.compress_type = zipfile.ZIP_DEFLATED
-    return archive.open(entry, "w", force_zip64=True)
-
-
-def _write_header(stream: IO[bytes], shape: tuple[int, ...]) -> None:
-    header = {"descr": np.lib.format.dtype_to_descr(np.dtype(np.uint8)), "fortran_order": False, "shape": shape}
-    np.lib.format.write_array_header_1_0(stream, header)

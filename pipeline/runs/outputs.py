@@ -5,19 +5,14 @@ from __future__ import annotations
 import contextlib
 import json
 import tempfile
-import zipfile
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
-from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
+from typing import Any
 
 from pipeline.errors import OutputError
 from pipeline.failures import Failure
-from pipeline.files import output_errors, replaced_file, write_file
+from pipeline.files import output_errors, write_file
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,38 +89,3 @@ def save_json(file: Path, content: Mapping[str, Any]) -> Path:
     """
     write_file(file, (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode())
     return file
-
-
-class ArrayWriter:
-    """Writes an npz file array by array, so that only one is in memory; a context manager."""
-
-    def __init__(self, file: Path) -> None:
-        """Say where; nothing is written before it is entered."""
-        self.file = file
-        self._stack = contextlib.ExitStack()
-
-    def __enter__(self) -> Self:
-        """Open the file.
-
-        Raises:
-            OutputError: it can't be written.
-        """
-        partial = self._stack.enter_context(replaced_file(self.file))
-        try:
-            self._archive = self._stack.enter_context(zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED))
-        except BaseException as error:
-            self._stack.__exit__(type(error), error, error.__traceback__)
-            raise
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Give the file its name; after an error remove it."""
-        self._stack.__exit__(kind, error, trace)
-
-    def write(self, name: str, array: NDArray[Any]) -> None:
-        """Append an array; it is read back as `numpy.load(file)[name]`."""
-        # numpy.savez wants all arrays at once; its format is a zip of .npy files, which takes them one by one.
-        with self._archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
-            np.lib.format.write_array(stream, np.ascontiguousarray(array), allow_pickle=False)

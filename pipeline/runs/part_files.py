@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from pipeline.cluster.codebook import Codebook
 from pipeline.geometry import resize_labels
-from pipeline.media.label_files import write_label_picture
+from pipeline.media.palette_png import write_palette_png
 from pipeline.media.pictures import write_picture
 from pipeline.painting.styles import paint
 from pipeline.records import PartMap
@@ -32,9 +32,9 @@ class PartFiles(AlbumFiles):
     def _write(self, item: PartMap) -> None:
         frame, render = item.frame, self._album.engine.settings.render
         labels = resize_labels(item.labels, frame.size_hw)
-        write_label_picture(self._folder / f"{frame.name}{LABELS}", labels, self._colors)
-        write_label_picture(self._folder / f"{frame.name}{PROCESSED}", item.labels, self._colors)
-        self._archive.add(f"{frame.name}/labels", item.labels)
+        write_palette_png(self._folder / f"{frame.name}{LABELS}", labels, self._colors)
+        write_palette_png(self._folder / f"{frame.name}{PROCESSED}", item.labels, self._colors)
+        self._archive.write(f"{frame.name}/labels", item.labels)
         painted = paint(frame.rgb, labels, self._colors, render.style, render.alpha)
         write_picture(self._folder / f"{frame.name}{PAINTED}", painted)
         self._overview.add(frame.name, [frame.rgb, paint(frame.rgb, labels, self._colors, "overlay", render.alpha)])

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import zipfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -10,7 +12,7 @@ from typing import Self
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.media.label_files import LabelArchive
+from pipeline.media.npz import open_npz
 from pipeline.media.pictures import write_picture
 from pipeline.painting.overview_sheet import Colour, Sheet
 from pipeline.records import PartMap
@@ -63,7 +65,8 @@ class AlbumFiles(ABC):
         """Begin the arrays' archive beside an overview."""
         self.rows: list[PictureRecord] = []
         self._folder, self._album, self._overview = folder, album, overview
-        self._archive = LabelArchive(folder / arrays)
+        self._opened = contextlib.ExitStack()
+        self._archive = self._opened.enter_context(open_npz(folder / arrays, zipfile.ZIP_DEFLATED))
 
     def __enter__(self) -> Self:
         """Use it in a `with` block, at whose end the archive and the overview are complete."""
@@ -71,7 +74,7 @@ class AlbumFiles(ABC):
 
     def __exit__(self, kind: type[BaseException] | None, *error: object) -> None:
         """Complete what has been begun."""
-        self._archive.__exit__(kind, *error)
+        self._opened.__exit__(kind, *error)  # type: ignore[arg-type]
         if kind is None:
             self._overview.close()
 

@@ -271,7 +271,7 @@ class _Files(AlbumFiles):
         cutout = cut_out(frame.rgb, mask > 0)
         write_picture(self._folder / f"{frame.name}{MASK}", mask * np.uint8(255))
         write_picture(self._folder / f"{frame.name}{CUTOUT}", cutout)
-        self._archive.add(f"{frame.name}/mask", item.labels)
+        self._archive.write(f"{frame.name}/mask", item.labels)
         outlier = frame.index in self._outliers
         self._overview.add(f"left out: {frame.name}" if outlier else frame.name, [frame.rgb, cutout])
         path = self._album.pictures[frame.index].path

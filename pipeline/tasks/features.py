@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 from pipeline.config import Settings
 from pipeline.features.extractor import Extractor
-from pipeline.files import replaced_file
 from pipeline.media.inputs import resolve_pictures
+from pipeline.media.npz import open_npz
 from pipeline.progress import Progress, Silent
 from pipeline.runs.outputs import require_free
 from pipeline.stages.engine import open_engine
@@ -61,18 +57,12 @@ def features(
     pictures = resolve_pictures([str(image) for image in images])
     extractor = open_extractor(settings, progress)
     progress.start("features", len(pictures))
-    with replaced_file(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_STORED) as archive:
+    with open_npz(output) as archive:
         for picture in pictures:
             found = extractor.extract([extractor.preprocess(picture.read())], saliency=True)
-            _write(archive, f"{picture.name}/descriptors", found.descriptors[0].cpu().numpy())
+            archive.write(f"{picture.name}/descriptors", found.descriptors[0].cpu().numpy())
             assert found.saliency is not None
-            _write(archive, f"{picture.name}/saliency", found.saliency[0].cpu().numpy())
+            archive.write(f"{picture.name}/saliency", found.saliency[0].cpu().numpy())
             progress.advance()
     progress.finish()
     return [picture.name for picture in pictures]
-
-
-def _write(archive: zipfile.ZipFile, name: str, array: NDArray[np.float32]) -> None:
-    # numpy.savez wants all arrays at once; its format is a zip of .npy files, which takes them one by one.
-    with archive.open(zipfile.ZipInfo(f"{name}.npy"), "w", force_zip64=True) as stream:
-        np.lib.format.write_array(stream, np.ascontiguousarray(array, dtype=np.float32), allow_pickle=False)

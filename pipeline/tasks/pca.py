@@ -15,11 +15,12 @@ from pipeline.config import Settings
 from pipeline.errors import UsageError, VidpartsError
 from pipeline.failures import Failure
 from pipeline.media.inputs import Still, resolve_visuals
+from pipeline.media.npz import open_npz
 from pipeline.media.source import Source
 from pipeline.painting.heatmaps import color_map, grey_map
 from pipeline.progress import Progress, Silent
 from pipeline.records import GridMap, Prepared
-from pipeline.runs.outputs import ArrayWriter, Outcome, require_free, workspace
+from pipeline.runs.outputs import Outcome, require_free, workspace
 from pipeline.stages.engine import Engine, open_engine
 from pipeline.stages.grid_maps import Painting, map_frames, paint_frames, painted_file, sample_frames
 from pipeline.stages.grid_points import place_on
@@ -41,7 +42,7 @@ class _Scaled:
     high: Floats
 
     def save(self, file: Path) -> Path:
-        with ArrayWriter(file) as archive:
+        with open_npz(file) as archive:
             archive.write("mean", self.basis.mean)
             archive.write("axes", self.basis.axes)
             archive.write("explained", self.basis.explained)
@@ -234,6 +235,6 @@ class _Projection:
 
 
 def _save_components(file: Path, values: Floats) -> Path:
-    with ArrayWriter(file) as archive:
+    with open_npz(file) as archive:
         archive.write("components", values)
     return file

@@ -13,11 +13,12 @@ from pipeline.config import Settings
 from pipeline.errors import VidpartsError
 from pipeline.failures import Failure
 from pipeline.media.inputs import resolve_visuals
+from pipeline.media.npz import open_npz
 from pipeline.media.source import Source
 from pipeline.painting.heatmaps import heat_map
 from pipeline.progress import Progress, Silent
 from pipeline.records import GridMap, Prepared
-from pipeline.runs.outputs import ArrayWriter, Outcome, require_free
+from pipeline.runs.outputs import Outcome, require_free
 from pipeline.stages.engine import Engine, open_engine
 from pipeline.stages.grid_maps import Painting, paint_frames, painted_file
 from pipeline.stages.grid_points import place_on
@@ -104,7 +105,7 @@ def _paint(source: Source, output: Path, engine: Engine, progress: Progress) -> 
         place = place_on(engine, item.frame.size_hw)
         return heat_map(item.frame.rgb, item.values, place, 0.0, 1.0, engine.settings.render.alpha)
 
-    with ArrayWriter(arrays) as archive:
+    with open_npz(arrays) as archive:
 
         def keep(item: GridMap) -> None:
             archive.write("saliency" if still else f"{item.frame.index:06d}", item.values)
