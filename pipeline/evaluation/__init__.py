@@ -1,6 +1,5 @@
-"""Measuring against public benchmarks: their loaders, metrics and protocols.
+"""Evaluation on public benchmarks: data set loaders, metrics and protocols.
 
-What is measured comes in as small callables, so this package knows nothing of how parts or descriptors are
-made: `tasks` joins the two. `metrics` computes figures, `datasets` reads archives as they unpack, `protocols`
-says what is compared with what, `reports` writes it down and goes on where a run stopped.
+`datasets` loads annotations, `metrics` computes scores, `protocols` says what is compared with what, `reports` writes
+CSV files and resumes stopped runs. The method that is measured comes in as callables, which `tasks.evaluate` makes.
 """

@@ -1,4 +1,4 @@
-"""The baselines of the paper's Table 3: a threshold on attention, or on a convolutional network's features."""
+"""Baselines of the paper's Table 3: thresholds on ViT attention or on CNN features."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ KEPT_MASS = 0.6
 
 
 def threshold_mass(saliency: NDArray[np.floating], kept: float = KEPT_MASS) -> Mask:
-    """The smallest set of positions that holds more than a share of a map's sum; nothing where all is 0.
+    """Mask of the fewest positions that hold more than a share of a map's sum; empty for a map of zeros.
 
     Args:
         saliency: [rows, cols], not negative.
-        kept: share of the sum, 0..1.
+        kept: share of the sum to keep, 0..1.
 
     Returns:
         bool [rows, cols].
@@ -32,16 +32,16 @@ def threshold_mass(saliency: NDArray[np.floating], kept: float = KEPT_MASS) -> M
 
 
 def activation_saliency(features: NDArray[np.floating]) -> NDArray[np.float64]:
-    """How strongly a convolutional network answers at each position: the mean over its channels, from 0.
+    """Saliency map of a CNN: the mean activation over channels, minus its minimum.
 
-    The paper leaves the details to its supplement; features after the last rectifier are not negative, so their
-    mean is to them what attention is to a ViT.
+    The paper leaves the details to its supplement. Activations after the last ReLU aren't negative, so their mean
+    takes the place of a ViT's attention.
 
     Args:
         features: [rows, cols, channels].
 
     Returns:
-        [rows, cols]; the smallest value is 0.
+        [rows, cols], minimum 0.
     """
-    strength = features.astype(np.float64).mean(axis=2)
-    return np.asarray(strength - strength.min())
+    activation = features.astype(np.float64).mean(axis=2)
+    return np.asarray(activation - activation.min())

@@ -1,6 +1,6 @@
-"""Figures of the paper and of later work, to stand beside ours; in per cent.
+"""Published results to compare with: the paper's Tables 1-4 and later work, in per cent.
 
-Source: Amir et al., "Deep ViT Features as Dense Visual Descriptors", Tables 1-4, unless a heading says otherwise.
+The paper is Amir et al., "Deep ViT Features as Dense Visual Descriptors".
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ CUB = {
     "NMI": {PAPER: 38.9, "SCOPS": 24.4, "Choudhury et al.": 43.5},
     "ARI": {PAPER: 16.1, "SCOPS": 7.1, "Choudhury et al.": 19.6},
 }
-"""Table 1, with k = 4; SCOPS and Choudhury et al. are supervised by foreground masks."""
+"""Table 1, k = 4; SCOPS and Choudhury et al. train with foreground masks."""
 
 COSEG = {
     "MSRC": (86.7, 96.5),
@@ -36,7 +36,7 @@ FACETS = {
     "supervised ViT attention": (39.9, 69.7),
     "supervised ResNet-50": (40.0, 78.9),
 }
-"""Table 3, PASCAL-CO: mean Jaccard index and mean precision; the facets are those of the last layer."""
+"""Table 3, PASCAL-CO: mean Jaccard index and mean precision; facets of the last layer."""
 
 SPAIR = {
     (9, "key", True): 56.48,
@@ -56,10 +56,10 @@ SPAIR = {
     (11, "value", False): 41.56,
     (11, "token", False): 46.09,
 }
-"""Table 4: PCK@0.1 on 360 pairs by layer, facet and log-bins."""
+"""Table 4: PCK@0.1 on 360 pairs, by layer, facet and log-binning."""
 
 SPAIR_LATER = {"GeoAware-SC, zero-shot": 65.4, "supervised": 85.6}
-"""PCK@0.1 of the box on all test pairs, per point."""
+"""PCK@0.1 of the bounding box over all test pairs, per point."""
 
 DAVIS_2016 = {"J mean": {"TokenCut": 76.7}}
-"""Unsupervised, with a CRF (Wang et al.); the paper has no figure."""
+"""Unsupervised, with a CRF (Wang et al.); the paper reports no result."""

@@ -1,8 +1,8 @@
-"""Results item by item as CSV that a stopped run goes on from, and a summary with the paper's figures beside ours.
+"""Per-item results in a resumable CSV file, and a summary table with published results.
 
-<output>/items.csv        a line or more for each item
-<output>/settings.json    what the items were computed with, and its hash
-<output>/summary.md       the figures
+<output>/items.csv        one row or more per item
+<output>/settings.json    the settings that the results depend on, and their hash
+<output>/summary.md       the summary table
 """
 
 from __future__ import annotations
@@ -15,47 +15,35 @@ import math
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from pipeline.errors import OutputError
 from pipeline.files import sync_descriptor, write_file
+from pipeline.progress import Progress
 
 Value = str | int | float
 Row = Mapping[str, Value]
-"""One line of results by column; NaN is an empty cell."""
+"""One row of results, by column name; NaN is written as an empty cell."""
 
 Columns = Mapping[str, type[str] | type[int] | type[float]]
 
 Item = TypeVar("Item")
 
 KEY = "item"
-"""The column that says which item a line belongs to."""
+"""Column with the item that a row belongs to."""
 
 LINES = "lines"
-"""The column that says how many lines the item has: an item with fewer was torn by a crash."""
-
-
-class Progress(Protocol):
-    """What an evaluation reports to while it works."""
-
-    def start(self, name: str, total: int | None) -> None:
-        """A pass over `total` items begins."""
-
-    def advance(self, frames: int = 1) -> None:
-        """More items are done."""
-
-    def finish(self) -> None:
-        """The pass ends."""
+"""Column with the item's number of rows: an item with fewer was cut off by a crash."""
 
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A line of a summary.
+    """One number of a summary, with published numbers to compare with.
 
     Attributes:
-        name: what it is.
-        ours: what was measured; NaN where nothing was.
-        published: columns of other figures by their heading, such as the paper's.
+        name: the metric.
+        ours: our value; NaN where nothing was measured.
+        published: other values by column heading, such as the paper's.
     """
 
     name: str
@@ -65,12 +53,12 @@ class Figure:
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What an evaluation found.
+    """Results of an evaluation.
 
     Attributes:
-        title: the table's heading.
-        figures: its lines.
-        notes: sentences under it: what was measured how, on how much.
+        title: heading of the table.
+        figures: rows of the table.
+        notes: sentences under the table: the protocol, and how many items were measured.
     """
 
     title: str
@@ -78,11 +66,11 @@ class Summary:
     notes: tuple[str, ...] = ()
 
     def value(self, name: str) -> float:
-        """Our figure of this name."""
+        """Our value of the figure with this name."""
         return next(figure.ours for figure in self.figures if figure.name == name)
 
     def as_markdown(self) -> str:
-        """The summary as a table in Markdown; a figure that isn't there is a dash."""
+        """The summary as a Markdown table; missing values are dashes."""
         headings = list(dict.fromkeys(heading for figure in self.figures for heading in figure.published))
         lines = [f"| {' | '.join(['figure', 'ours', *headings])} |", f"| --- |{' ---: |' * (1 + len(headings))}"]
         for figure in self.figures:
@@ -94,14 +82,14 @@ class Summary:
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One evaluation's output and how it is done.
+    """Where one evaluation writes its results, and whether it resumes.
 
     Attributes:
-        output: the folder of results.
-        settings: all that the results depend on; a run goes on only where they are the same.
-        progress: where to tell how far it is.
-        limit: number of items at most; None for all.
-        overwrite: begin anew instead of going on.
+        output: folder of the results.
+        settings: everything that the results depend on; a run resumes only if they are equal.
+        progress: the progress display.
+        limit: maximum number of items; None for all.
+        overwrite: start again instead of resuming.
     """
 
     output: Path
@@ -111,7 +99,7 @@ class Run:
     overwrite: bool = False
 
     def within(self, name: str) -> Run:
-        """The same run for one of several passes, with a folder of its own."""
+        """The run of one of several passes, in a sub-folder of its own."""
         return replace(self, output=self.output / name, settings={**self.settings, "pass": name})
 
     def measure(
@@ -121,19 +109,19 @@ class Run:
         items: Sequence[tuple[str, Item]],
         measure: Callable[[Sequence[Item]], Iterator[Sequence[Row]]],
     ) -> list[Row]:
-        """Measure the items that aren't yet, writing each down as it comes, and return the lines of all.
+        """Measure the items that have no results yet, write each one's rows at once, and return all rows.
 
         Args:
-            name: of the pass, for the progress.
-            columns: the lines' columns with their types, without the key.
+            name: name of the pass, for the progress display.
+            columns: column names and types, without `KEY` and `LINES`.
             items: items with their unique keys.
-            measure: called once with the items that are left; yields each one's lines, in order.
+            measure: called once with the remaining items; yields each item's rows, in order.
 
         Raises:
-            OutputError: the results can't be written, or stand there from other settings.
+            OutputError: the results can't be written, or the folder holds results of other settings.
         """
         chosen = list(items)[: self.limit]
-        open_store = ItemStore.begin if self.overwrite else ItemStore.go_on
+        open_store = ItemStore.create if self.overwrite else ItemStore.resume
         store = open_store(self.output, columns, self.settings)
         pending = [(key, item) for key, item in chosen if key not in store.done]
         self.progress.start(name, len(chosen))
@@ -148,7 +136,7 @@ class Run:
         return [row for row in store.rows if row[KEY] in keys]
 
     def write_summary(self, summary: Summary) -> Summary:
-        """Write the summary beside the items and return it.
+        """Write `summary.md` and return the summary.
 
         Raises:
             OutputError: it can't be written.
@@ -158,10 +146,10 @@ class Run:
 
 
 class ItemStore:
-    """A CSV file of results that grows item by item and is read back by the next run."""
+    """CSV file of results to which items are appended; a later run reads it back and resumes."""
 
     def __init__(self, file: Path, columns: Columns, rows: Iterable[Row]) -> None:
-        """Hold a file's lines and write them back whole; see `begin` and `go_on`.
+        """Write the file with these rows, without any incomplete ones; see `create` and `resume`.
 
         Raises:
             OutputError: the file can't be written.
@@ -174,13 +162,13 @@ class ItemStore:
         write_file(file, header.encode() + _as_csv(self.rows, columns))
 
     @classmethod
-    def begin(cls, folder: Path, columns: Columns, settings: Mapping[str, object]) -> ItemStore:
-        """Begin a folder's results anew.
+    def create(cls, folder: Path, columns: Columns, settings: Mapping[str, object]) -> ItemStore:
+        """Start without results, overwriting those that are there.
 
         Args:
-            folder: made where it isn't there.
-            columns: the lines' columns with their types, without the key.
-            settings: what the results depend on.
+            folder: created if missing.
+            columns: column names and types, without `KEY` and `LINES`.
+            settings: everything that the results depend on.
 
         Raises:
             OutputError: the folder can't be written.
@@ -189,21 +177,21 @@ class ItemStore:
         return cls(folder / "items.csv", {KEY: str, LINES: int, **columns}, [])
 
     @classmethod
-    def go_on(cls, folder: Path, columns: Columns, settings: Mapping[str, object]) -> ItemStore:
-        """Read a folder's results back, or begin them where there are none; for the arguments see `begin`.
+    def resume(cls, folder: Path, columns: Columns, settings: Mapping[str, object]) -> ItemStore:
+        """Read a folder's results back, or start where there are none; for the arguments see `create`.
 
         Raises:
             OutputError: the folder can't be written, or holds results of other settings.
         """
         file = folder / "items.csv"
         if not file.exists():
-            return cls.begin(folder, columns, settings)
+            return cls.create(folder, columns, settings)
         _require_same_settings(folder / "settings.json", settings)
         all_columns: Columns = {KEY: str, LINES: int, **columns}
         return cls(file, all_columns, _read_rows(file, all_columns))
 
     def append(self, key: str, rows: Sequence[Row]) -> None:
-        """Write an item's lines at the end; they are on disk when this returns.
+        """Append an item's rows; they are on disk (fsync) when this returns.
 
         Raises:
             OutputError: they can't be written.
@@ -221,14 +209,12 @@ class ItemStore:
 
 
 def mean_of(rows: Iterable[Row], column: str) -> float:
-    """Mean of a column over the lines that have a value there; NaN where none has."""
-    values = [float(row[column]) for row in rows]
-    known = [value for value in values if not math.isnan(value)]
-    return sum(known) / len(known) if known else math.nan
+    """Mean of a column over the rows that have a value there; NaN if none has."""
+    return _mean_of_known(float(row[column]) for row in rows)
 
 
 def grouped(rows: Iterable[Row], column: str) -> dict[Value, list[Row]]:
-    """Lines by their value in a column, in the order in which the values come."""
+    """Rows grouped by a column's value, in order of first appearance."""
     groups: dict[Value, list[Row]] = {}
     for row in rows:
         groups.setdefault(row[column], []).append(row)
@@ -236,23 +222,32 @@ def grouped(rows: Iterable[Row], column: str) -> dict[Value, list[Row]]:
 
 
 def mean_of_means(rows: Iterable[Row], column: str, by: str) -> float:
-    """Mean over groups of the mean of each group; groups without a value are left out."""
-    means = [mean_of(members, column) for members in grouped(rows, by).values()]
-    known = [value for value in means if not math.isnan(value)]
+    """Mean over groups of each group's mean; groups without a value are left out."""
+    return _mean_of_known(mean_of(members, column) for members in grouped(rows, by).values())
+
+
+def pooled_pck(rows: Sequence[Row]) -> float:
+    """PCK over the points of all rows together, from their columns `correct` and `points`; NaN without points."""
+    correct, points = (sum(int(row[name]) for row in rows) for name in ("correct", "points"))
+    return correct / points if points else math.nan
+
+
+def _mean_of_known(values: Iterable[float]) -> float:
+    known = [value for value in values if not math.isnan(value)]
     return sum(known) / len(known) if known else math.nan
 
 
 def _read_rows(file: Path, columns: Columns) -> list[Row]:
     try:
         text = file.read_text(encoding="utf-8")
-        # Only whole lines count: a run that was killed may have left half a line.
+        # Only complete lines count: a run that was killed may have left half a line.
         lines = csv.DictReader(io.StringIO(text[: text.rfind("\n") + 1], newline=""))
         same_columns = list(lines.fieldnames or ()) == list(columns)
         rows = [{name: _parse(line[name], kind) for name, kind in columns.items()} for line in lines if same_columns]
     except (OSError, ValueError, TypeError) as error:
-        raise OutputError(f"'{file}' can't be read back: {error}; give --overwrite to begin anew") from error
+        raise OutputError(f"'{file}' can't be read back: {error}; give --overwrite to start again") from error
     if not same_columns:
-        raise OutputError(f"'{file}' has other columns than this evaluation writes; give --overwrite to begin anew")
+        raise OutputError(f"'{file}' has other columns than this evaluation writes; give --overwrite to start again")
     return [row for members in grouped(rows, KEY).values() if len(members) == members[0][LINES] for row in members]
 
 
@@ -272,7 +267,7 @@ def _is_missing(value: Value) -> bool:
 
 
 def settings_hash(settings: Mapping[str, object]) -> str:
-    """A short hash of settings, equal for equal settings in whatever order."""
+    """Short hash of settings that doesn't depend on the order of the keys."""
     return hashlib.sha256(_canonical(settings).encode()).hexdigest()[:16]
 
 
@@ -289,13 +284,13 @@ def _require_same_settings(file: Path, settings: Mapping[str, object]) -> None:
         stored = json.loads(file.read_text(encoding="utf-8"))
         same, before = stored["hash"] == settings_hash(settings), stored["settings"]
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise OutputError(f"'{file}' doesn't say what the results beside it are; give --overwrite") from error
+        raise OutputError(f"'{file}' isn't the settings file of an evaluation; give --overwrite") from error
     if not same:
         now = json.loads(_canonical(settings))
         changed = sorted(name for name in before.keys() | now.keys() if before.get(name) != now.get(name))
         raise OutputError(
             f"'{file.parent}' holds results of other settings ({', '.join(changed)}); "
-            "give another -o, or --overwrite to begin anew"
+            "give another -o, or --overwrite to start again"
         )
 
 

@@ -98,7 +98,7 @@ def test_other_settings_are_refused_and_named(make_run: Callable[..., Run]) -> N
 def test_results_without_their_settings_are_refused(make_run: Callable[..., Run], tmp_path: Path) -> None:
     make_run().measure("pass", COLUMNS, ITEMS, measure)
     (tmp_path / "out/settings.json").write_text("{}")
-    with pytest.raises(OutputError, match="doesn't say"):
+    with pytest.raises(OutputError, match="isn't the settings file"):
         make_run().measure("pass", COLUMNS, ITEMS, measure)
     (tmp_path / "out/settings.json").write_text(json.dumps({"hash": settings_hash({"seed": 0}), "settings": {}}))
     (tmp_path / "out/items.csv").write_text("item,lines,name,count,value\nitem 0,1,a,much,1\n")

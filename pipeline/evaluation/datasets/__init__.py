@@ -1,1 +1,1 @@
-"""Loaders of public data sets, as their archives unpack; annotations are read when they are asked for."""
+"""Loaders of public data sets in the layout of their archives; annotations are read lazily."""

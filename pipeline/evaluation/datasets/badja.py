@@ -1,11 +1,11 @@
-"""BADJA: joints of animals on DAVIS' videos, about every fifth frame (Biggs et al., ACCV 2018).
+"""BADJA: animal joints on about every fifth frame of DAVIS videos (Biggs et al., ACCV 2018).
 
-    joint_annotations/<clip>.json    as the repository unpacks; `joints/` is taken too
+    joint_annotations/<clip>.json    or joints/<clip>.json
     DAVIS/JPEGImages/Full-Resolution/<clip>/00000.jpg
     DAVIS/Annotations/Full-Resolution/<clip>/00000.png
 
-The folder DAVIS may be missing, and the level be `480p` or missing. The repository's extra videos, whose frames
-it doesn't hold, are left out, as other evaluations leave them out.
+The folder DAVIS may be missing; the resolution may be `480p` or missing. The repository's extra videos are skipped, as
+in other evaluations: it doesn't contain their frames.
 """
 
 from __future__ import annotations
@@ -27,10 +27,10 @@ LAYOUT = (
 )
 
 JOINTS = (8, 9, 10, 12, 13, 14, 15, 18, 19, 20, 22, 23, 24, 25, 28, 31, 32, 33, 35, 36)
-"""The joints of the animal model that are annotated: legs, neck, tail, jaw, nose and ears."""
+"""Indices of the annotated joints in the SMAL animal model: legs, neck, tail, jaw, nose and ears."""
 
 ANNOTATED_HW = (1080, 1920)
-"""The size of the picture that the joints are given in."""
+"""Height and width of the picture that the joint coordinates refer to."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,20 +55,20 @@ class JointFrame:
             raise ValueError(f"JointFrame: points {self.points_xy.shape}, visible {self.visible.shape}")
 
     def read_area(self) -> int:
-        """Pixels of the animal.
+        """Area of the animal's mask in pixels.
 
         Raises:
-            InputError: the mask is missing, no picture, or of another size than the frame.
+            InputError: the mask is missing, isn't a picture, or differs from the frame in size.
         """
         mask = read_indices(self.mask_path)
         if mask.shape != size_of(self.picture.path):
-            raise InputError(f"'{self.mask_path}' is of another size than '{self.picture.path}'")
+            raise InputError(f"mask '{self.mask_path}' and frame '{self.picture.path}' differ in size")
         return int(np.count_nonzero(mask))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class JointClip:
-    """A video's annotated frames in order."""
+    """The annotated frames of a video, in order."""
 
     name: str
     frames: tuple[JointFrame, ...]
@@ -80,10 +80,10 @@ class JointClip:
 
 
 def load_badja(root: Path) -> tuple[JointClip, ...]:
-    """The clips that have joints, by name.
+    """The clips with annotated joints, sorted by name.
 
     Raises:
-        InputError: a folder or file is missing, or a file of joints is malformed.
+        InputError: a folder or file is missing, or a joint file is malformed.
     """
     joints = first_existing([root / "joint_annotations", root / "joints"])
     if joints is None:

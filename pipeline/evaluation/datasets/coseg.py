@@ -1,20 +1,21 @@
-"""Sets of pictures that share an object: MSRC, Internet300, PASCAL-VOC, PASCAL-CO, and any folder of sets.
+"""Co-segmentation sets: MSRC, Internet300, PASCAL-VOC, PASCAL-CO, and folders laid out like them.
 
-Layouts, the first that fits is used; names of folders are compared without case:
+A set is pictures that show the same kind of object. The first layout that matches is used; folder names are compared
+case-insensitively:
 
-    one folder a set (MSRC, Internet300 as Rubinstein et al. published them, PASCAL-CO)
+    one folder per set (MSRC, Internet300 as Rubinstein et al. published them, PASCAL-CO)
         <set>/<picture>.jpg                 or  <set>/images/<picture>.jpg
         <set>/GroundTruth/<picture>.png     or  <set>/masks/<picture>.png
-    one folder a kind
+    images and masks apart
         images/<set>/<picture>.jpg
         masks/<set>/<picture>.png
-    PASCAL VOC as it unpacks: a set for each class
+    PASCAL VOC's own layout: one set per class
         JPEGImages/<picture>.jpg
         SegmentationClass/<picture>.png
         ImageSets/Segmentation/trainval.txt
 
-The folder of masks may be called any of `MASK_FOLDERS`, that of pictures any of `IMAGE_FOLDERS`. A mask has its
-picture's name, with or without `_GT`. Whatever isn't black is foreground.
+`MASK_FOLDERS` and `IMAGE_FOLDERS` list the names of folders that are accepted. A mask has its picture's name, with or
+without `_GT`; every pixel that isn't black is foreground.
 """
 
 from __future__ import annotations
@@ -59,7 +60,7 @@ class CosegPicture:
     Attributes:
         picture: the picture.
         mask_path: its mask.
-        label: the value that is foreground in the mask; None: whatever isn't black.
+        label: the mask's value of the foreground; None: every value but 0.
     """
 
     picture: Picture
@@ -67,22 +68,22 @@ class CosegPicture:
     label: int | None = None
 
     def read_mask(self) -> tuple[NDArray[np.bool_], NDArray[np.bool_] | None]:
-        """The true foreground and the pixels that count for nothing, bool [h, w] each.
+        """The annotated foreground and the ignored pixels (None if there are none), bool [h, w] each.
 
         Raises:
-            InputError: the mask is missing, or no picture.
+            InputError: the mask is missing, or isn't a picture.
         """
         values = read_indices(self.mask_path)
         if self.label is not None:
             return values == self.label, values == VOC_VOID
-        # JPEG leaves traces of grey around the edges of what was black and white.
+        # JPEG compression leaves grey values around the edges of a black and white mask.
         lossy = self.mask_path.suffix.lower() in (".jpg", ".jpeg")
         return values > (127 if lossy else 0), None
 
 
 @dataclass(frozen=True, slots=True)
 class CosegSet:
-    """Pictures that share an object."""
+    """Pictures that show the same kind of object."""
 
     name: str
     pictures: tuple[CosegPicture, ...]
@@ -94,7 +95,7 @@ class CosegSet:
 
 
 def load_sets(root: Path) -> tuple[CosegSet, ...]:
-    """The sets of a folder, by name.
+    """The sets of a folder, sorted by name.
 
     Raises:
         InputError: the folder has none of the layouts, or a picture has no mask.
@@ -107,7 +108,7 @@ def load_sets(root: Path) -> tuple[CosegSet, ...]:
     if images and masks and folders_in(images):
         pairs = [(folder, masks / folder.name) for folder in folders_in(images)]
     else:
-        # A folder that is itself one set counts too.
+        # The folder may itself be one set.
         folders = [root] if masks else folders_in(root)
         found_masks = [(folder, _named(folder, MASK_FOLDERS)) for folder in folders]
         pairs = [(_named(folder, IMAGE_FOLDERS) or folder, truth) for folder, truth in found_masks if truth]
@@ -118,7 +119,7 @@ def load_sets(root: Path) -> tuple[CosegSet, ...]:
 
 
 def _load_set(images: Path, masks: Path) -> CosegSet:
-    # The set's own folder gives its name, whether or not its pictures lie in a folder of their own.
+    # A set is named after its own folder, not after a sub-folder such as `images`.
     name = images.parent.name if images.name.lower() in IMAGE_FOLDERS else images.name
     pictures = (
         CosegPicture(Picture(f"{name}/{path.name}", path), _mask_of(path, require(masks, LAYOUT)))

@@ -1,4 +1,4 @@
-"""CUB-200-2011: birds with a box and fifteen landmarks (Wah et al., 2011)."""
+"""CUB-200-2011: birds with a bounding box and 15 landmarks (Wah et al., 2011)."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Bird:
     """One picture with its annotation.
 
     Attributes:
-        picture: the whole picture; its name is the one in images.txt.
+        picture: the whole picture, named as in images.txt.
         class_id: 1..200.
-        is_train: whether it belongs to the train half.
-        box: around the bird.
+        is_train: whether it belongs to the train split.
+        box: bounding box of the bird.
         landmarks_xy: float64 [15, 2] points (x, y) in the picture.
         visible: bool [15].
     """
@@ -46,11 +46,11 @@ class Bird:
 
     @property
     def cropped(self) -> Picture:
-        """The part of the picture within the box."""
+        """The picture cropped to the bounding box."""
         return Picture(self.picture.name, self.picture.path, self.box)
 
-    def normalise(self, points_xy: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Points in the picture in units of the box, from its top left corner."""
+    def in_box_units(self, points_xy: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Points (x, y) of the picture as shares of the box's sides, from its top left corner."""
         corner, extent = np.array([self.box.left, self.box.top]), np.array([self.box.width, self.box.height])
         return np.asarray((points_xy - corner) / extent)
 
@@ -59,10 +59,10 @@ def load_birds(root: Path) -> tuple[Bird, ...]:
     """All pictures of CUB-200-2011, in the order of images.txt.
 
     Args:
-        root: the folder CUB_200_2011, or the one that it lies in.
+        root: the folder CUB_200_2011, or its parent.
 
     Raises:
-        InputError: a file is missing, or the files don't speak of the same pictures.
+        InputError: a file is missing, or lacks some of the pictures.
     """
     folder = require_root(root, ["CUB_200_2011"], "images.txt", LAYOUT)
     names = {int(number): name for number, name in read_table(folder / "images.txt", 2, LAYOUT)}
@@ -87,7 +87,7 @@ def _by_picture(file: Path, columns: int, names: dict[int, str]) -> dict[int, ND
     table = {int(row[0]): row[1:] for row in read_numbers(file, columns, LAYOUT)}
     for number in names:
         if number not in table:
-            raise InputError(f"'{file}' says nothing of picture {number} of images.txt; unpack the archive again")
+            raise InputError(f"'{file}' lacks picture {number} of images.txt; unpack the archive again")
     return table
 
 

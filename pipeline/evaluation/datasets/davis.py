@@ -1,11 +1,11 @@
-"""DAVIS 2016 and 2017: videos with the masks of their objects (Perazzi et al., 2016; Pont-Tuset et al., 2017).
+"""DAVIS 2016 and 2017: videos with object masks (Perazzi et al.; Pont-Tuset et al.).
 
     JPEGImages/480p/<sequence>/00000.jpg
     Annotations/480p/<sequence>/00000.png    or Annotations_unsupervised/480p (2017, all salient objects)
-    ImageSets/480p/val.txt                   2016: a line of two paths a frame
-    ImageSets/2016/val.txt, 2017/val.txt     2017: a sequence a line
+    ImageSets/480p/val.txt                   2016: one line per frame, with the paths of frame and mask
+    ImageSets/2016/val.txt, 2017/val.txt     2017: one sequence per line
 
-The level `480p` may be `Full-Resolution` or missing. Without ImageSets every sequence is taken.
+The resolution `480p` may be `Full-Resolution` or missing. Without ImageSets all sequences are used.
 """
 
 from __future__ import annotations
@@ -24,6 +24,7 @@ from pipeline.evaluation.datasets.layout import (
     pictures_in,
     read_indices,
     read_lines,
+    require,
     require_root,
 )
 
@@ -44,9 +45,9 @@ class DavisSequence:
 
     Attributes:
         name: the sequence's name.
-        frames: its pictures in order.
-        masks: a mask for each frame.
-        year: whose annotation it is: one foreground, or numbered objects.
+        frames: its frames in order.
+        masks: one mask per frame.
+        year: version of the annotation: 2016 has one foreground, 2017 numbered objects.
     """
 
     name: str
@@ -55,7 +56,7 @@ class DavisSequence:
     year: Year
 
     def __post_init__(self) -> None:
-        """Check that frames and masks fit together."""
+        """Check that there is one mask per frame."""
         if len(self.frames) != len(self.masks) or not self.frames:
             raise ValueError(f"DavisSequence '{self.name}': {len(self.frames)} frames, {len(self.masks)} masks")
 
@@ -73,10 +74,10 @@ class DavisSequence:
         return objects
 
     def read_objects(self, index: int, objects: int) -> NDArray[np.bool_]:
-        """The masks of a frame's objects, bool [objects, h, w].
+        """Masks of a frame's objects, bool [objects, h, w].
 
         Raises:
-            InputError: the mask is missing, or no picture.
+            InputError: the mask is missing, or isn't a picture.
         """
         if self.year == 2016:
             return (read_indices(self.masks[index]) > 0)[None]
@@ -92,8 +93,8 @@ def load_davis(root: Path, year: Year, subset: str = "val") -> tuple[DavisSequen
     """The sequences of a subset, in the order of its list.
 
     Args:
-        root: the folder DAVIS, or the one that it lies in.
-        year: 2016: one foreground a frame; 2017: numbered objects.
+        root: the folder DAVIS, or its parent.
+        year: 2016: one foreground mask; 2017: numbered objects.
         subset: `train`, `val` or another list of ImageSets.
 
     Raises:
@@ -109,7 +110,7 @@ def load_davis(root: Path, year: Year, subset: str = "val") -> tuple[DavisSequen
 
 
 def find_level(images: Path, masks: Path) -> tuple[Path, Path]:
-    """The folders of the resolution that both pictures and masks have: the smaller one where there are two."""
+    """Folders of frames and masks at a resolution that both have, the smaller one if there are two."""
     found = (level for level in LEVELS if (images / level).is_dir() and (masks / level).is_dir())
     level = next(found, "")
     return images / level, masks / level
@@ -119,10 +120,7 @@ def _load_sequence(name: str, images: Path, masks: Path, year: Year) -> DavisSeq
     if not (images / name).is_dir():
         raise InputError(f"'{images / name}' is missing; expected {LAYOUT}; unpack the archive again")
     frames = pictures_in(images / name)
-    truth = [masks / name / f"{frame.stem}.png" for frame in frames]
-    for mask in truth:
-        if not mask.is_file():
-            raise InputError(f"'{mask}' is missing; expected {LAYOUT}; unpack the archive again")
+    truth = [require(masks / name / f"{frame.stem}.png", LAYOUT) for frame in frames]
     if not frames:
         raise InputError(f"'{images / name}' holds no frame; expected {LAYOUT}; unpack the archive again")
     return DavisSequence(name, tuple(frames), tuple(truth), year)
@@ -140,5 +138,5 @@ def _sequence_names(folder: Path, images: Path, year: Year, subset: str) -> list
     lines = read_lines(listed, LAYOUT)
     if listed == by_name:
         return lines
-    # A line of 2016 holds the paths of a frame and its mask; the folder's name is the sequence's.
+    # A line of 2016 holds the paths of a frame and its mask; their folder is named after the sequence.
     return list(dict.fromkeys(Path(line.split()[0]).parent.name for line in lines))

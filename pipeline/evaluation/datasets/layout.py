@@ -1,6 +1,6 @@
-"""What the loaders share: files that must be there, and pictures read as they are stored.
+"""Reading files of a data set: pictures, label maps, text tables, JSON, with clear errors.
 
-Annotations count pixels as stored, so a picture's EXIF rotation is not applied here.
+Annotations refer to the stored pixels, so EXIF rotation is not applied here.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ class Box:
 
 @dataclass(frozen=True, slots=True)
 class Picture:
-    """A picture on disk, or the part of it within a box.
+    """A picture on disk, or a crop of it.
 
     Attributes:
         name: unique within its data set.
         path: the file.
-        crop: the part that is meant; None for all of it.
+        crop: the box that is cropped out; None for the whole picture.
     """
 
     name: str
@@ -49,17 +49,17 @@ class Picture:
     crop: Box | None = None
 
     def read(self) -> NDArray[np.uint8]:
-        """Pixels as uint8 [h, w, 3].
+        """RGB pixels, uint8 [h, w, 3].
 
         Raises:
-            InputError: the file is missing, or no picture.
+            InputError: the file is missing, or isn't a picture.
         """
         rgb = read_rgb(self.path)
         return rgb if self.crop is None else rgb[crop_slices(self.crop, rgb.shape[:2])]
 
 
 def crop_slices(box: Box, size_hw: tuple[int, ...]) -> tuple[slice, slice]:
-    """Rows and columns of the whole pixels of a box that lie in a picture, one at least."""
+    """Slices of rows and columns of a box, rounded to whole pixels, within the picture, and at least one pixel."""
     top = min(max(int(box.top), 0), size_hw[0] - 1)
     left = min(max(int(box.left), 0), size_hw[1] - 1)
     bottom = min(max(int(box.top) + int(box.height), top + 1), size_hw[0])
@@ -68,7 +68,7 @@ def crop_slices(box: Box, size_hw: tuple[int, ...]) -> tuple[slice, slice]:
 
 
 def require_root(root: Path, candidates: Sequence[str], marker: str, layout: str) -> Path:
-    """The first of `root` and its sub-folders `candidates` that holds `marker`.
+    """The first of `root` and its sub-folders `candidates` that contains `marker`.
 
     Raises:
         InputError: none of them does.
@@ -81,10 +81,10 @@ def require_root(root: Path, candidates: Sequence[str], marker: str, layout: str
 
 
 def require(path: Path, layout: str) -> Path:
-    """The path itself, where something is there.
+    """The path itself, if it exists.
 
     Raises:
-        InputError: nothing is.
+        InputError: it doesn't.
     """
     if not path.exists():
         raise InputError(f"'{path}' is missing; expected {layout}; unpack the archive again")
@@ -92,10 +92,10 @@ def require(path: Path, layout: str) -> Path:
 
 
 def read_lines(file: Path, layout: str) -> list[str]:
-    """The lines of a text file that hold something, without the space around them.
+    """Lines of a text file, stripped, without empty ones.
 
     Raises:
-        InputError: the file is missing or no text.
+        InputError: the file is missing or isn't text.
     """
     try:
         text = require(file, layout).read_text(encoding="utf-8")
@@ -105,7 +105,7 @@ def read_lines(file: Path, layout: str) -> list[str]:
 
 
 def read_table(file: Path, columns: int, layout: str) -> list[list[str]]:
-    """The fields of a text file whose lines hold `columns` fields with space between; the last may hold space.
+    """Fields of a text file with `columns` fields a line, separated by spaces; the last one may contain spaces.
 
     Raises:
         InputError: the file is missing, or a line has fewer fields.
@@ -118,22 +118,22 @@ def read_table(file: Path, columns: int, layout: str) -> list[list[str]]:
 
 
 def read_numbers(file: Path, columns: int, layout: str) -> NDArray[np.float64]:
-    """A text file of numbers as [lines, columns].
+    """Numbers of a text file, [lines, columns].
 
     Raises:
-        InputError: the file is missing, or holds something else.
+        InputError: the file is missing, or a field isn't a number.
     """
     try:
         return np.array(read_table(file, columns, layout), dtype=np.float64).reshape(-1, columns)
     except ValueError as error:
-        raise InputError(f"'{file}' holds something else than {columns} numbers a line: {error}") from error
+        raise InputError(f"'{file}' doesn't hold {columns} numbers a line: {error}") from error
 
 
 def read_json(file: Path, layout: str) -> Any:
-    """What a JSON file holds.
+    """Content of a JSON file.
 
     Raises:
-        InputError: the file is missing or no JSON.
+        InputError: the file is missing or isn't JSON.
     """
     try:
         return json.loads(require(file, layout).read_text(encoding="utf-8"))
@@ -145,20 +145,20 @@ def read_rgb(file: Path) -> NDArray[np.uint8]:
     """A picture as uint8 [h, w, 3].
 
     Raises:
-        InputError: the file is missing, or no picture.
+        InputError: the file is missing, or isn't a picture.
     """
     return _read_picture(file, "RGB")
 
 
 def read_indices(file: Path) -> NDArray[np.uint8]:
-    """A picture of labels as uint8 [h, w]: a palette's indices, or grey values; of colours the brightest channel.
+    """A label map as uint8 [h, w]: palette indices, grey values, or the largest channel of a colour picture.
 
     Raises:
-        InputError: the file is missing, or no picture.
+        InputError: the file is missing, isn't a picture, or has a label above 255.
     """
     values = _read_picture(file, None)
     if values.ndim == 3:
-        # An alpha channel says nothing of labels: it would make every opaque pixel foreground.
+        # The alpha channel is dropped: its 255 would make every opaque pixel foreground.
         colours = values.shape[2] - (values.shape[2] in (2, 4))
         values = values[..., :colours].max(2)
     if values.dtype == np.bool_:
@@ -172,7 +172,7 @@ def size_of(file: Path) -> tuple[int, int]:
     """Height and width of a picture, without decoding it.
 
     Raises:
-        InputError: the file is missing, or no picture.
+        InputError: the file is missing, or isn't a picture.
     """
     from PIL import Image
 
@@ -184,7 +184,7 @@ def size_of(file: Path) -> tuple[int, int]:
 
 
 def pictures_in(folder: Path) -> list[Path]:
-    """The pictures of a folder by name; hidden files are left out."""
+    """Pictures of a folder, sorted by name, without hidden files."""
     return sorted(
         path
         for path in folder.iterdir()
@@ -193,12 +193,12 @@ def pictures_in(folder: Path) -> list[Path]:
 
 
 def folders_in(folder: Path) -> list[Path]:
-    """The sub-folders of a folder by name; hidden ones are left out."""
+    """Sub-folders of a folder, sorted by name, without hidden ones."""
     return sorted(path for path in folder.iterdir() if path.is_dir() and not path.name.startswith("."))
 
 
 def first_existing(paths: Iterable[Path]) -> Path | None:
-    """The first path where something is."""
+    """The first path that exists, or None."""
     return next((path for path in paths if path.exists()), None)
 
 

@@ -1,10 +1,10 @@
-"""Videos whose frames have maps of parts: clips with an archive of labels, or folders of pictures.
+"""Videos with annotated part labels: a video file with an npz, or folders of pictures.
 
     <clip>.mp4, <clip>_parts.npz       `labels` [frame, row, column] for every frame, `names` of the labels from 0
-    <clip>/frames/*.jpg, <clip>/labels/*.png     a label map for each frame, or for some of them
-    frames/*.jpg, labels/*.png                   one clip alone
+    <clip>/frames/*.jpg, <clip>/labels/*.png     label maps of all or some of the frames
+    frames/*.jpg, labels/*.png                   the folder is itself one clip
 
-A label map's palette index or grey value is its part; 0 is the background.
+A label map's palette index or grey value is the part; 0 is the background.
 """
 
 from __future__ import annotations
@@ -27,13 +27,13 @@ VIDEO_SUFFIXES = (".mp4", ".mkv", ".mov", ".avi", ".webm", ".m4v")
 
 @dataclass(frozen=True, slots=True)
 class PartClip:
-    """A video with the parts of some or all of its frames.
+    """A video with part labels of some or all of its frames.
 
     Attributes:
         name: the clip's name.
         source: a video file, or a folder of frames.
-        label_files: for a folder: annotated frames by their position, with their label maps; None for an archive.
-        archive: for a video: the archive of its labels.
+        label_files: of a folder: pairs of frame index and label map; empty for a video file.
+        archive: of a video file: the npz with its labels.
     """
 
     name: str
@@ -42,7 +42,7 @@ class PartClip:
     archive: Path | None = None
 
     def read_labels(self) -> Mapping[int, NDArray[np.uint8]]:
-        """Label maps uint8 [h, w] by the position of their frame, each read when it is asked for.
+        """Label maps uint8 [h, w] by frame index; those of a folder are read when they are accessed.
 
         Raises:
             InputError: the archive is missing or malformed.
@@ -53,7 +53,7 @@ class PartClip:
 
 
 class _LabelFiles(Mapping[int, NDArray[np.uint8]]):
-    """Label maps on disk, one in memory at a time."""
+    """Label maps on disk by frame index, read at each access."""
 
     def __init__(self, files: Mapping[int, Path]) -> None:
         self._files = files
@@ -69,10 +69,10 @@ class _LabelFiles(Mapping[int, NDArray[np.uint8]]):
 
 
 def load_part_clips(root: Path) -> tuple[PartClip, ...]:
-    """The annotated clips of a folder, by name.
+    """The annotated clips of a folder, sorted by name.
 
     Raises:
-        InputError: the folder holds none, or an annotation has no frame.
+        InputError: the folder contains none, or a label map has no frame.
     """
     if not root.is_dir():
         raise InputError(f"'{root}' is no folder; expected {LAYOUT}")

@@ -1,4 +1,4 @@
-"""SPair-71k: pairs of pictures of a category with corresponding key-points (Min et al., 2019)."""
+"""SPair-71k: picture pairs with corresponding key-points (Min et al., 2019)."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ LAYOUT = (
 
 @dataclass(frozen=True, slots=True)
 class PairName:
-    """A line of the list of pairs: `<number>-<source>-<target>:<category>`; the annotation isn't read yet."""
+    """A line of the pair list, `<number>-<source>-<target>:<category>`."""
 
     text: str
 
     @property
     def category(self) -> str:
-        """What both pictures show."""
+        """Category of the object in both pictures."""
         return self.text.rpartition(":")[2]
 
 
@@ -36,13 +36,13 @@ class KeypointPair:
     """Two pictures with corresponding key-points.
 
     Attributes:
-        name: the line of the list of pairs.
+        name: the line of the pair list.
         source: the picture whose key-points are given.
-        target: the picture that they are looked for in.
+        target: the picture in which they are searched.
         source_xy: float64 [n, 2] points (x, y) in the source.
         target_xy: float64 [n, 2] points (x, y) in the target.
         target_hw: height and width of the target.
-        target_box: around the target's object.
+        target_box: bounding box of the target's object.
     """
 
     name: PairName
@@ -54,7 +54,7 @@ class KeypointPair:
     target_box: Box
 
     def __post_init__(self) -> None:
-        """Check that the points correspond."""
+        """Check that there are as many points in both pictures."""
         if self.source_xy.shape != self.target_xy.shape or self.source_xy.shape[1:] != (2,):
             raise ValueError(f"KeypointPair: points {self.source_xy.shape} and {self.target_xy.shape}")
 
@@ -104,10 +104,10 @@ class SPair:
 
 
 def load_spair(root: Path, split: str = "test") -> SPair:
-    """A split of SPair-71k; annotations are read pair by pair.
+    """A split of SPair-71k; `SPair.read` reads the annotation of each pair.
 
     Args:
-        root: the folder SPair-71k, or the one that it lies in.
+        root: the folder SPair-71k, or its parent.
         split: `trn`, `val` or `test`.
 
     Raises:
@@ -122,14 +122,14 @@ def load_spair(root: Path, split: str = "test") -> SPair:
 
 
 def sample_pairs(names: Sequence[PairName], per_category: int, seed: int) -> tuple[PairName, ...]:
-    """A number of pairs of each category at random, by category and name.
+    """Sample pairs of each category at random; the result is sorted by category and name.
 
-    The draw depends on the seed and the names alone, not on the order of the list.
+    It depends on the seed and the names, not on the order of the list.
 
     Args:
-        names: the pairs to draw from.
-        per_category: pairs of each category; all of a category that has fewer.
-        seed: of the draw.
+        names: the pairs to sample from.
+        per_category: pairs per category; all pairs of a category that has fewer.
+        seed: random seed.
     """
     rng = np.random.default_rng(seed)
     drawn: list[PairName] = []

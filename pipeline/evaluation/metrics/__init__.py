@@ -1,1 +1,1 @@
-"""Figures of quality; each says what it does with empty masks, missing parts and invisible points."""
+"""Metrics; each documents how it treats empty masks, missing parts and invisible points."""

@@ -1,7 +1,7 @@
-"""DAVIS' boundary measure F, the statistics of a sequence, and the matching of proposals to objects.
+"""DAVIS metrics: boundary F, mean, recall and decay, and matching proposals to objects.
 
-Defined by Perazzi et al. (CVPR 2016), Pont-Tuset et al. (2017) and Caelles et al. (2019). The region measure J is
-`masks.jaccard`.
+Defined by Perazzi et al. (CVPR 2016), Pont-Tuset et al. (2017) and Caelles et al. (2019). The region measure J (IoU)
+is `masks.jaccard`.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 from pipeline.evaluation.metrics.masks import Mask
 
 BOUNDARY_SHARE = 0.008
-"""How far two boundaries may be apart and still match, as a share of the picture's diagonal."""
+"""Tolerance in matching boundary pixels, as a share of the picture's diagonal."""
 
 RECALL_THRESHOLD = 0.5
-"""A frame counts for recall when its value is above this."""
+"""Recall is the share of frames with values above this."""
 
 DECAY_BINS = 4
-"""Decay is the mean of the first bin of frames minus the mean of the last."""
+"""Decay is the mean of the first of so many bins of frames minus the mean of the last."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +34,14 @@ class SequenceStatistics:
 
 
 def boundary_similarity(predicted: Mask, truth: Mask, ignored: Mask | None = None) -> float:
-    """DAVIS' F: harmonic mean of precision and recall of boundary pixels; 1 where neither mask has a boundary.
+    """DAVIS' F: harmonic mean of precision and recall of boundary pixels; 1 if neither mask has a boundary.
 
-    A boundary pixel counts as found where the other mask has one within `BOUNDARY_SHARE` of the diagonal.
+    A boundary pixel is matched if the other mask has one within `BOUNDARY_SHARE` of the diagonal.
 
     Args:
         predicted: bool [h, w].
         truth: bool [h, w].
-        ignored: bool [h, w], pixels that are background in both.
+        ignored: bool [h, w], pixels that are set to background in both.
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"masks of different size: predicted {predicted.shape}, truth {truth.shape}")
@@ -57,10 +57,10 @@ def boundary_similarity(predicted: Mask, truth: Mask, ignored: Mask | None = Non
 
 
 def boundary_map(mask: Mask) -> Mask:
-    """One pixel wide boundary of a mask: pixels that differ from the one right, below, or right below.
+    """One pixel wide boundary of a mask: pixels that differ from their neighbour right, below, or right below.
 
-    In the last row and column only the neighbour within the picture is looked at; its corner is no boundary
-    (the Berkeley segmentation benchmark's `seg2bmap`).
+    In the last row and column only the neighbour within the picture counts, so that the corner is never a boundary (as
+    in the Berkeley segmentation benchmark's `seg2bmap`).
     """
     boundary = np.zeros_like(mask)
     boundary[:, :-1] |= mask[:, :-1] != mask[:, 1:]
@@ -70,7 +70,7 @@ def boundary_map(mask: Mask) -> Mask:
 
 
 def boundary_radius(size_hw: tuple[int, int]) -> int:
-    """Pixels that two boundaries may be apart in a picture of this size.
+    """Tolerance in pixels for boundaries in a picture of this size.
 
     >>> boundary_radius((480, 854))
     8
@@ -81,11 +81,11 @@ def boundary_radius(size_hw: tuple[int, int]) -> int:
 def sequence_statistics(values: NDArray[np.float64]) -> SequenceStatistics:
     """Mean, recall and decay of a sequence's per-frame values.
 
-    The four bins of the decay share their border frames, as in the official toolkit; its indices wrap around
-    above 256 frames, which these don't.
+    Neighbouring bins of the decay share their border frame, as in the official toolkit. That toolkit keeps the indices
+    as uint8, which overflow above 256 frames; these don't.
 
     Args:
-        values: [frames], the frames that count; which ones do is the protocol's matter.
+        values: [frames], those that the protocol counts.
 
     Raises:
         ValueError: there is no frame.
@@ -101,14 +101,14 @@ def sequence_statistics(values: NDArray[np.float64]) -> SequenceStatistics:
 def match_proposals(
     region: NDArray[np.float64], boundary: NDArray[np.float64]
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    """Give each object the proposal that makes the mean of J and F over all objects largest (DAVIS 2019).
+    """Assign each object one proposal so that the mean of J and F over objects is largest (DAVIS 2019, Hungarian).
 
     Args:
         region: J, [proposals, objects, frames].
         boundary: F, [proposals, objects, frames].
 
     Returns:
-        Proposals and their objects, in the order of the objects; as many as there are objects.
+        Indices of proposals and of their objects, [objects] each, in the order of the objects.
 
     Raises:
         ValueError: there are fewer proposals than objects; add empty ones.

@@ -1,4 +1,4 @@
-"""Agreement of two binary masks."""
+"""Jaccard index (IoU) and precision of binary masks."""
 
 from __future__ import annotations
 
@@ -9,15 +9,11 @@ Mask = NDArray[np.bool_]
 
 
 def jaccard(predicted: Mask, truth: Mask, ignored: Mask | None = None) -> float:
-    """Intersection over union of two masks; 1 where both are empty (DAVIS' region similarity J).
+    """Intersection over union of two masks, bool [h, w]; 1 if both are empty (DAVIS' region similarity J).
 
-    Args:
-        predicted: bool [h, w].
-        truth: bool [h, w].
-        ignored: bool [h, w], pixels that count for nothing.
+    Pixels of `ignored`, bool [h, w], don't count.
     """
-    _require_same_shape(predicted, truth)
-    counted = np.ones_like(truth) if ignored is None else ~ignored
+    counted = _counted(predicted, truth, ignored)
     union = np.count_nonzero((predicted | truth) & counted)
     if union == 0:
         return 1.0
@@ -25,22 +21,17 @@ def jaccard(predicted: Mask, truth: Mask, ignored: Mask | None = None) -> float:
 
 
 def precision(predicted: Mask, truth: Mask, ignored: Mask | None = None) -> float:
-    """Share of pixels, foreground and background, that are labelled right.
+    """Pixel accuracy of two masks, bool [h, w]: the share of pixels, foreground and background, with the right label.
 
-    This is what the literature of co-segmentation calls precision (Rubinstein et al., CVPR 2013), and what the
-    paper's Table 2 reports; elsewhere it is called accuracy. NaN where every pixel is ignored.
-
-    Args:
-        predicted: bool [h, w].
-        truth: bool [h, w].
-        ignored: bool [h, w], pixels that count for nothing.
+    The co-segmentation literature calls it precision (Rubinstein et al., CVPR 2013; the paper's Table 2). Pixels of
+    `ignored`, bool [h, w], don't count; NaN if all are ignored.
     """
-    _require_same_shape(predicted, truth)
-    counted = np.ones_like(truth) if ignored is None else ~ignored
+    counted = _counted(predicted, truth, ignored)
     total = np.count_nonzero(counted)
     return float(np.count_nonzero((predicted == truth) & counted) / total) if total else float("nan")
 
 
-def _require_same_shape(predicted: Mask, truth: Mask) -> None:
+def _counted(predicted: Mask, truth: Mask, ignored: Mask | None) -> Mask:
     if predicted.shape != truth.shape:
         raise ValueError(f"masks of different size: predicted {predicted.shape}, truth {truth.shape}")
+    return np.ones_like(truth) if ignored is None else ~ignored

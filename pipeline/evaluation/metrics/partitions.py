@@ -1,4 +1,4 @@
-"""Agreement of two partitions of the same points, from the table of how often their labels meet."""
+"""NMI, ARI and mean IoU of two labellings, from their contingency table."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 Contingency = NDArray[np.int64]
-"""[true labels, predicted labels]: how many points carry both."""
+"""[true labels, predicted labels]: number of points with both labels."""
 
 
 @dataclass(frozen=True, slots=True)
 class PartitionScores:
-    """Normalised mutual information (arithmetic mean) and adjusted Rand index, both 1 for equal partitions."""
+    """Normalised mutual information (arithmetic mean) and adjusted Rand index; both 1 for equal partitions."""
 
     nmi: float
     ari: float
@@ -21,11 +21,11 @@ class PartitionScores:
 
 @dataclass(frozen=True, slots=True)
 class PermutationScores:
-    """Intersection over union under the best one-to-one naming of the parts.
+    """IoU under the best one-to-one matching of true and predicted parts.
 
     Attributes:
-        mean_iou: mean over the true parts; a part that has no partner counts 0. NaN without a true part.
-        partner: true part to predicted part, where it has one.
+        mean_iou: mean over the true parts; an unmatched part counts 0. NaN without true parts.
+        partner: maps each matched true part to its predicted part.
     """
 
     mean_iou: float
@@ -33,9 +33,9 @@ class PermutationScores:
 
 
 def contingency(truth: NDArray[np.integer], predicted: NDArray[np.integer], shape: tuple[int, int]) -> Contingency:
-    """Count how often each true label meets each predicted one.
+    """Contingency table of two label maps.
 
-    The tables of several frames may be added. Counting keeps memory flat where label arrays would grow with them.
+    Tables of several frames can be added, so that memory doesn't grow with the number of frames.
 
     Args:
         truth: labels from 0, of any shape.
@@ -43,18 +43,18 @@ def contingency(truth: NDArray[np.integer], predicted: NDArray[np.integer], shap
         shape: numbers of true and of predicted labels.
 
     Raises:
-        ValueError: the shapes differ, or a label doesn't fit.
+        ValueError: the shapes differ, or a label is out of range.
     """
     if truth.shape != predicted.shape:
         raise ValueError(f"label maps of different size: truth {truth.shape}, predicted {predicted.shape}")
     if truth.size and (min(truth.min(), predicted.min()) < 0 or truth.max() >= shape[0] or predicted.max() >= shape[1]):
-        raise ValueError(f"a label lies outside of a table of {shape[0]} x {shape[1]} labels")
+        raise ValueError(f"a label lies outside a table of {shape[0]} x {shape[1]} labels")
     joint = truth.ravel().astype(np.int64) * shape[1] + predicted.ravel()
     return np.bincount(joint, minlength=shape[0] * shape[1]).reshape(shape)
 
 
 def partition_scores(table: Contingency) -> PartitionScores:
-    """NMI and ARI of two partitions (as scikit-learn defines them); NaN for both without a point.
+    """NMI and ARI of two partitions, as scikit-learn defines them; both NaN without points.
 
     Args:
         table: [true, predicted] counts, see `contingency`.
@@ -65,9 +65,9 @@ def partition_scores(table: Contingency) -> PartitionScores:
 
 
 def best_permutation(table: Contingency) -> PermutationScores:
-    """Mean intersection over union under the naming of parts that makes it largest.
+    """Mean IoU under the one-to-one matching of parts that makes it largest (Hungarian algorithm).
 
-    Label 0 is the background on both sides: it is no part, but pixels of it count in the unions.
+    Label 0 is the background: it isn't matched, but its pixels count in the unions.
 
     Args:
         table: [true, predicted] counts with the background first.
@@ -88,12 +88,12 @@ def _normalised_mutual_information(table: Contingency) -> float:
     from scipy.stats import entropy
 
     true, predicted, joint = (entropy(counts) for counts in (table.sum(1), table.sum(0), table.ravel()))
-    # Two partitions of one block each are equal, although neither tells anything of the other.
+    # Two partitions of a single cluster each are equal, although their mutual information is 0.
     return float(max(2 * (true + predicted - joint) / (true + predicted), 0)) if true + predicted else 1.0
 
 
 def _adjusted_rand_index(table: Contingency) -> float:
-    # Python's integers: pairs of pixels of a long video overflow 64 bits when multiplied.
+    # Python integers: products of pixel pair counts overflow 64 bits in long videos.
     total = int(table.sum())
     together = sum(int(count) ** 2 for count in table.ravel()) - total
     true_pairs = sum(int(count) ** 2 for count in table.sum(1)) - total

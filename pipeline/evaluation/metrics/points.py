@@ -1,4 +1,4 @@
-"""Agreement of predicted and annotated points."""
+"""PCK of key-points, and landmark regression from part centres (CUB)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ Points = NDArray[np.float64]
 
 
 def correct_points(predicted_xy: Points, truth_xy: Points, radius_px: float) -> NDArray[np.bool_]:
-    """Which predicted points lie within a radius of the annotated ones; the radius itself counts (PCK).
+    """Which predicted points lie at most a radius from the annotated ones.
 
     Args:
         predicted_xy: [n, 2] points.
@@ -17,7 +17,7 @@ def correct_points(predicted_xy: Points, truth_xy: Points, radius_px: float) -> 
         radius_px: distance in pixels.
 
     Returns:
-        bool [n]; the share of correct key-points is its mean.
+        bool [n]; its mean is the PCK, the percentage of correct key-points.
     """
     if predicted_xy.shape != truth_xy.shape:
         raise ValueError(f"{predicted_xy.shape} predicted points for {truth_xy.shape} annotated ones")
@@ -26,10 +26,10 @@ def correct_points(predicted_xy: Points, truth_xy: Points, radius_px: float) -> 
 
 
 def part_centres(labels: NDArray[np.uint8], parts: int) -> Points:
-    """Mean position of each part's pixels as points (x, y); a part that isn't there is at (0, 0).
+    """Centroid (x, y) of each part's pixels; (0, 0) for a missing part.
 
-    The corner for a missing part is what the published evaluation of Huang and Li (CVPR 2020) computes, which
-    Choudhury et al. (NeurIPS 2021) and the paper use.
+    Missing parts at the corner are those of the published evaluation of Huang and Li (CVPR 2020), which Choudhury et
+    al. (NeurIPS 2021) and the paper use.
 
     Args:
         labels: uint8 [h, w]; 0 is the background.
@@ -53,18 +53,18 @@ def landmark_errors(
 ) -> NDArray[np.float64]:
     """Distances between landmarks and their linear regression from part centres (paper section 5.1, Table 1).
 
-    For each landmark, on the train pictures where it is visible: centres and landmark are standardised, and a
-    linear map without bias is fitted from one to the other (SCOPS, and Huang and Li after it). The paper's
-    error is the mean of all distances, in per cent of the bounding box.
+    For each landmark a linear map without bias is fitted from standardised centres to the standardised landmark, on the
+    train pictures where the landmark is visible (SCOPS, then Huang and Li). The paper's error is the mean of all
+    distances, in per cent of the bounding box.
 
     Args:
         train_centres: [n, parts, 2], in units of the bounding box.
-        train_landmarks: positions [n, landmarks, 2] in the same units, and which are visible [n, landmarks].
+        train_landmarks: positions [n, landmarks, 2] in the same units, and visibility, bool [n, landmarks].
         test_centres: [m, parts, 2].
-        test_landmarks: as `train_landmarks`, for the test pictures.
+        test_landmarks: as `train_landmarks`, of the test pictures.
 
     Returns:
-        [m, landmarks]; NaN where a landmark is invisible, or visible on no train picture.
+        [m, landmarks]; NaN where a landmark is invisible, or is visible in no train picture.
     """
     train_xy, train_visible = train_landmarks
     test_xy, test_visible = test_landmarks
@@ -82,7 +82,7 @@ def _regress(centres: Points, landmarks: Points, test_centres: Points) -> Points
 
     flat, test_flat = centres.reshape(len(centres), -1), test_centres.reshape(len(test_centres), -1)
     from_centres, to_landmarks = StandardScaler().fit(flat), StandardScaler().fit(landmarks)
-    # Centres that move together leave the weights open: the smallest are taken. scikit-learn's LinearRegression does so
-    # from 1.9 on, with this threshold; before, rounding errors decided.
+    # Collinear centres make the system rank deficient; this is the minimum-norm solution. scikit-learn's
+    # LinearRegression has this cut-off since 1.9; before, rounding errors decided.
     weights = np.linalg.lstsq(from_centres.transform(flat), to_landmarks.transform(landmarks), rcond=1e-6)[0]
     return np.asarray(to_landmarks.inverse_transform(from_centres.transform(test_flat) @ weights))

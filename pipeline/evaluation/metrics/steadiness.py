@@ -1,4 +1,4 @@
-"""How steady a video's labels are in time: flicker along the optical flow, and parts that swap their names."""
+"""Temporal consistency of a video's labels: flicker along optical flow, and identity switches."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ Labels = NDArray[np.uint8]
 Rgb = NDArray[np.uint8]
 
 CONSISTENCY_PX = 1.5
-"""A pixel is followed only where flow forth and back ends this near to where it began; the rest is hidden or new."""
+"""Maximum forward-backward error of the flow; pixels above it are occluded and not compared."""
 
 MIN_PART_SHARE = 0.001
-"""A part smaller than this share of the picture is too small to say that it swapped its name."""
+"""Parts smaller than this share of the picture aren't checked for switches."""
 
 
 @dataclass(frozen=True, slots=True)
 class Steadiness:
-    """Two figures over the pairs of neighbouring frames; NaN with fewer than two frames.
+    """Two scores over all pairs of neighbouring frames; NaN with fewer than two frames.
 
     Attributes:
-        flicker: share of the followed pixels that change their label.
-        switches_per_100_frames: how often a part's pixels mostly become another part's.
+        flicker: share of the compared pixels whose label changes.
+        switches_per_100_frames: how often most of a part's pixels become another part.
     """
 
     flicker: float
@@ -33,16 +33,16 @@ class Steadiness:
 
 
 class SteadinessMeter:
-    """Measures steadiness frame by frame, holding one frame back; needs no ground truth."""
+    """Measures steadiness frame by frame, without ground truth; keeps one frame in memory."""
 
     def __init__(self) -> None:
         """Start before the first frame."""
         self._last: tuple[Rgb, Labels] | None = None
-        self._pairs = self._followed = self._changed = self._switches = 0
+        self._pairs = self._compared = self._changed = self._switches = 0
         self._flow: Any = None
 
     def add(self, rgb: Rgb, labels: Labels) -> None:
-        """Take the next frame.
+        """Add the next frame.
 
         Args:
             rgb: uint8 [h, w, 3]; all frames of one size.
@@ -55,43 +55,43 @@ class SteadinessMeter:
         self._last = rgb, labels
 
     def result(self) -> Steadiness:
-        """The figures of the frames so far."""
+        """The scores of the frames so far."""
         if self._pairs == 0:
             return Steadiness(float("nan"), float("nan"))
-        flicker = self._changed / self._followed if self._followed else float("nan")
+        flicker = self._changed / self._compared if self._compared else float("nan")
         return Steadiness(flicker, 100 * self._switches / self._pairs)
 
     def _compare(self, last_rgb: Rgb, last_labels: Labels, rgb: Rgb, labels: Labels) -> None:
-        rows, cols, kept = self._follow(last_rgb, rgb)
+        rows, cols, kept = self._match_pixels(last_rgb, rgb)
         before, after = last_labels[rows[kept], cols[kept]], labels[kept]
         self._pairs += 1
-        self._followed += len(after)
+        self._compared += len(after)
         self._changed += int(np.count_nonzero(before != after))
         self._switches += count_switches(before, after, labels.size)
 
-    def _follow(self, last_rgb: Rgb, rgb: Rgb) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """For each pixel of a frame where it was in the last one, and whether that is to be trusted."""
+    def _match_pixels(self, last_rgb: Rgb, rgb: Rgb) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
+        """Row and column of each pixel in the last frame by backward flow, and which pass the consistency check."""
         import cv2
 
         if self._flow is None:
             self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
         grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (last_rgb, rgb)]
-        back, forth = (self._flow.calc(grey[a], grey[b], None) for a, b in ((1, 0), (0, 1)))
+        backward, forward = (self._flow.calc(grey[a], grey[b], None) for a, b in ((1, 0), (0, 1)))
         height, width = rgb.shape[:2]
         grid_rows, grid_cols = np.mgrid[:height, :width]
-        rows = np.rint(grid_rows + back[..., 1]).astype(np.int64)
-        cols = np.rint(grid_cols + back[..., 0]).astype(np.int64)
+        rows = np.rint(grid_rows + backward[..., 1]).astype(np.int64)
+        cols = np.rint(grid_cols + backward[..., 0]).astype(np.int64)
         kept = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
         rows, cols = rows.clip(0, height - 1), cols.clip(0, width - 1)
-        kept &= np.linalg.norm(back + forth[rows, cols], axis=2) <= CONSISTENCY_PX
+        kept &= np.linalg.norm(backward + forward[rows, cols], axis=2) <= CONSISTENCY_PX
         return rows, cols, kept
 
 
 def count_switches(before: Labels, after: Labels, picture_px: int) -> int:
-    """How many parts were mostly another part a frame ago; becoming background is no switch.
+    """Number of parts most of whose pixels become another part; pixels that become background don't count.
 
     Args:
-        before: [n] labels of followed pixels in the last frame.
+        before: [n] labels of the compared pixels in the last frame.
         after: [n] labels of the same pixels now.
         picture_px: number of pixels of the picture, which `MIN_PART_SHARE` refers to.
     """
@@ -100,29 +100,29 @@ def count_switches(before: Labels, after: Labels, picture_px: int) -> int:
     table = np.bincount(joint, minlength=256 * 256).reshape(256, 256)
     large = table.sum(1) >= max(1.0, MIN_PART_SHARE * picture_px)
     parts = np.flatnonzero(large)
-    # On a tie a part keeps its name.
+    # A tie isn't a switch.
     kept = table[parts, parts] >= table[parts].max(1, initial=0)
     return int(np.count_nonzero(~kept))
 
 
 class IdentityMeter:
-    """Counts how often an annotated part changes the predicted part that covers most of it."""
+    """Counts identity switches: annotated parts that are matched to another predicted part than before."""
 
     def __init__(self) -> None:
         """Start before the first frame."""
-        self._names: dict[int, int] = {}
+        self._partners: dict[int, int] = {}
         self._frames = self._switches = 0
 
     def add(self, partner: Mapping[int, int]) -> None:
-        """Take the next annotated frame's true parts with the predicted parts that they were given.
+        """Add the next annotated frame: a map of true parts to the predicted parts matched to them.
 
-        A part that is absent for a while is compared with its last name (as identity switches in tracking).
+        A part that is missing in some frames is compared with its last match, as in tracking.
         """
         self._frames += 1
-        for part, name in partner.items():
-            self._switches += self._names.get(part, name) != name
-            self._names[part] = name
+        for part, predicted in partner.items():
+            self._switches += self._partners.get(part, predicted) != predicted
+            self._partners[part] = predicted
 
     def switches_per_100_frames(self) -> float:
-        """Switches per 100 frames that have one before them; NaN with fewer than two frames."""
+        """Switches per 100 pairs of successive frames; NaN with fewer than two frames."""
         return 100 * self._switches / (self._frames - 1) if self._frames > 1 else float("nan")

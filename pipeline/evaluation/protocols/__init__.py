@@ -1,4 +1,4 @@
-"""The published protocols, written against small callables that say what is measured.
+"""The published evaluation protocols: data set, callables and `reports.Run` in, summary out.
 
-A protocol takes a data set, one or two callables and a `reports.Run`, and returns a `reports.Summary`.
+The callables, see `predictors`, are the method that is measured.
 """

@@ -1,4 +1,4 @@
-"""Co-segmentation: Jaccard index and precision over sets of pictures (paper section 5.2, Table 2)."""
+"""Co-segmentation: Jaccard index and precision on picture sets (paper section 5.2, Table 2)."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ COLUMNS: Columns = {"picture": str, "jaccard": float, "precision": float}
 def evaluate_coseg(
     sets: Sequence[CosegSet], cosegment: CosegmentPictures, run: Run, benchmark: str | None = None
 ) -> Summary:
-    """Measure the foreground of each set's pictures; the figures are means over the sets of each set's mean.
+    """Measure the foreground masks of each set; scores are means over sets of each set's mean.
 
     Args:
         sets: sets of pictures with masks.
-        cosegment: what is measured.
-        run: where results go; its limit is a number of sets.
-        benchmark: `MSRC`, `Internet300`, `PASCAL-VOC` or `PASCAL-CO`, for the paper's figures.
+        cosegment: the method to measure.
+        run: where results are written; its limit is a number of sets.
+        benchmark: `MSRC`, `Internet300`, `PASCAL-VOC` or `PASCAL-CO`, to show the paper's results.
     """
 
     def measure(pending: Sequence[CosegSet]) -> Iterator[list[Row]]:
@@ -44,9 +44,9 @@ def evaluate_coseg(
 
 
 def score_picture(picture: CosegPicture, predicted: Mask) -> Row:
-    """One picture's figures. The Jaccard index is undefined (NaN) where the picture doesn't show the object.
+    """One picture's scores; the Jaccard index is NaN if the picture doesn't show the object.
 
-    Such pictures occur in Internet300; the literature leaves them out of J and counts them in P.
+    Internet300 has such pictures; the literature excludes them from J and includes them in P.
     """
     truth, ignored = picture.read_mask()
     region = jaccard(predicted, truth, ignored) if truth.any() else math.nan

@@ -1,14 +1,13 @@
 """Part co-segmentation of CUB-200-2011 (paper section 5.1, Table 1).
 
-Three passes, each with parts of its own, after the evaluation of Choudhury et al. (NeurIPS 2021), which the paper
-uses:
+Three passes, each with a fit of its own, after Choudhury et al. (NeurIPS 2021), whose evaluation the paper uses:
 
-    regression  pictures of the classes 001-003; landmarks are regressed linearly from part centres on their train
-                half, and the error on the test half of each class is CUB-01, CUB-02 and CUB-03
-    full        the whole test set; NMI and ARI between landmark numbers and the labels under visible landmarks,
-                the background being a label of its own
-    foreground  the same on the test set cropped to the birds' boxes, with the nearest part in place of the
-                background: FG-NMI and FG-ARI
+    regression  pictures of the classes 001-003; landmarks are regressed linearly from part centres on the train
+                split; the errors on each class's test split are CUB-01, CUB-02 and CUB-03
+    full        the whole test split; NMI and ARI between landmark numbers and the labels under visible landmarks,
+                with the background as one more label
+    foreground  the test split cropped to the bounding boxes, with the nearest part instead of the background:
+                FG-NMI and FG-ARI
 """
 
 from __future__ import annotations
@@ -31,19 +30,19 @@ from pipeline.evaluation.reports import KEY, Columns, Figure, Row, Run, Summary
 CLASSES = (1, 2, 3)
 
 LABEL_COLUMNS: Columns = {f"landmark_{number}": float for number in range(1, LANDMARKS + 1)}
-"""The label under each landmark; empty where it is invisible."""
+"""The label under each landmark; empty if the landmark is invisible."""
 
 MAX_LABELS = 256
 
 
 @dataclass(frozen=True, slots=True)
 class View:
-    """How a pass looks at a bird.
+    """Whether a pass uses whole pictures with background, or crops without.
 
     Attributes:
-        picture: what of it is segmented.
-        labels: which of the two label maps counts.
-        corner_xy: where the segmented picture begins in the whole one.
+        picture: the picture to segment.
+        labels: picks one of the two label maps.
+        corner_xy: top left corner of that picture in the whole one.
     """
 
     picture: Callable[[Bird], Picture]
@@ -64,10 +63,10 @@ def evaluate_cub(birds: Sequence[Bird], fit: FitParts, parts: int, run: Run) -> 
     """Measure parts against landmarks.
 
     Args:
-        birds: the data set, both halves.
-        fit: what is measured; called for each pass with all of the pass's pictures.
-        parts: number of parts; the paper's is 4.
-        run: where results go; its limit is a number of pictures of each pass.
+        birds: the data set, both splits.
+        fit: the method to measure; called once per pass with all pictures of the pass.
+        parts: number of parts; 4 in the paper.
+        run: where results are written; its limit is a number of pictures per pass.
     """
     three = [bird for bird in birds if bird.class_id in CLASSES]
     test = [bird for bird in birds if not bird.is_train]
@@ -83,18 +82,19 @@ def evaluate_cub(birds: Sequence[Bird], fit: FitParts, parts: int, run: Run) -> 
     }
     figures = tuple(Figure(name, 100 * value, CUB[name]) for name, value in values.items())
     notes = (
-        f"{parts} parts; {_limited(three, run)} pictures of classes 001-003, {_limited(test, run)} test pictures.",
+        f"{parts} parts; {len(three[: run.limit])} pictures of classes 001-003, "
+        f"{len(test[: run.limit])} test pictures.",
         "Key-point error: per cent of the bounding box, lower is better; the others: per cent, higher is better.",
     )
     return run.write_summary(Summary("CUB-200-2011, part co-segmentation", figures, notes))
 
 
 def _regression_errors(birds: Sequence[Bird], fit: FitParts, parts: int, run: Run) -> dict[int, float]:
-    """Mean error of each class' test pictures; NaN where there is nothing to regress from or to."""
+    """Mean error of each class's test pictures; NaN if there are no train or test pictures."""
     columns: Columns = {f"part_{part}_{axis}": float for part in range(1, parts + 1) for axis in ("x", "y")}
 
     def read(bird: Bird, found: PartLabels) -> Row:
-        centres = bird.normalise(part_centres(found.labels, parts))
+        centres = bird.in_box_units(part_centres(found.labels, parts))
         return dict(zip(columns, centres.ravel().tolist(), strict=True))
 
     rows = _measure("CUB regression", columns, birds, fit, run, WHOLE, read)
@@ -119,7 +119,7 @@ def _mean_error(train: Sequence[Bird], test: Sequence[Bird], centres: dict[str, 
 def _arrays(birds: Sequence[Bird], centres: dict[str, NDArray[np.float64]]) -> tuple[NDArray[np.float64], ...]:
     return (
         np.stack([centres[bird.picture.name] for bird in birds]),
-        np.stack([bird.normalise(bird.landmarks_xy) for bird in birds]),
+        np.stack([bird.in_box_units(bird.landmarks_xy) for bird in birds]),
         np.stack([bird.visible for bird in birds]).astype(np.float64),
     )
 
@@ -155,13 +155,9 @@ def _measure(
     read: Callable[[Bird, PartLabels], Row],
 ) -> list[Row]:
     def measure(pending: Sequence[Bird]) -> Iterator[list[Row]]:
-        # Parts are fitted on the whole pass, so that a run that goes on finds the same ones.
+        # Fit on all pictures of the pass, not only the pending ones, so that a resumed run gets the same parts.
         segment = fit([view.picture(bird) for bird in birds[: run.limit]])
         for bird, found in zip(pending, segment([view.picture(bird) for bird in pending]), strict=True):
             yield [read(bird, found)]
 
     return run.measure(name, columns, [(bird.picture.name, bird) for bird in birds], measure)
-
-
-def _limited(birds: Sequence[Bird], run: Run) -> int:
-    return len(birds[: run.limit])

@@ -1,11 +1,11 @@
-"""Foreground of DAVIS' videos: J and F, their mean, recall and decay, as the official toolkits compute them.
+"""DAVIS foreground segmentation: mean, recall and decay of J and F, as in the official toolkits.
 
-    2016: one foreground; the first and last frame of a sequence don't count (Perazzi et al., CVPR 2016).
-    2017: numbered objects, all frames count, and each object is given one proposal (Caelles et al., 2019). The union
-          of the parts is one proposal, so it can serve one object and the others stay without; `union` tells how well
-          it covers all objects together.
+    2016: one foreground mask; the first and last frame of a sequence don't count (Perazzi et al., CVPR 2016).
+    2017: numbered objects; all frames count, and each object is matched to one proposal (Caelles et al., 2019). The
+          union of the parts is the only proposal, so it can match only one object; the scores `union` compare it with
+          all objects together.
 
-A sequence's statistics are those of its frames; the figures are means over sequences (2016) or objects (2017).
+Statistics are computed over the frames of a sequence, then averaged over sequences (2016) or objects (2017).
 """
 
 from __future__ import annotations
@@ -30,15 +30,15 @@ UNION = "union"
 
 
 def evaluate_davis(sequences: Sequence[DavisSequence], segment: SegmentVideo, run: Run) -> Summary:
-    """Measure the union of the parts of each sequence.
+    """Measure the union of the parts in each sequence.
 
     Args:
-        sequences: videos of one year.
-        segment: what is measured.
-        run: where results go; its limit is a number of sequences.
+        sequences: videos of one year's annotation.
+        segment: the method to measure.
+        run: where results are written; its limit is a number of sequences.
 
     Raises:
-        InputError: there is no sequence, or they are of both years.
+        InputError: there are no sequences, or sequences of both years.
     """
     years = {sequence.year for sequence in sequences}
     if len(years) != 1:
@@ -53,11 +53,11 @@ def evaluate_davis(sequences: Sequence[DavisSequence], segment: SegmentVideo, ru
 
 
 def score_sequence(sequence: DavisSequence, labels: Iterator[NDArray[np.uint8]]) -> list[Row]:
-    """J and F of every frame for each object, and for 2017 for their union too.
+    """J and F of every frame for each object, and for 2017 also for the union of the objects.
 
     Args:
         sequence: the video.
-        labels: parts of its frames, uint8 [h, w]; 0 is the background.
+        labels: label maps of its frames, uint8 [h, w]; 0 is the background.
     """
     objects = sequence.count_objects()
     truths = (sequence.read_objects(index, objects) for index in range(len(sequence.frames)))
@@ -65,10 +65,10 @@ def score_sequence(sequence: DavisSequence, labels: Iterator[NDArray[np.uint8]])
     if sequence.year == 2016:
         region, boundary = np.array([_score(found, truth[0]) for found, truth in frames]).T
         return _rows(sequence, "1", region, boundary)
-    # [measure, the foreground and an empty proposal, each object and their union, frame]
+    # [J and F, the foreground and an empty proposal, each object and the union, frame]
     region, boundary = np.stack([_score_proposals(found, truth) for found, truth in frames], axis=-1)
     rows = _rows(sequence, UNION, region[0, -1], boundary[0, -1])
-    # The foreground is the only proposal; the official toolkit adds empty ones until each object has one.
+    # The foreground is the only proposal; as in the official toolkit, empty ones are added until each object has one.
     padded = np.minimum(np.arange(objects), 1)
     region, boundary = region[padded, :-1], boundary[padded, :-1]
     for proposal, number in zip(*match_proposals(region, boundary), strict=True):

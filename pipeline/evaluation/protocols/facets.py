@@ -1,4 +1,4 @@
-"""Facets, layers and baselines compared by co-segmentation (paper section 5.2, Table 3)."""
+"""Facets, layers and baselines compared on co-segmentation (paper section 5.2, Table 3)."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from pipeline.evaluation.reports import Columns, Figure, Row, Run, Summary, grou
 COLUMNS: Columns = {"method": str, "picture": str, "jaccard": float, "precision": float}
 
 CosegmentByMethods = Callable[[Sequence[Picture]], Mapping[str, Sequence[Mask]]]
-"""The foreground of one set's pictures by each method; a picture is extracted once for all of them."""
+"""Masks of one set's pictures by each method's name; features are extracted once for all methods."""
 
 LAST_LAYER = 11
 
 
 def facet_method(layer: int, facet: str) -> str:
-    """The name of a facet's method: `key` for the paper's layer 11, `key of layer 9` for others.
+    """Method name of a facet: `key` for the paper's layer 11, `key of layer 9` for other layers.
 
     >>> facet_method(11, "key"), facet_method(9, "key")
     ('key', 'key of layer 9')
@@ -32,12 +32,12 @@ def facet_method(layer: int, facet: str) -> str:
 def evaluate_facets(sets: Sequence[CosegSet], cosegment: CosegmentByMethods, run: Run) -> Summary:
     """Measure every method on every set.
 
-    The paper's figures stand beside methods named as in `published.FACETS`.
+    The paper's results are shown for methods named as in `published.FACETS`.
 
     Args:
         sets: sets of pictures with masks; PASCAL-CO for the paper's table.
-        cosegment: what is measured.
-        run: where results go; its limit is a number of sets.
+        cosegment: the methods to measure.
+        run: where results are written; its limit is a number of sets.
     """
 
     def measure(pending: Sequence[CosegSet]) -> Iterator[list[Row]]:

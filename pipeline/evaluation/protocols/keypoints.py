@@ -1,4 +1,4 @@
-"""Key-points of a video's first annotated frame found in the others: PCK@0.2 on BADJA (Biggs et al., 2018)."""
+"""Key-point propagation from a video's first annotated frame: PCK@0.2 on BADJA (Biggs et al.)."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pipeline.evaluation.datasets.badja import JointClip, JointFrame
 from pipeline.evaluation.metrics.points import correct_points
 from pipeline.evaluation.protocols.matching import transfer_points
 from pipeline.evaluation.protocols.predictors import Describe, Described, Variant
-from pipeline.evaluation.reports import Columns, Figure, Row, Run, Summary, grouped, mean_of
+from pipeline.evaluation.reports import Columns, Figure, Row, Run, Summary, grouped, mean_of, pooled_pck
 
 ALPHA = 0.2
 
@@ -17,16 +17,16 @@ COLUMNS: Columns = {"frame": str, "correct": int, "points": int, "radius_px": fl
 
 
 def evaluate_keypoints(clips: Sequence[JointClip], describe: Describe, variant: Variant, run: Run) -> Summary:
-    """Measure how well descriptors carry each clip's joints from its first annotated frame to the others.
+    """Measure how well descriptors find the joints of each clip's first annotated frame in its other frames.
 
-    A joint counts where it is visible in both frames; it is found within 0.2 of the square root of the animal's
-    area. A clip's figure is over all its points, the mean is over clips.
+    Joints that are visible in both frames count; one is correct within 0.2 of the square root of the animal's area. A
+    clip's PCK is over all its points, the mean is over clips.
 
     Args:
         clips: clips with joints.
-        describe: what is measured.
+        describe: the method to measure.
         variant: which descriptors are compared.
-        run: where results go; its limit is a number of clips.
+        run: where results are written; its limit is a number of clips.
     """
 
     def measure(pending: Sequence[JointClip]) -> Iterator[list[Row]]:
@@ -35,7 +35,7 @@ def evaluate_keypoints(clips: Sequence[JointClip], describe: Describe, variant: 
             yield [_score(first, source, frame, describe(frame.picture), variant) for frame in others]
 
     rows = run.measure("keypoints", COLUMNS, [(clip.name, clip) for clip in clips], measure)
-    by_clip = {str(name): _pck(members) for name, members in grouped(rows, "item").items()}
+    by_clip = {str(name): pooled_pck(members) for name, members in grouped(rows, "item").items()}
     figures = [Figure(name, 100 * pck, {}) for name, pck in by_clip.items()]
     mean = Figure("mean", 100 * mean_of([{"pck": pck} for pck in by_clip.values()], "pck"), {})
     notes = (
@@ -53,8 +53,3 @@ def _score(first: JointFrame, source: Described, frame: JointFrame, target: Desc
         found = transfer_points(source, target, variant, first.points_xy[both])
         correct = int(correct_points(found, frame.points_xy[both], radius).sum())
     return {"frame": frame.picture.name, "correct": correct, "points": int(both.sum()), "radius_px": radius}
-
-
-def _pck(rows: Sequence[Row]) -> float:
-    points = sum(int(row["points"]) for row in rows)
-    return sum(int(row["correct"]) for row in rows) / points if points else math.nan

@@ -1,4 +1,4 @@
-"""Where a picture's key-points are in another picture: the nearest descriptor under cosine similarity."""
+"""Transfer of key-points between pictures: nearest descriptors by cosine similarity."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ def transfer_points(
 ) -> NDArray[np.float64]:
     """Find key-points of a source in a target (paper section 5.3).
 
-    The descriptor of the patch that a point is nearest to is compared with every descriptor of the target; the
-    centre of the best one's patch is the answer, as the authors describe it.
+    The descriptor of the patch nearest to a point is compared with all descriptors of the target; the result is the
+    centre of the most similar patch.
 
     Args:
         source: the picture with the key-points.
-        target: the picture that they are looked for in.
+        target: the picture in which they are searched.
         variant: which descriptors are compared.
         points_xy: [n, 2] points (x, y) in the source.
 
@@ -39,7 +39,7 @@ def transfer_points(
 
 
 def nearest_positions(descriptors: Tensor, grid: Tensor) -> NDArray[np.int64]:
-    """The grid position with the largest cosine similarity to each descriptor.
+    """Grid position with the largest cosine similarity to each descriptor.
 
     Args:
         descriptors: float [n, channels].
@@ -49,7 +49,7 @@ def nearest_positions(descriptors: Tensor, grid: Tensor) -> NDArray[np.int64]:
         [n, 2] rows and columns; the first in row-major order on a tie.
     """
     flat = grid.flatten(0, 1)
-    # The length of `descriptors` doesn't change which is the largest.
+    # The norm of `descriptors` doesn't change the argmax.
     similarity = descriptors.to(flat.dtype) @ flat.T / flat.norm(dim=1).clamp_min(1e-12)
     best = similarity.argmax(dim=1).cpu().numpy()
     return np.stack(np.divmod(best, grid.shape[1]), axis=1).astype(np.int64)

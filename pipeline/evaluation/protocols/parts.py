@@ -1,4 +1,4 @@
-"""Parts of annotated videos: agreement with their part maps, and steadiness in time."""
+"""Part segmentation of annotated videos: NMI, ARI, mIoU and temporal consistency."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ COLUMNS: Columns = {"frames": int, "annotated": int} | dict.fromkeys(MEASURES, f
 LABELS = 256
 
 SegmentClip = Callable[[PartClip], Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]]
-"""A clip's frames with their parts: uint8 [h, w, 3], and uint8 [h, w] of the same size; 0 is the background."""
+"""Yields a clip's frames, uint8 [h, w, 3], with their label maps, uint8 [h, w]; 0 is the background."""
 
 
 def evaluate_parts(clips: Sequence[PartClip], segment: SegmentClip, run: Run) -> Summary:
-    """Measure the parts of each clip; the figures are means over clips.
+    """Measure the parts of each clip; scores are means over clips.
 
-    NMI and ARI compare all pixels of all annotated frames, the background among them; mIoU is over the annotated
-    parts, under the one naming of the predicted parts that suits the whole clip best.
+    NMI and ARI compare all pixels of all annotated frames, the background included; mIoU is over the annotated parts,
+    with one matching of predicted parts for the whole clip.
 
     Args:
         clips: annotated clips.
-        segment: what is measured.
-        run: where results go; its limit is a number of clips.
+        segment: the method to measure.
+        run: where results are written; its limit is a number of clips.
     """
 
     def measure(pending: Sequence[PartClip]) -> Iterator[list[Row]]:
@@ -57,7 +57,7 @@ def evaluate_parts(clips: Sequence[PartClip], segment: SegmentClip, run: Run) ->
 
 
 def score_clip(clip: PartClip, frames: Iterator[tuple[NDArray[np.uint8], NDArray[np.uint8]]]) -> Row:
-    """One clip's figures."""
+    """One clip's scores."""
     truth = clip.read_labels()
     steadiness, identities = SteadinessMeter(), IdentityMeter()
     table = np.zeros((LABELS, LABELS), dtype=np.int64)

@@ -1,4 +1,4 @@
-"""What the protocols measure: callables that `tasks` makes from the method, and tests by hand."""
+"""Types of the callables that the protocols measure; `tasks.evaluate` implements them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Labels = NDArray[np.uint8]
 
 CosegmentPictures = Callable[[Sequence[Picture]], Sequence[Mask]]
-"""The common foreground of the pictures of one set, bool [h, w] each at the picture's own size."""
+"""Foreground masks of the pictures of one set, bool [h, w] at each picture's own size."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -29,23 +29,23 @@ class PartLabels:
 
     Attributes:
         labels: uint8 [h, w] at the picture's own size; 0 is the background.
-        nearest: uint8 [h, w], the nearest part of every pixel, the background's too; never 0.
+        nearest: uint8 [h, w], the nearest part of every pixel, background pixels included; never 0.
     """
 
     labels: Labels
     nearest: Labels
 
     def __post_init__(self) -> None:
-        """Check that both speak of one picture."""
+        """Check that both maps have the same size."""
         if self.labels.shape != self.nearest.shape or self.labels.ndim != 2:
             raise ValueError(f"PartLabels: labels {self.labels.shape}, nearest {self.nearest.shape}")
 
 
 SegmentParts = Callable[[Sequence[Picture]], Iterator[PartLabels]]
-"""The parts of pictures one by one, with the same parts in all of them."""
+"""Yields each picture's parts; a part has the same label in all pictures."""
 
 FitParts = Callable[[Sequence[Picture]], SegmentParts]
-"""Find the parts that a set of pictures shares."""
+"""Finds the parts that a set of pictures shares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,9 +53,9 @@ class Variant:
     """A kind of descriptor.
 
     Attributes:
-        layer: block that it is read from, counted from 0.
+        layer: transformer block that it is taken from, counted from 0.
         facet: key, query, value or token.
-        log_bin: whether the context of log-spaced bins is added.
+        log_bin: whether log-binning adds spatial context.
     """
 
     layer: int
@@ -63,12 +63,12 @@ class Variant:
     log_bin: bool
 
     def __str__(self) -> str:
-        """For a table's line."""
+        """The name shown in tables."""
         return f"layer {self.layer} {self.facet} {'with' if self.log_bin else 'without'} bins"
 
 
 class Described(Protocol):
-    """A picture's descriptors of every variant, from one extraction."""
+    """Descriptors of a picture in all variants, from one extraction."""
 
     patch_px: int
     stride_px: int
@@ -76,14 +76,14 @@ class Described(Protocol):
     picture_hw: tuple[int, int]
 
     def grid(self, variant: Variant) -> Tensor:
-        """Descriptors float [rows, cols, channels] of the whole grid."""
+        """Descriptors of the whole grid, float [rows, cols, channels]."""
 
     def at(self, variant: Variant, positions_ij: NDArray[np.int64]) -> Tensor:
-        """Descriptors float [n, channels] at positions [n, 2] of the grid; cheaper than the grid with bins."""
+        """Descriptors at grid positions [n, 2], float [n, channels]; cheaper than the whole grid with log-bins."""
 
 
 Describe = Callable[[Picture], Described]
-"""Extract a picture's descriptors, of all variants in one pass."""
+"""Extracts a picture's descriptors, all variants in one pass."""
 
 SegmentVideo = Callable[[Sequence[Path]], Iterator[Labels]]
-"""The parts of a video's frames one by one, uint8 [h, w] at the frame's own size; 0 is the background."""
+"""Yields label maps of a video's frames, uint8 [h, w] at the frame's own size; 0 is the background."""

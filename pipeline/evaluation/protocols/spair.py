@@ -1,4 +1,4 @@
-"""Point correspondences on SPair-71k: share of correct key-points, PCK@0.1 (paper section 5.3, Table 4)."""
+"""Semantic correspondence on SPair-71k: PCK@0.1 (paper section 5.3, Table 4)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from pipeline.evaluation.metrics.points import correct_points
 from pipeline.evaluation.protocols.matching import transfer_points
 from pipeline.evaluation.protocols.predictors import Describe, Described, Variant
 from pipeline.evaluation.published import PAPER, SPAIR, SPAIR_LATER
-from pipeline.evaluation.reports import Columns, Figure, Row, Run, Summary, grouped, mean_of, mean_of_means
+from pipeline.evaluation.reports import Columns, Figure, Row, Run, Summary, grouped, mean_of, mean_of_means, pooled_pck
 
 ALPHA = 0.1
 PAIRS_PER_CATEGORY = 20
@@ -32,21 +32,21 @@ TABLE_4 = tuple(
 
 
 class SPairProtocol(Enum):
-    """Which pairs are taken, and how near a key-point must be."""
+    """Which pairs are used, and the radius within which a key-point is correct."""
 
     PAPER = "paper"
-    """Twenty pairs of each category at random; 0.1 of the longer side of the target picture."""
+    """20 random pairs per category; 0.1 of the longer side of the target picture."""
     STANDARD = "standard"
-    """All test pairs; 0.1 of the longer side of the box around the target's object."""
+    """All test pairs; 0.1 of the longer side of the target object's bounding box."""
 
     def choose(self, names: Sequence[PairName], seed: int) -> tuple[PairName, ...]:
-        """The pairs of the protocol, category by category."""
+        """The pairs of the protocol, sorted by category."""
         if self is SPairProtocol.PAPER:
             return sample_pairs(names, PAIRS_PER_CATEGORY, seed)
         return tuple(sorted(names, key=lambda name: (name.category, name.text)))
 
     def radius_px(self, pair: KeypointPair) -> float:
-        """How near a key-point of the pair must be."""
+        """Radius in pixels within which a key-point of the pair is correct."""
         return ALPHA * (max(pair.target_hw) if self is SPairProtocol.PAPER else pair.target_box.longer_side)
 
 
@@ -58,15 +58,15 @@ def evaluate_spair(
     protocol: SPairProtocol = SPairProtocol.PAPER,
     seed: int = 0,
 ) -> Summary:
-    """Measure every variant on the protocol's pairs; each picture is described once.
+    """Measure every variant on the protocol's pairs; features of each picture are extracted once.
 
     Args:
         dataset: the test split.
-        describe: what is measured.
+        describe: the method to measure.
         variants: kinds of descriptors; `TABLE_4` for the paper's sweep.
-        run: where results go; its limit is a number of pairs. Its settings must name protocol and seed.
-        protocol: the paper's or the field's.
-        seed: of the paper's draw of pairs.
+        run: where results are written; its limit is a number of pairs. Its settings must name protocol and seed.
+        protocol: the paper's or the data set's own.
+        seed: random seed of the paper protocol's sample of pairs.
     """
 
     def measure(pending: Sequence[PairName]) -> Iterator[list[Row]]:
@@ -83,10 +83,10 @@ def evaluate_spair(
 
 
 class DescribedPictures:
-    """Pictures described when they are first taken and kept until they are taken for the last time."""
+    """Cache of descriptors, from a picture's first use to its last."""
 
     def __init__(self, describe: Callable[[Picture], Described], uses: Sequence[Picture]) -> None:
-        """Say in advance which pictures will be taken, as often as they will be."""
+        """List all future uses in advance, a picture as often as it is used."""
         self._describe = describe
         self._left = Counter(picture.name for picture in uses)
         self._kept: dict[str, Described] = {}
@@ -121,7 +121,7 @@ def _variant_cells(variant: Variant) -> Row:
 def _figures(variant: Variant, all_rows: Sequence[Row], protocol: SPairProtocol) -> tuple[Figure, ...]:
     cells = _variant_cells(variant).items()
     rows = [row for row in all_rows if row.items() >= cells]
-    by_category = [_per_point(members) for members in grouped(rows, "category").values()]
+    by_category = [pooled_pck(members) for members in grouped(rows, "category").values()]
     per_point = sum(by_category) / len(by_category) if by_category else math.nan
     per_pair = mean_of_means(rows, "pck", by="category")
     if protocol is SPairProtocol.PAPER:
@@ -131,16 +131,11 @@ def _figures(variant: Variant, all_rows: Sequence[Row], protocol: SPairProtocol)
             Figure(f"{variant}, per point", 100 * per_point, published),
         )
     return (
-        Figure(f"{variant}, per point, all", 100 * _per_point(rows), SPAIR_LATER),
+        Figure(f"{variant}, per point, all", 100 * pooled_pck(rows), SPAIR_LATER),
         Figure(f"{variant}, per point, mean of categories", 100 * per_point, {}),
         Figure(f"{variant}, per picture, all", 100 * mean_of(rows, "pck"), {}),
         Figure(f"{variant}, per picture, mean of categories", 100 * per_pair, {}),
     )
-
-
-def _per_point(rows: Sequence[Row]) -> float:
-    points = sum(int(row["points"]) for row in rows)
-    return sum(int(row["correct"]) for row in rows) / points if points else math.nan
 
 
 def _notes(rows: Sequence[Row], protocol: SPairProtocol, seed: int) -> tuple[str, ...]:

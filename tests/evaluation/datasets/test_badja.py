@@ -49,7 +49,7 @@ def test_missing_and_malformed_files_are_named(tmp_path: Path, write_picture: Ca
         load_badja(tmp_path)
     write_badja(tmp_path, "joints", "", write_picture)
     write_picture(tmp_path / "Annotations/dog/00000.png", np.zeros((3, 3)))
-    with pytest.raises(InputError, match="of another size"):
+    with pytest.raises(InputError, match="differ in size"):
         load_badja(tmp_path)[0].frames[0].read_area()
     (tmp_path / "JPEGImages/dog/00005.jpg").unlink()
     with pytest.raises(InputError, match=r"dog/00005\.jpg' is missing"):

@@ -37,7 +37,7 @@ def test_birds_come_with_box_landmarks_and_half(tmp_path: Path) -> None:
 def test_points_in_units_of_the_box(tmp_path: Path) -> None:
     write_cub(tmp_path)
     bird = load_birds(tmp_path)[0]
-    assert bird.normalise(np.array([[60.0, 27.0], [385.0, 331.0]])).tolist() == [[0, 0], [1, 1]]
+    assert bird.in_box_units(np.array([[60.0, 27.0], [385.0, 331.0]])).tolist() == [[0, 0], [1, 1]]
 
 
 @pytest.mark.parametrize(
@@ -56,13 +56,13 @@ def test_files_that_don_t_fit_are_named(tmp_path: Path) -> None:
     folder = write_cub(tmp_path)
     boxes = (folder / "bounding_boxes.txt").read_text()
     (folder / "bounding_boxes.txt").write_text(boxes.splitlines()[0])
-    with pytest.raises(InputError, match=r"bounding_boxes\.txt' says nothing of picture 2"):
+    with pytest.raises(InputError, match=r"bounding_boxes\.txt' lacks picture 2"):
         load_birds(folder)
     (folder / "bounding_boxes.txt").write_text("1 2 3\n")
     with pytest.raises(InputError, match=r"bounding_boxes\.txt' line 1 has 3 fields, expected 5"):
         load_birds(folder)
     (folder / "bounding_boxes.txt").write_text(boxes.replace("60.0", "left"))
-    with pytest.raises(InputError, match=r"bounding_boxes\.txt' holds something else"):
+    with pytest.raises(InputError, match=r"bounding_boxes\.txt' doesn't hold 5 numbers a line"):
         load_birds(folder)
     (folder / "bounding_boxes.txt").write_text(boxes)
     parts = (folder / "parts/part_locs.txt").read_text()
