@@ -50,7 +50,7 @@ from pipeline.refine.grabcut import refine_mask
 from pipeline.stages.engine import Engine, middle_layer, open_engine
 from pipeline.tasks.evaluate.points import describer
 from pipeline.tasks.evaluate.videos import segment_source
-from pipeline.training.model import Shape, SmallViT, export_weights
+from pipeline.training.model import SmallViT, SmallViTConfig, export_weights
 
 Rgb = NDArray[np.uint8]
 Labelled = Iterator[tuple[Rgb, NDArray[np.uint8]]]
@@ -205,7 +205,7 @@ def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
 
     def untrained(**overrides: Any) -> Engine:
         torch.manual_seed(0)
-        export_weights(SmallViT(Shape()), folder / "random.safetensors")
+        export_weights(SmallViT(SmallViTConfig()), folder / "random.safetensors")
         # Nothing is known beforehand of what random weights see.
         return engine(model=str(folder / "random.safetensors"), cluster__prior=0.0, **overrides)
 

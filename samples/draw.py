@@ -17,9 +17,9 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.training.backgrounds import Layers, blur, layer_cover, paint_layer
 from pipeline.training.bodies import Limbs, Surface, draw_bodies, fit_into_picture, gait, pixel_places, pose
-from pipeline.training.dice import Dice
-from pipeline.training.grounds import Layers, blur, layer_cover, paint_layer
+from pipeline.training.rng import Rng
 from pipeline.training.shading import Coat, Light, cast_shadow, paint_bodies
 from pipeline.training.skeletons import ELLIPSE, PART, PARTS, Body, Skeleton
 from pipeline.training.textures import dead_leaves, pack_tiles, spectral_noise, spots
@@ -90,33 +90,33 @@ def draw_surface(times: Tensor, size_hw: tuple[int, int]) -> tuple[Surface, Limb
 
 def scene_bank() -> Tensor:
     """Draw the textures: 0 sand, 1 scrub, 2 hide, 3 fur, 4 bark."""
-    dice = Dice(11)
+    rng = Rng(11)
     makers = [
-        spectral_noise(dice, 1, 0.9, 1.0),
-        dead_leaves(dice, 1),
-        spots(dice, 1),
-        spectral_noise(dice, 1, 0.6, 0.7),
-        spectral_noise(dice, 1, 1.2, 1.3),
+        spectral_noise(rng, 1, 0.9, 1.0),
+        dead_leaves(rng, 1),
+        spots(rng, 1),
+        spectral_noise(rng, 1, 0.6, 0.7),
+        spectral_noise(rng, 1, 1.2, 1.3),
     ]
     tiles = torch.cat(makers)
     tiles = (tiles - tiles.mean((1, 2), keepdim=True)) / tiles.std((1, 2), keepdim=True)
     return pack_tiles((tiles * 0.25 + 0.5).clamp(0, 1))
 
 
-def scene_layers(dice: Dice) -> Layers:
+def scene_layers(rng: Rng) -> Layers:
     """Lay out sky, hills, ground, and bushes, trunks and stones along the way."""
     things = 14
     count = 4 + things
     form = torch.tensor([0, 1, 1, 1] + [2, 3] * (things // 2))
     centre = torch.zeros(count, 2)
     centre[:4, 1] = torch.tensor([0.0, -0.55, -0.3, -0.05])
-    along = torch.linspace(-2.2, 5.4, things) + dice.normal(0.2, things)
+    along = torch.linspace(-2.2, 5.4, things) + rng.normal(0.2, things)
     trunks = form[4:] == 3
-    centre[4:] = torch.stack([along, torch.where(trunks, -0.5, dice.uniform(-0.25, 0.75, things))], -1)
+    centre[4:] = torch.stack([along, torch.where(trunks, -0.5, rng.uniform(-0.25, 0.75, things))], -1)
     half = torch.ones(count, 2)
-    wide = dice.uniform(0.12, 0.4, things)
-    half[4:, 0] = torch.where(trunks, dice.uniform(0.05, 0.1, things), wide)
-    half[4:, 1] = torch.where(trunks, 0.55, wide * dice.uniform(0.25, 0.6, things))
+    wide = rng.uniform(0.12, 0.4, things)
+    half[4:, 0] = torch.where(trunks, rng.uniform(0.05, 0.1, things), wide)
+    half[4:, 1] = torch.where(trunks, 0.55, wide * rng.uniform(0.25, 0.6, things))
     palettes = torch.tensor(
         [
             [[0.55, 0.66, 0.75], [0.7, 0.77, 0.8], [0.85, 0.87, 0.85]],
@@ -128,7 +128,7 @@ def scene_layers(dice: Dice) -> Layers:
     bush = torch.tensor([[0.12, 0.18, 0.07], [0.26, 0.34, 0.13], [0.45, 0.5, 0.25]])
     bark = torch.tensor([[0.14, 0.1, 0.07], [0.27, 0.2, 0.14], [0.42, 0.35, 0.27]])
     palette = torch.cat([palettes, torch.where(trunks[:, None, None], bark, bush)])
-    palette[4:] = palette[4:] * (1 + dice.normal(0.15, things, 1, 1))
+    palette[4:] = palette[4:] * (1 + rng.normal(0.15, things, 1, 1))
     tile = torch.tensor([4, 1, 1, 0] + [1, 4] * (things // 2))[:, None].expand(count, 2)
     scale = torch.tensor([0.25, 1.3, 1.7, 0.55] + [0.9, 0.8] * (things // 2))
     stretch = torch.tensor([2.0, 1.5, 1.2, 2.5] + [1.0, 0.3] * (things // 2))
@@ -137,12 +137,12 @@ def scene_layers(dice: Dice) -> Layers:
         form,
         centre,
         half,
-        dice.normal(0.06, count) * (form > 1),
+        rng.normal(0.06, count) * (form > 1),
         soft,
         tile,
         torch.stack([scale, scale * 2.7], -1),
     )
-    rest = (dice.uniform(0, 1, count, 2, 2), stretch, palette, torch.full((count, 2), 0.8))
+    rest = (rng.uniform(0, 1, count, 2, 2), stretch, palette, torch.full((count, 2), 0.8))
     return Layers(*(value[None] for value in single + rest))
 
 
@@ -189,11 +189,11 @@ def draw_frames(times: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     bank = scene_bank()
     alive = (plated_walker().radius > 0) & (limbs.radius > 0)
     ground = torch.where(alive, limbs.end[..., 1] + limbs.tip, -torch.inf).amax(1) - 0.02
-    back = blur(paint_scene(scene_layers(Dice(5)), bank, times, large), torch.full((count,), 1.4))
+    back = blur(paint_scene(scene_layers(Rng(5)), bank, times, large), torch.full((count,), 1.4))
     back = back * (1 - cast_shadow(surface.cover, light, ground))[:, None]
     picture = torch.lerp(back, paint_bodies(surface, coat, light, bank), surface.cover[:, None])
     picture = F.avg_pool2d(picture, SUPERSAMPLING)
-    grain = Dice(17 + int(1000 * float(times[0]))).normal(0.012, *picture.shape)
+    grain = Rng(17 + int(1000 * float(times[0]))).normal(0.012, *picture.shape)
     colours = ((picture + grain).clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
     return colours, group_labels(draw_surface(times, SIZE_HW)[0])
 

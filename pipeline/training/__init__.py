@@ -1,1 +1,1 @@
-"""Made-up scenes, and the training of the backbone that ships with the package on them."""
+"""Training of the bundled backbone on synthetic scenes; runs from a checkout only."""

@@ -1,50 +1,50 @@
-"""Kinds of animals, people among them: four-legged, birds, bipeds, fish, insects."""
+"""Random skeletons of animals: quadrupeds, birds, bipeds (people too), fish, insects."""
 
 import torch
 from torch import Tensor
 
-from pipeline.training.dice import Dice, Number
+from pipeline.training.rng import Number, Rng
 from pipeline.training.skeletons import CAPSULE, ELLIPSE, Body, Skeleton
 
 
-def _leg(body: Body, parent: int, where: str, at: Number, depth: float, phase: Number, plan: dict[str, Tensor]) -> None:
-    """Hang a two-bone leg with a foot under a torso bone."""
+def _leg(body: Body, parent: int, where: str, at: Number, depth: float, phase: Number, leg: dict[str, Tensor]) -> None:
+    """Attach a leg of two bones and a foot to a torso bone."""
     upper = body.bone(
-        parent, f"upper {where} limb", plan["upper"], plan["thigh"], plan["knee"], 1.57 + plan["lean"], at,
-        depth=depth, swing=plan["stride"], phase=phase,
+        parent, f"upper {where} limb", leg["upper"], leg["thigh"], leg["knee"], 1.57 + leg["lean"], at,
+        depth=depth, swing=leg["stride"], phase=phase,
     )  # fmt: skip
     lower = body.bone(
-        upper, f"lower {where} limb", plan["lower"], plan["knee"], plan["ankle"], 1.57 - plan["lean"],
-        depth=depth, swing=0.7 * plan["stride"], phase=phase + 1.2,
+        upper, f"lower {where} limb", leg["lower"], leg["knee"], leg["ankle"], 1.57 - leg["lean"],
+        depth=depth, swing=0.7 * leg["stride"], phase=phase + 1.2,
     )  # fmt: skip
-    body.bone(lower, f"lower {where} limb", plan["foot"], plan["ankle"], plan["ankle"], 0.3, depth=depth)
+    body.bone(lower, f"lower {where} limb", leg["foot"], leg["ankle"], leg["ankle"], 0.3, depth=depth)
 
 
-def _leg_plan(dice: Dice, count: int, height: Tensor) -> dict[str, Tensor]:
-    thigh = dice.uniform(0.05, 0.12, count)
-    knee = thigh * dice.uniform(0.4, 0.8, count)
+def _leg_measures(rng: Rng, count: int, height: Tensor) -> dict[str, Tensor]:
+    thigh = rng.uniform(0.05, 0.12, count)
+    knee = thigh * rng.uniform(0.4, 0.8, count)
     return {
-        "upper": height * dice.uniform(0.45, 0.6, count),
-        "lower": height * dice.uniform(0.4, 0.55, count),
+        "upper": height * rng.uniform(0.45, 0.6, count),
+        "lower": height * rng.uniform(0.4, 0.55, count),
         "thigh": thigh,
         "knee": knee,
-        "ankle": knee * dice.uniform(0.6, 0.95, count),
-        "foot": height * dice.uniform(0.05, 0.18, count),
-        "lean": dice.uniform(-0.3, 0.3, count),
-        "stride": dice.uniform(0.1, 0.55, count),
+        "ankle": knee * rng.uniform(0.6, 0.95, count),
+        "foot": height * rng.uniform(0.05, 0.18, count),
+        "lean": rng.uniform(-0.3, 0.3, count),
+        "stride": rng.uniform(0.1, 0.55, count),
     }
 
 
-def quadruped(dice: Dice, count: int) -> Skeleton:
-    """Make four-legged animals from rat to giraffe."""
-    body, u = Body(count, dice.device), dice.for_each(count)
+def quadruped(rng: Rng, count: int) -> Skeleton:
+    """Draw four-legged animals, from rat to giraffe."""
+    body, u = Body(count, rng.device), rng.for_each(count)
     girth, height = u(0.13, 0.26), u(0.25, 0.85)
     waist = girth * u(0.65, 1.0)
     slope = u(-0.15, 0.15)
     rear = body.bone(-1, "rear torso", 0.45, girth * u(0.75, 1.05), waist, slope, swing=0.04)
     front = body.bone(rear, "front torso", u(0.35, 0.55), waist, girth, slope + u(-0.15, 0.15), swing=0.04, phase=1.5)
     body.bone(
-        front, "front torso", u(0.2, 0.4), u(0.06, 0.16) * dice.chance(0.2, count), None, 3.1, u(0.1, 0.9), ELLIPSE, 0.0
+        front, "front torso", u(0.2, 0.4), u(0.06, 0.16) * rng.chance(0.2, count), None, 3.1, u(0.1, 0.9), ELLIPSE, 0.0
     )
     rise, long = u(0.1, 1.35), u(0.12, 0.7)
     neck = body.bone(front, "neck", long, girth * u(0.4, 0.75), girth * u(0.3, 0.5), -rise, 0.95, swing=0.1)
@@ -60,16 +60,16 @@ def quadruped(dice: Dice, count: int) -> Skeleton:
     body.bone(
         tail, "tail", u(0.05, 0.35), thick * 0.8, thick * u(0.3, 1.2), 3.14 - droop + u(-0.8, 0.8), swing=0.3, phase=0.8
     )
-    hind, fore, beat = _leg_plan(dice, count, height), _leg_plan(dice, count, height), u(0, 6.28)
+    hind, fore, beat = _leg_measures(rng, count, height), _leg_measures(rng, count, height), u(0, 6.28)
     for depth, phase in ((-0.16, 3.14), (0.12, 0.0)):
         _leg(body, rear, "hind", 0.05, depth, phase, hind)
         _leg(body, front, "front", 0.85, depth, phase + beat, fore)
     return body.skeleton()
 
 
-def bird(dice: Dice, count: int) -> Skeleton:
-    """Make birds that walk, swim, perch or fly."""
-    body, u = Body(count, dice.device), dice.for_each(count)
+def bird(rng: Rng, count: int) -> Skeleton:
+    """Draw birds that walk, swim, perch or fly."""
+    body, u = Body(count, rng.device), rng.for_each(count)
     tilt, girth = -u(-0.1, 0.8), u(0.15, 0.28)
     rear = body.bone(-1, "rear torso", 0.4, girth * u(0.5, 0.8), girth, tilt)
     front = body.bone(rear, "front torso", u(0.15, 0.3), girth, girth * 0.85, tilt)
@@ -83,23 +83,13 @@ def bird(dice: Dice, count: int) -> Skeleton:
     body.bone(head, "head", u(0.05, 0.25), skull * u(0.3, 0.55), skull * 0.12, look + u(0, 0.25))
     flare = u(0.06, 0.16)
     body.bone(rear, "tail", u(0.12, 0.4), flare * 0.6, flare, 3.14 + tilt + u(-0.5, 0.4), 0.05)
-    fold, span = dice.chance(0.7, count), u(0.3, 0.8)
+    fold, span = rng.chance(0.7, count), u(0.3, 0.8)
     raised = torch.where(fold, 3.14 + tilt + u(-0.2, 0.3), -u(0.6, 2.8))
     wing = torch.where(fold, girth * u(0.5, 0.75), u(0.1, 0.2))
-    body.bone(
-        front,
-        "wing or fin",
-        torch.where(fold, u(0.35, 0.55), span),
-        wing,
-        wing * u(0.3, 0.8),
-        raised,
-        0.5,
-        CAPSULE,
-        0.12,
-        0.3,
-    )
+    long = torch.where(fold, u(0.35, 0.55), span)
+    body.bone(front, "wing or fin", long, wing, wing * u(0.3, 0.8), raised, 0.5, depth=0.12, swing=0.3)
     body.bone(front, "wing or fin", span, wing * ~fold, wing * 0.5, raised - 0.5, 0.6, CAPSULE, -0.3, 0.3)
-    height, walks, thin = u(0.1, 0.5), dice.chance(0.6, count), u(0.018, 0.035)
+    height, walks, thin = u(0.1, 0.5), rng.chance(0.6, count), u(0.018, 0.035)
     for depth, phase in ((-0.2, 3.14), (0.05, 0.0)):
         thigh = body.bone(
             rear, "upper hind limb", height * 0.5, thin * 2.2 * walks, thin, 1.3, 0.75, CAPSULE, depth, 0.4, phase
@@ -111,9 +101,9 @@ def bird(dice: Dice, count: int) -> Skeleton:
     return body.skeleton()
 
 
-def biped(dice: Dice, count: int) -> Skeleton:
-    """Make people-like bodies that stand, walk or reach."""
-    body, u = Body(count, dice.device), dice.for_each(count)
+def biped(rng: Rng, count: int) -> Skeleton:
+    """Draw human-like bodies that stand, walk or reach."""
+    body, u = Body(count, rng.device), rng.for_each(count)
     wide = u(0.09, 0.17)
     rear = body.bone(-1, "rear torso", u(0.12, 0.2), wide, wide * 0.9, -1.57, swing=0.08)
     front = body.bone(rear, "front torso", u(0.2, 0.3), wide * 0.9, wide * u(0.9, 1.2), -1.57, swing=0.08)
@@ -121,7 +111,7 @@ def biped(dice: Dice, count: int) -> Skeleton:
     skull = u(0.07, 0.11)
     body.bone(neck, "head", u(0.06, 0.12), skull, skull * u(0.9, 1.1), -1.57, swing=0.15)
     arm, leg, slim, thigh = u(0.18, 0.26), u(0.25, 0.36), u(0.03, 0.06), u(0.05, 0.1)
-    lift, step, spread = u(-0.3, 1.6) * dice.chance(0.5, count), u(0.1, 0.7), u(0, 1) * wide
+    lift, step, spread = u(-0.3, 1.6) * rng.chance(0.5, count), u(0.1, 0.7), u(0, 1) * wide
     for side, depth, phase in ((-1.0, -0.15, 3.14), (1.0, 0.12, 0.0)):
         reach = 1.57 - lift * side
         upper = body.bone(front, "upper front limb", arm, slim * 1.2, slim, reach, 0.9, CAPSULE, depth, step, phase)
@@ -129,18 +119,9 @@ def biped(dice: Dice, count: int) -> Skeleton:
             upper, "lower front limb", arm, slim, slim * 0.8, reach - u(0, 0.9), 1.0, CAPSULE, depth, step, phase
         )
         body.bone(lower, "lower front limb", 0.06, slim * 1.1, slim * 0.7, reach, 1.0, ELLIPSE, depth)
+        angle = 1.57 - side * spread
         upper = body.bone(
-            rear,
-            "upper hind limb",
-            leg,
-            thigh,
-            thigh * 0.7,
-            1.57 - side * spread,
-            0.1,
-            CAPSULE,
-            depth,
-            step,
-            phase + 3.14,
+            rear, "upper hind limb", leg, thigh, thigh * 0.7, angle, 0.1, CAPSULE, depth, step, phase + 3.14
         )
         lower = body.bone(
             upper, "lower hind limb", leg, thigh * 0.7, thigh * 0.45, 1.65, 1.0, CAPSULE, depth, step, phase + 4.3
@@ -149,9 +130,9 @@ def biped(dice: Dice, count: int) -> Skeleton:
     return body.skeleton()
 
 
-def fish(dice: Dice, count: int) -> Skeleton:
-    """Make fish, seen from the side."""
-    body, u = Body(count, dice.device), dice.for_each(count)
+def fish(rng: Rng, count: int) -> Skeleton:
+    """Draw fish in side view."""
+    body, u = Body(count, rng.device), rng.for_each(count)
     girth = u(0.1, 0.3)
     rear = body.bone(-1, "rear torso", u(0.3, 0.5), girth * u(0.2, 0.4), girth, 0.0, swing=0.2)
     front = body.bone(rear, "front torso", u(0.2, 0.35), girth, girth * 0.85, 0.0, swing=0.15, phase=1.0)
@@ -165,9 +146,9 @@ def fish(dice: Dice, count: int) -> Skeleton:
     return body.skeleton()
 
 
-def insect(dice: Dice, count: int) -> Skeleton:
-    """Make six-legged bodies with feelers."""
-    body, u = Body(count, dice.device), dice.for_each(count)
+def insect(rng: Rng, count: int) -> Skeleton:
+    """Draw six-legged bodies with antennae."""
+    body, u = Body(count, rng.device), rng.for_each(count)
     belly, waist = u(0.1, 0.24), u(0.07, 0.16)
     rear = body.bone(-1, "rear torso", u(0.35, 0.6), belly, None, u(-0.2, 0.2), 1.0, ELLIPSE)
     front = body.bone(rear, "front torso", u(0.15, 0.3), waist, waist * 0.9, u(-0.2, 0.2), 0.95)
@@ -176,33 +157,14 @@ def insect(dice: Dice, count: int) -> Skeleton:
     for rank, place in enumerate((0.0, 0.5, 0.9)):
         name = "hind" if rank == 0 else "front"
         for depth, phase in ((-0.2, 3.14), (0.1, 0.0)):
-            angle = 2.1 - 0.55 * rank
+            angle = 2.1 - 0.55 * rank - knee
             upper = body.bone(
-                front,
-                f"upper {name} limb",
-                reach * 0.6,
-                thin * 1.3,
-                thin,
-                angle - knee,
-                place,
-                CAPSULE,
-                depth,
-                0.3,
-                phase + rank,
-            )
+                front, f"upper {name} limb", reach * 0.6, thin * 1.3, thin, angle, place,
+                depth=depth, swing=0.3, phase=phase + rank,
+            )  # fmt: skip
             body.bone(upper, f"lower {name} limb", reach, thin, thin * 0.7, 1.57, 1.0, CAPSULE, depth, 0.3, phase)
     for lift in (0.4, 0.9):
         body.bone(head, "head", u(0.1, 0.4), thin * 0.8, None, -u(0, 0.5) - lift, 1.0)
-    body.bone(
-        front,
-        "wing or fin",
-        u(0.3, 0.7),
-        u(0.05, 0.14) * dice.chance(0.5, count),
-        None,
-        3.14 + u(-0.2, 0.9),
-        0.6,
-        ELLIPSE,
-        0.15,
-        0.3,
-    )
+    long, wide = u(0.3, 0.7), u(0.05, 0.14) * rng.chance(0.5, count)
+    body.bone(front, "wing or fin", long, wide, None, 3.14 + u(-0.2, 0.9), 0.6, ELLIPSE, 0.15, 0.3)
     return body.skeleton()

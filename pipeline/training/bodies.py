@@ -1,6 +1,7 @@
-"""Skeletons posed and drawn: which part and which place of its skin each pixel shows, and its height. Knows no colours.
+"""Pose skeletons and rasterise them to part labels, texture coordinates and a height map.
 
-Picture units: y runs from -1 (top) to 1 (bottom), x from -W/H to W/H; square pixels, centres at half steps.
+Picture units: y runs from -1 (top) to 1 (bottom), x from -W/H to W/H; square pixels, centres at half steps. Colours are
+in `shading`.
 """
 
 from __future__ import annotations
@@ -10,16 +11,16 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from pipeline.training.dice import Dice
+from pipeline.training.rng import Rng
 from pipeline.training.skeletons import BOX, CAPSULE, MAX_BONES, Skeleton
 
 SHARPNESS = 40.0
-"""Of the smooth maximum that joins parts: larger gives harder creases, per body length."""
+"""Sharpness of the smooth maximum (log-sum-exp) that blends bones, per body length; larger gives harder creases."""
 
 
 @dataclass(frozen=True)
 class Limbs:
-    """Bones in the plane: start and end [N, MAX_BONES, 2]; radius there, tip and depth [N, MAX_BONES]."""
+    """Posed bones: start and end [N, MAX_BONES, 2]; radius at the start, at the tip, and depth [N, MAX_BONES]."""
 
     start: Tensor
     end: Tensor
@@ -30,23 +31,20 @@ class Limbs:
 
 @dataclass(frozen=True)
 class Surface:
-    """What each pixel shows of a body.
+    """Rasterised bodies.
 
-    cover [N, H, W] in [0, 1]; part [N, H, W] ids, 0 outside; bone [N, H, W]; skin [N, H, W, 2]: along the bone (0..1)
-    and across it (-1..1); rest [N, H, W, 2]: the place in the resting body, body
-    units; height [N, H, W] in picture units.
+    cover [N, H, W]: alpha in [0, 1]; part [N, H, W]: ids of `skeletons.PARTS`, 0 outside; rest [N, H, W, 2]: the
+    pixel's point on the body in its rest pose, body units; height [N, H, W]: towards the viewer, picture units.
     """
 
     cover: Tensor
     part: Tensor
-    bone: Tensor
-    skin: Tensor
     rest: Tensor
     height: Tensor
 
 
 def pixel_places(size_hw: tuple[int, int], device: torch.device) -> Tensor:
-    """Give the pixel centres [H, W, 2] as (x, y) in picture units."""
+    """Return the pixel centres (x, y) in picture units, [H, W, 2]."""
     rows, columns = size_hw
     y = (torch.arange(rows, device=device) + 0.5) * 2 / rows - 1
     x = ((torch.arange(columns, device=device) + 0.5) * 2 - columns) / rows
@@ -54,7 +52,7 @@ def pixel_places(size_hw: tuple[int, int], device: torch.device) -> Tensor:
 
 
 def pose(skeleton: Skeleton, bend: Tensor) -> Limbs:
-    """Bend each bone by angles [N, MAX_BONES] against its parent and chain them up from the root."""
+    """Forward kinematics: rotate each bone by angles [N, MAX_BONES] against its parent, from the root on."""
     count = len(skeleton)
     starts: list[Tensor] = []
     ends: list[Tensor] = []
@@ -76,14 +74,23 @@ def pose(skeleton: Skeleton, bend: Tensor) -> Limbs:
 
 
 def gait(skeleton: Skeleton, time: Tensor) -> Tensor:
-    """Give the bends [N, MAX_BONES] at times [N], one unit being one stride."""
+    """Return the bones' angles [N, MAX_BONES] at times [N] in strides."""
     return skeleton.swing * torch.sin(2 * torch.pi * time[:, None] + skeleton.phase)
 
 
 def fit_into_picture(
     limbs: Limbs, fill: Tensor, centre: Tensor, mirror: Tensor, squeeze: Tensor, aspect: float
 ) -> Limbs:
-    """Scale bodies to a share `fill` [N] of the picture, put them at centres [N, 2], mirror some [N], turn away [N]."""
+    """Place bodies in the picture.
+
+    Args:
+        limbs: posed bones in body units.
+        fill: [N] size as a share of the picture.
+        centre: [N, 2] centres in picture units.
+        mirror: bool [N], bodies to flip left to right.
+        squeeze: [N] horizontal scale, below 1 for bodies that turn away from the viewer.
+        aspect: width over height of the picture.
+    """
     alive = (limbs.radius > 0)[..., None]
     radius = torch.maximum(limbs.radius, limbs.tip)[..., None]
     ends = torch.stack([limbs.start, limbs.end])
@@ -103,7 +110,7 @@ def fit_into_picture(
 
 
 def draw_bodies(skeleton: Skeleton, limbs: Limbs, size_hw: tuple[int, int]) -> Surface:
-    """Draw the bodies with smooth joints; a pixel belongs to the part that stands highest there."""
+    """Rasterise the bodies with smooth joints; a pixel belongs to the part nearest to the viewer."""
     places = pixel_places(size_hw, limbs.start.device)
     resting = pose(skeleton, torch.zeros_like(skeleton.angle))
     shape = (len(skeleton), *size_hw)
@@ -111,11 +118,7 @@ def draw_bodies(skeleton: Skeleton, limbs: Limbs, size_hw: tuple[int, int]) -> S
     pixel = 2 / size_hw[0]
     weight, rest_sum = places.new_full(shape, 1e-12), [places.new_zeros(shape), places.new_zeros(shape)]
     cover, best = places.new_zeros(shape), places.new_full(shape, -torch.inf)
-    part, bone = (
-        torch.zeros(shape, dtype=torch.long, device=places.device),
-        torch.zeros(shape, dtype=torch.long, device=places.device),
-    )
-    along, across = places.new_zeros(shape), places.new_zeros(shape)
+    part = torch.zeros(shape, dtype=torch.long, device=places.device)
     for rank in range(MAX_BONES):
         if not bool((skeleton.radius[:, rank] > 0).any()):
             continue
@@ -134,16 +137,15 @@ def draw_bodies(skeleton: Skeleton, limbs: Limbs, size_hw: tuple[int, int]) -> S
         higher = (inside > 0.5) & (height > best)
         best = torch.where(higher, height, best)
         part = torch.where(higher, skeleton.part[:, rank, None, None], part)
-        bone = torch.where(higher, rank, bone)
-        along, across = torch.where(higher, t.clamp(0, 1), along), torch.where(higher, v, across)
+
         cover = torch.maximum(cover, inside)
     top = weight.log() / SHARPNESS * unit[:, None, None]
     rest = torch.stack([total / weight for total in rest_sum], -1)
-    return Surface(cover, part, bone, torch.stack([along, across], -1), rest, top)
+    return Surface(cover, part, rest, top)
 
 
 def _bone_frame(skeleton: Skeleton, limbs: Limbs, rank: int, places: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Give each pixel's place along and across a bone, its distance from the axis in radii, and the radius there."""
+    """Return each pixel's coordinate along (0..1) and across (-1..1) a bone, its distance in radii, and the radius."""
     start, axis = limbs.start[:, rank], limbs.end[:, rank] - limbs.start[:, rank]
     length = axis.norm(dim=-1).clamp_min(1e-4)
     forward = axis / length[:, None]
@@ -153,26 +155,23 @@ def _bone_frame(skeleton: Skeleton, limbs: Limbs, rank: int, places: Tensor) -> 
     offset = y * forward[:, 0, None, None] - x * forward[:, 1, None, None]
     t = run / length[:, None, None]
     inside = t.clamp(0, 1)
-    round_ends = (skeleton.shape[:, rank] == CAPSULE)[:, None, None]
+    capsules, boxes = ((skeleton.form[:, rank] == form)[:, None, None] for form in (CAPSULE, BOX))
     first = limbs.radius[:, rank, None, None]
-    radius = torch.where(
-        (skeleton.shape[:, rank] == CAPSULE)[:, None, None] | (skeleton.shape[:, rank] == BOX)[:, None, None],
-        torch.lerp(first, limbs.tip[:, rank, None, None], inside),
-        first,
-    ).clamp_min(1e-5)
-    beyond = torch.where(round_ends, (run - inside * length[:, None, None]) / radius, 2 * t - 1)
+    tapered = torch.lerp(first, limbs.tip[:, rank, None, None], inside)
+    radius = torch.where(capsules | boxes, tapered, first).clamp_min(1e-5)
+    beyond = torch.where(capsules, (run - inside * length[:, None, None]) / radius, 2 * t - 1)
     v = offset / radius
     u2, v2 = beyond * beyond, v * v
     q = (u2 + v2).sqrt()
-    boxes = skeleton.shape[:, rank] == BOX
     if bool(boxes.any()):
+        # A superellipse of degree 8: a box with rounded corners.
         squared = (u2 * u2 * u2 * u2 + v2 * v2 * v2 * v2).clamp_max(1e30) ** 0.125
-        q = torch.where(boxes[:, None, None], squared, q)
+        q = torch.where(boxes, squared, q)
     return t, v.clamp(-1, 1), q, radius
 
 
-def random_pose(dice: Dice, skeleton: Skeleton) -> Limbs:
-    """Bend bodies as their gait does at a random time, and a little at random besides."""
+def random_pose(rng: Rng, skeleton: Skeleton) -> Limbs:
+    """Pose bodies at a random time of their gait, with small random angles added."""
     count = len(skeleton)
-    bend = gait(skeleton, dice.uniform(0, 1, count)) * dice.uniform(0.3, 1.3, count, 1)
-    return pose(skeleton, bend + dice.normal(0.12, count, MAX_BONES))
+    bend = gait(skeleton, rng.uniform(0, 1, count)) * rng.uniform(0.3, 1.3, count, 1)
+    return pose(skeleton, bend + rng.normal(0.12, count, MAX_BONES))

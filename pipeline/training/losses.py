@@ -1,4 +1,4 @@
-"""What the backbone is trained for: parts in the keys, figure against ground in the CLS attention, agreement of CLS."""
+"""Losses: supervised contrast on keys, figure-ground on CLS attention, DINO distillation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.training.dice import Dice
-from pipeline.training.model import Reading
+from pipeline.training.model import ViTOutput
+from pipeline.training.rng import Rng
 from pipeline.training.scenes import Scenes
 from pipeline.training.skeletons import PARTS, REGION_OF, REGIONS
 
@@ -20,39 +20,36 @@ POINTS_FIGURE, POINTS_GROUND = 640, 320
 
 @dataclass(frozen=True)
 class PatchLabels:
-    """What each patch shows: shares of the parts [B, T, parts]; the commonest: id, share, place [B, T]."""
+    """Labels of T patches a picture: area shares of all parts [B, T, parts]; id and share of the largest [B, T]."""
 
     shares: Tensor
     part: Tensor
     purity: Tensor
-    along: Tensor
 
 
 def label_patches(scenes: Scenes, patch: int, stride: int) -> PatchLabels:
-    """Count the parts in each patch of the grid that the ViT sees."""
+    """Pool part maps to the ViT's patches."""
     one_hot = F.one_hot(scenes.parts, len(PARTS)).permute(0, 3, 1, 2).float()
     shares = F.avg_pool2d(one_hot, patch, stride).flatten(2).transpose(1, 2)
-    along = F.avg_pool2d(one_hot * scenes.skin[..., 0][:, None], patch, stride).flatten(2).transpose(1, 2)
     purity, part = shares.max(-1)
-    along = torch.gather(along, 2, part[..., None])[..., 0] / purity.clamp_min(1e-6)
-    return PatchLabels(shares, part, purity, along)
+    return PatchLabels(shares, part, purity)
 
 
-def saliency_loss(reading: Reading, labels: PatchLabels) -> Tensor:
-    """Ask for CLS attention that is even over the figure and nil on the ground (nats above the least)."""
+def saliency_loss(output: ViTOutput, labels: PatchLabels) -> Tensor:
+    """KL divergence, in nats, of the CLS attention from a uniform distribution over the figure's patches."""
     figure = 1 - labels.shares[..., 0]
     total = figure.sum(1, keepdim=True)
     target = figure / total.clamp_min(1e-6)
-    surprise = target * (target.clamp_min(1e-6).log() - reading.attention.clamp_min(1e-6).log())
+    surprise = target * (target.clamp_min(1e-6).log() - output.attention.clamp_min(1e-6).log())
     return (surprise.sum(1) * (total[:, 0] > 1)).mean()
 
 
-def contrast_loss(keys: Tensor, labels: PatchLabels, dice: Dice) -> Tensor:
-    """Draw keys [B, T, dim] of one region together over species, individuals, poses and coats, and all others apart.
+def contrast_loss(keys: Tensor, labels: PatchLabels, rng: Rng) -> Tensor:
+    """Supervised contrastive loss: keys [B, T, dim] of one region attract over all pictures, all others repel.
 
-    Supervised contrast, in which every region counts alike however few patches it has.
+    Regions are weighted by `balanced_mean`, so that small ones count too.
     """
-    picture, patch = _pick_points(labels, dice)
+    picture, patch = _pick_points(labels, rng)
     points = F.normalize(keys[picture, patch].float(), dim=-1)
     region = labels.part.new_tensor(REGION_OF)[labels.part[picture, patch]]
     scores = points @ points.T / TEMPERATURE
@@ -65,15 +62,15 @@ def contrast_loss(keys: Tensor, labels: PatchLabels, dice: Dice) -> Tensor:
 
 
 def balanced_mean(values: Tensor, region: Tensor, weight: Tensor) -> Tensor:
-    """Mean of values [N] in which regions count by the root of their weights [N]: few but small parts aren't lost."""
+    """Weighted mean of values [N]; a region counts by the square root of its total weight, so small ones matter."""
     mass = torch.zeros(len(REGIONS), device=values.device).index_add_(0, region, weight)
     share = weight * mass.clamp_min(1e-6).rsqrt()[region]
     return (share * values).sum() / share.sum().clamp_min(1e-6)
 
 
-def _pick_points(labels: PatchLabels, dice: Dice) -> tuple[Tensor, Tensor]:
-    """Pick pure patches, figure and ground in fixed numbers at most; gives picture and patch indices."""
-    luck = torch.rand(labels.part.shape, generator=dice.generator, device=dice.device)
+def _pick_points(labels: PatchLabels, rng: Rng) -> tuple[Tensor, Tensor]:
+    """Sample patches that show mostly one part, up to fixed numbers of figure and ground; picture and patch indices."""
+    luck = torch.rand(labels.part.shape, generator=rng.generator, device=rng.device)
     chosen = []
     for figure, number in ((True, POINTS_FIGURE), (False, POINTS_GROUND)):
         fit = ((labels.part > 0) == figure) & (labels.purity > (0.5 if figure else 0.95))
@@ -84,22 +81,22 @@ def _pick_points(labels: PatchLabels, dice: Dice) -> tuple[Tensor, Tensor]:
 
 
 class PartPrototypes(nn.Module):
-    """One direction per region; steadies the contrast early on, and is thrown away after training."""
+    """Classifier of regions with one prototype each; stabilises early training and isn't exported."""
 
     def __init__(self, dim: int) -> None:
         """Build it."""
         super().__init__()
-        # Of about length 1, so that the optimiser turns them within hundreds of steps.
+        # Of norm about 1, so that the optimiser rotates them within hundreds of steps.
         self.directions = nn.Parameter(torch.randn(len(REGIONS), dim) / math.sqrt(dim))
 
     @torch.no_grad()
     def begin_at(self, means: Tensor) -> None:
-        """Start from the mean keys [regions, dim] of a network that tells regions apart; rows of 0 say nothing."""
+        """Start from a trained network's mean keys [regions, dim]; rows of zeros are skipped."""
         known = means.norm(dim=-1) > 0
         self.directions[known] = F.normalize(means[known], dim=-1)
 
     def forward(self, keys: Tensor, labels: PatchLabels) -> Tensor:
-        """Give the cross-entropy of the regions' shares in each patch."""
+        """Return the cross-entropy between the regions' area shares in each patch and the predicted ones."""
         scores = F.normalize(keys.float(), dim=-1) @ F.normalize(self.directions, dim=-1).T / TEMPERATURE
         membership = F.one_hot(labels.part.new_tensor(REGION_OF), len(REGIONS)).float()
         shares = labels.shares @ membership
@@ -108,20 +105,20 @@ class PartPrototypes(nn.Module):
 
 
 class Distillation(nn.Module):
-    """DINO's loss between the CLS tokens of two individuals: the student's guess against the slow teacher's.
+    """DINO's loss between CLS tokens of two individuals of a species: student against teacher (moving average).
 
-    The teacher's answers are balanced over the batch by Sinkhorn-Knopp, which needs no running centre.
+    Sinkhorn-Knopp balances the teacher's outputs over the batch, instead of DINO's running centre.
     """
 
     def __init__(self, dim: int, prototypes: int = 128) -> None:
-        """Build the two heads."""
+        """Build the two projection heads."""
         super().__init__()
         self.student = nn.Sequential(nn.Linear(dim, 256), nn.GELU(), nn.Linear(256, prototypes))
         self.teacher = nn.Sequential(nn.Linear(dim, 256), nn.GELU(), nn.Linear(256, prototypes)).requires_grad_(False)
         self.teacher.load_state_dict(self.student.state_dict())
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Compare student's and teacher's CLS [2N, dim], each individual with the other of its species."""
+        """Cross-entropy of student's and teacher's CLS [2N, dim], each individual with the other of its species."""
         with torch.no_grad():
             target = balance(self.teacher(teacher.float()) / 0.1).roll(len(teacher) // 2, 0)
         guess: Tensor = (self.student(student.float()) / 0.1).log_softmax(-1)
@@ -129,7 +126,7 @@ class Distillation(nn.Module):
 
 
 def balance(scores: Tensor, rounds: int = 3) -> Tensor:
-    """Turn scores [N, K] into shares that sum to 1 over K while every k is used alike over the batch."""
+    """Sinkhorn-Knopp: turn scores [N, K] into probabilities over K whose sums over the batch are equal for all k."""
     logs = scores
     for _ in range(rounds):
         logs = logs - logs.logsumexp(0, keepdim=True)

@@ -1,4 +1,4 @@
-"""The small ViT that is trained here, with DINO's parameter names, and what training reads from its last block."""
+"""The small ViT that is trained, with DINO's parameter names, and its weight files."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ DEVIATION = (0.229, 0.224, 0.225)
 
 
 @dataclass(frozen=True)
-class Shape:
-    """Measures of the ViT; `img_size` is the square picture that the position grid is made for, pixels."""
+class SmallViTConfig:
+    """Sizes of the ViT; `img_size` is the side in pixels of the square picture that its position grid is for."""
 
     dim: int = 192
     depth: int = 7
@@ -28,8 +28,8 @@ class Shape:
 
 
 @dataclass(frozen=True)
-class Reading:
-    """What one pass gives, T patches a picture: keys [B, T, dim], mean CLS attention [B, T], CLS [B, dim]."""
+class ViTOutput:
+    """Last block's keys [B, T, dim] of T patches, their CLS attention averaged over heads [B, T], and CLS [B, dim]."""
 
     keys: Tensor
     attention: Tensor
@@ -47,16 +47,16 @@ class Attention(nn.Module):
         self.proj = nn.Linear(dim, dim)
 
     def split(self, tokens: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Give queries, keys and values [B, heads, T, dim/heads]."""
+        """Return queries, keys and values [B, heads, T, dim/heads]."""
         count, length, dim = tokens.shape
         qkv = self.qkv(tokens).view(count, length, 3, self.heads, dim // self.heads)
         query, key, value = qkv.permute(2, 0, 3, 1, 4).unbind(0)
         return query, key, value
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Mix tokens [B, T, dim]."""
+        """Attend over tokens [B, T, dim]."""
         query, key, value = self.split(tokens)
-        # At a hundred tokens this takes a third of the time of the fused kernel's backward pass on a CPU.
+        # At 100 tokens on a CPU this takes a third of the time of torch's fused attention, whose backward pass is slow.
         scores = (query * query.shape[-1] ** -0.5) @ key.transpose(-1, -2)
         mixed = scores.softmax(-1) @ value
         out: Tensor = self.proj(mixed.transpose(1, 2).flatten(2))
@@ -73,7 +73,7 @@ class Mlp(nn.Module):
         self.fc2 = nn.Linear(4 * dim, dim)
 
     def forward(self, tokens: Tensor) -> Tensor:
-        """Transform each token alone."""
+        """Transform each token on its own."""
         out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
         return out
 
@@ -82,7 +82,7 @@ class Block(nn.Module):
     """A pre-norm transformer block."""
 
     def __init__(self, dim: int, heads: int) -> None:
-        """Build the halves."""
+        """Build the layers."""
         super().__init__()
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, heads)
@@ -97,7 +97,7 @@ class Block(nn.Module):
 
 
 class PatchEmbed(nn.Module):
-    """Patches to tokens."""
+    """Patch embedding."""
 
     def __init__(self, patch: int, dim: int) -> None:
         """Build the projection."""
@@ -105,31 +105,31 @@ class PatchEmbed(nn.Module):
         self.proj = nn.Conv2d(3, dim, patch, patch)
 
     def forward(self, pictures: Tensor, stride: int) -> Tensor:
-        """Give the tokens [B, dim, rows, columns] of patches that lie `stride` pixels apart."""
+        """Return the tokens [B, dim, rows, columns] of patches `stride` pixels apart."""
         return F.conv2d(pictures, self.proj.weight, self.proj.bias, stride)
 
 
 class SmallViT(nn.Module):
-    """A ViT whose last block is run for its CLS row only, since nothing else of it is ever read."""
+    """A ViT whose last block computes attention for the CLS token only: nothing else of it is used."""
 
-    def __init__(self, shape: Shape) -> None:
-        """Build and initialise it; draws from PyTorch's global generator."""
+    def __init__(self, config: SmallViTConfig) -> None:
+        """Build and initialise it with PyTorch's global random generator."""
         super().__init__()
-        self.shape = shape
-        side = shape.img_size // shape.patch
-        self.cls_token = nn.Parameter(torch.randn(1, 1, shape.dim) * 0.02)
-        self.pos_embed = nn.Parameter(torch.cat([torch.zeros(1, 1, shape.dim), sine_positions(side, shape.dim)], 1))
-        self.patch_embed = PatchEmbed(shape.patch, shape.dim)
-        self.blocks = nn.ModuleList([Block(shape.dim, shape.heads) for _ in range(shape.depth)])
-        self.norm = nn.LayerNorm(shape.dim, eps=1e-6)
+        self.config = config
+        side = config.img_size // config.patch
+        self.cls_token = nn.Parameter(torch.randn(1, 1, config.dim) * 0.02)
+        self.pos_embed = nn.Parameter(torch.cat([torch.zeros(1, 1, config.dim), sine_positions(side, config.dim)], 1))
+        self.patch_embed = PatchEmbed(config.patch, config.dim)
+        self.blocks = nn.ModuleList([Block(config.dim, config.heads) for _ in range(config.depth)])
+        self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         for block in self.blocks:
             _mimic_trained_attention(block.attn)  # type: ignore[arg-type]
 
-    def forward(self, pictures: Tensor, stride: int | None = None) -> Reading:
-        """Read the last block of pictures [B, 3, H, W] in [0, 1], patches `stride` apart (none: side by side)."""
+    def forward(self, pictures: Tensor, stride: int | None = None) -> ViTOutput:
+        """Run pictures [B, 3, H, W] in [0, 1], with patches `stride` pixels apart (None: without overlap)."""
         mean, deviation = pictures.new_tensor(MEAN), pictures.new_tensor(DEVIATION)
         tokens = self.patch_embed(
-            (pictures - mean[:, None, None]) / deviation[:, None, None], stride or self.shape.patch
+            (pictures - mean[:, None, None]) / deviation[:, None, None], stride or self.config.patch
         )
         rows, columns = tokens.shape[2:]
         tokens = torch.cat([self.cls_token.expand(len(pictures), -1, -1), tokens.flatten(2).transpose(1, 2)], 1)
@@ -139,7 +139,7 @@ class SmallViT(nn.Module):
             tokens = block(tokens)
         return self._read(last, tokens)
 
-    def _read(self, last: nn.Module, tokens: Tensor) -> Reading:
+    def _read(self, last: nn.Module, tokens: Tensor) -> ViTOutput:
         assert isinstance(last, Block)
         query, key, value = last.attn.split(last.norm1(tokens))
         scores = (query[:, :, :1].float() @ key.float().transpose(-1, -2)) / math.sqrt(query.shape[-1])
@@ -147,10 +147,10 @@ class SmallViT(nn.Module):
         mixed = (weights @ value.float()).transpose(1, 2).flatten(2)
         cls = tokens[:, :1] + last.attn.proj(mixed)
         cls = self.norm(cls + last.mlp(last.norm2(cls)))[:, 0]
-        return Reading(key.transpose(1, 2).flatten(2)[:, 1:], weights[:, :, 0, 1:].mean(1), cls)
+        return ViTOutput(key.transpose(1, 2).flatten(2)[:, 1:], weights[:, :, 0, 1:].mean(1), cls)
 
     def _positions(self, rows: int, columns: int) -> Tensor:
-        side = self.shape.img_size // self.shape.patch
+        side = self.config.img_size // self.config.patch
         if rows == columns == side:
             return self.pos_embed
         grid = self.pos_embed[:, 1:].view(1, side, side, -1).permute(0, 3, 1, 2)
@@ -159,7 +159,7 @@ class SmallViT(nn.Module):
 
 
 def sine_positions(side: int, dim: int) -> Tensor:
-    """Give sine and cosine position embeddings [1, side*side, dim], a start that attention learns from fast."""
+    """Return sine-cosine position embeddings [1, side*side, dim], an initialisation that speeds up training."""
     frequency = 1 / 100 ** (torch.arange(dim // 4) / (dim // 4))
     angle = torch.arange(side)[:, None] * frequency
     waves = torch.cat([angle.sin(), angle.cos()], 1)
@@ -168,7 +168,7 @@ def sine_positions(side: int, dim: int) -> Tensor:
 
 
 def _mimic_trained_attention(attention: Attention) -> None:
-    """Start from products of projections that trained ViTs have (Trockman and Kolter, mimetic initialisation)."""
+    """Initialise attention with weight products like those of trained ViTs (mimetic init, Trockman and Kolter)."""
     dim = attention.proj.in_features
     size = dim // attention.heads
     weight = attention.qkv.weight.data
@@ -187,21 +187,21 @@ def _mimic_trained_attention(attention: Attention) -> None:
 
 
 def export_weights(model: SmallViT, path: Path, more: Mapping[str, Tensor] | None = None) -> None:
-    """Write the weights, and more beside them, as float16 safetensors with the metadata that the extractor reads."""
-    shape = model.shape
+    """Write the weights and further tensors as float16 safetensors, with the metadata that `features.weights` reads."""
+    config = model.config
     metadata = {
-        "num_heads": str(shape.heads),
-        "patch_size": str(shape.patch),
-        "img_size": str(shape.img_size),
+        "num_heads": str(config.heads),
+        "patch_size": str(config.patch),
+        "img_size": str(config.img_size),
         "mean": ",".join(map(str, MEAN)),
         "std": ",".join(map(str, DEVIATION)),
-        "saliency_heads": ",".join(map(str, range(shape.heads))),
+        "saliency_heads": ",".join(map(str, range(config.heads))),
     }
     state = {**model.state_dict(), **(more or {})}
     save_file({name: value.half().contiguous() for name, value in state.items()}, path, metadata)
 
 
 def load_weights(model: SmallViT, path: Path) -> None:
-    """Take the weights that `export_weights` has written."""
+    """Load weights that `export_weights` has written; further tensors are ignored."""
     own = model.state_dict()
     model.load_state_dict({name: value.float() for name, value in load_file(path).items() if name in own})

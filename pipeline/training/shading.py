@@ -1,4 +1,4 @@
-"""Colours of a body: texture, countershading, light from its height map, and the shadow that it casts."""
+"""Shading of bodies: texture, countershading, light from the height map, cast shadows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,17 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from pipeline.training.bodies import Surface, pixel_places
-from pipeline.training.dice import Dice
+from pipeline.training.rng import Rng
 from pipeline.training.skeletons import PARTS
 from pipeline.training.textures import draw_palettes, mix_palette, sample_texture
 
 
 @dataclass(frozen=True)
 class Coat:
-    """How N bodies are coloured.
+    """Colours of N bodies.
 
-    tile [N, 2], scale [N, 2], offset [N, 2, 2] of two textures, their contrast [N, 2]; palette [N, 3, 3]; tint of the
-    parts [N, parts, 3]; belly [N]: how much lighter the underside is.
+    tile [N, 2], scale [N, 2], offset [N, 2, 2] and contrast [N, 2] of two textures; palette [N, 3, 3]; tint of each
+    part [N, parts, 3]; belly [N]: how much lighter the underside is (countershading).
     """
 
     tile: Tensor
@@ -33,7 +33,7 @@ class Coat:
 
 @dataclass(frozen=True)
 class Light:
-    """Light on N scenes: direction [N, 3] towards it, ambient share [N], gloss [N], darkness of the shadow [N]."""
+    """Light of N scenes: direction towards it [N, 3], ambient share [N], specular gloss [N], shadow darkness [N]."""
 
     direction: Tensor
     ambient: Tensor
@@ -41,34 +41,34 @@ class Light:
     shadow: Tensor
 
 
-def draw_coat(dice: Dice, count: int, tiles: int) -> Coat:
-    """Draw coats: plain or patterned fur, scales, paint."""
-    patchy = dice.chance(0.5, count, 1, 1)
-    tint = 1 + dice.normal(0.35, count, len(PARTS), 1) * patchy + dice.normal(0.1, count, len(PARTS), 3) * patchy
+def draw_coat(rng: Rng, count: int, tiles: int) -> Coat:
+    """Draw random coats: plain or patterned fur, scales, paint."""
+    patchy = rng.chance(0.5, count, 1, 1)
+    tint = 1 + rng.normal(0.35, count, len(PARTS), 1) * patchy + rng.normal(0.1, count, len(PARTS), 3) * patchy
     return Coat(
-        tile=dice.integers(0, tiles, count, 2),
-        scale=torch.stack([dice.uniform(0.4, 1.6, count), dice.uniform(1.0, 3.0, count)], 1),
-        offset=dice.uniform(0, 1, count, 2, 2),
-        palette=draw_palettes(dice, count, 3),
+        tile=rng.integers(0, tiles, count, 2),
+        scale=torch.stack([rng.uniform(0.4, 1.6, count), rng.uniform(1.0, 3.0, count)], 1),
+        offset=rng.uniform(0, 1, count, 2, 2),
+        palette=draw_palettes(rng, count, 3),
         tint=tint.clamp(0.3, 1.8),
-        contrast=dice.uniform(0, 1, count, 2),
-        belly=dice.uniform(-0.4, 0.8, count),
+        contrast=rng.uniform(0, 1, count, 2),
+        belly=rng.uniform(-0.4, 0.8, count),
     )
 
 
-def draw_light(dice: Dice, count: int) -> Light:
-    """Draw lights: mostly from above, of any side, hard or soft."""
-    aim = torch.stack([dice.uniform(-1, 1, count), -dice.uniform(0.1, 1.2, count), dice.uniform(0.3, 1.3, count)], -1)
+def draw_light(rng: Rng, count: int) -> Light:
+    """Draw random lights: mostly from above, from any side, hard or soft."""
+    aim = torch.stack([rng.uniform(-1, 1, count), -rng.uniform(0.1, 1.2, count), rng.uniform(0.3, 1.3, count)], -1)
     return Light(
         F.normalize(aim, dim=-1),
-        dice.uniform(0.25, 1.15, count).clamp_max(1),
-        dice.uniform(0, 0.4, count) ** 2,
-        dice.uniform(0, 0.7, count),
+        rng.uniform(0.25, 1.15, count).clamp_max(1),
+        rng.uniform(0, 0.4, count) ** 2,
+        rng.uniform(0, 0.7, count),
     )
 
 
 def paint_bodies(surface: Surface, coat: Coat, light: Light, bank: Tensor) -> Tensor:
-    """Colour the bodies [N, 3, H, W], lit."""
+    """Return the textured and lit bodies [N, 3, H, W]."""
     amounts = []
     for layer in range(2):
         places = surface.rest * coat.scale[:, layer, None, None, None] + coat.offset[:, layer, None, None]
@@ -84,7 +84,7 @@ def paint_bodies(surface: Surface, coat: Coat, light: Light, bank: Tensor) -> Te
 
 
 def _shade(height: Tensor, light: Light) -> tuple[Tensor, Tensor]:
-    """Give diffuse shade and gloss [N, H, W] of a height map in picture units."""
+    """Return diffuse and specular light [N, H, W] on a height map in picture units."""
     pixel = 2 / height.shape[1]
     padded = F.pad(height[:, None], (1, 1, 1, 1), mode="replicate")[:, 0]
     slope_x = ((padded[:, 1:-1, 2:] - padded[:, 1:-1, :-2]) / (2 * pixel)).clamp(-3, 3)
@@ -96,7 +96,7 @@ def _shade(height: Tensor, light: Light) -> tuple[Tensor, Tensor]:
 
 
 def cast_shadow(cover: Tensor, light: Light, ground: Tensor) -> Tensor:
-    """Lay each body's shape down on the ground line [N] as a soft shadow; gives darkness [N, H, W]."""
+    """Project each body's alpha onto the ground line [N] as a soft shadow; returns its darkness [N, H, W]."""
     rows, columns = cover.shape[1:]
     places = pixel_places((rows, columns), cover.device).expand(len(cover), -1, -1, -1)
     squash, lean = 0.3, -0.8 * light.direction[:, 0, None, None]

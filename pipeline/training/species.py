@@ -1,15 +1,15 @@
-"""Species of all kinds, drawn in the shares in which they are wanted."""
+"""Random species of all kinds (animals and things), with the probability of each kind."""
 
 from collections.abc import Callable
 
 import torch
 
 from pipeline.training.animals import biped, bird, fish, insect, quadruped
-from pipeline.training.dice import Dice
+from pipeline.training.rng import Rng
 from pipeline.training.skeletons import Skeleton
 from pipeline.training.things import plant, tool, vehicle
 
-KINDS: tuple[tuple[Callable[[Dice, int], Skeleton], float], ...] = (
+KINDS: tuple[tuple[Callable[[Rng, int], Skeleton], float], ...] = (
     (quadruped, 0.46),
     (bird, 0.17),
     (biped, 0.12),
@@ -21,11 +21,11 @@ KINDS: tuple[tuple[Callable[[Dice, int], Skeleton], float], ...] = (
 )
 
 
-def draw_species(dice: Dice, count: int) -> Skeleton:
-    """Draw species of all kinds, in random order."""
-    shares = torch.tensor([share for _, share in KINDS], device=dice.device)
-    kinds = torch.multinomial(shares, count, replacement=True, generator=dice.generator).sort().values
+def draw_species(rng: Rng, count: int) -> Skeleton:
+    """Draw skeletons of `count` species, kinds by their probability, in random order."""
+    shares = torch.tensor([share for _, share in KINDS], device=rng.device)
+    kinds = torch.multinomial(shares, count, replacement=True, generator=rng.generator).sort().values
     numbers = torch.bincount(kinds, minlength=len(KINDS)).tolist()
-    several = [make(dice, number) for (make, _), number in zip(KINDS, numbers, strict=True) if number]
-    order = torch.randperm(count, generator=dice.generator, device=dice.device)
+    several = [make(rng, number) for (make, _), number in zip(KINDS, numbers, strict=True) if number]
+    order = torch.randperm(count, generator=rng.generator, device=rng.device)
     return Skeleton.join(several).take(order)

@@ -12,7 +12,7 @@ from benchmarks.backbone import contenders, describe_colours, describe_sift, ell
 from pipeline.evaluation.datasets.badja import JointFrame
 from pipeline.evaluation.datasets.layout import Picture
 from pipeline.media.inputs import resolve_inputs
-from pipeline.training.model import Shape
+from pipeline.training.model import SmallViTConfig
 
 
 def joint_frame(file: Path) -> JointFrame:
@@ -52,7 +52,7 @@ def test_each_row_gives_a_clip_masks(
     row: str, tmp_path: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """At the bundled settings, without their many clusters; the random ViT is a tiny one."""
-    monkeypatch.setattr(backbone, "Shape", lambda: Shape(dim=24, heads=3, img_size=32))
+    monkeypatch.setattr(backbone, "SmallViTConfig", lambda: SmallViTConfig(dim=24, heads=3, img_size=32))
     load = backbone.load_settings
     quick = {"cluster.max_clusters": 3, "cluster.restarts": 1, "features.load_size": 48}
     monkeypatch.setattr(backbone, "load_settings", lambda file, values: load(file, {**quick, **values}))

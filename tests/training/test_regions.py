@@ -1,4 +1,4 @@
-"""The table of regions: what kinds of bodies have, and means in the order that the product reads."""
+"""The region prior: regions of each kind, and mean keys in the extractor's channel order."""
 
 import numpy as np
 import pytest
@@ -7,7 +7,7 @@ import torch
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.features.extractor import Extractor
 from pipeline.features.weights import load_file
-from pipeline.training.model import Shape, SmallViT, export_weights
+from pipeline.training.model import SmallViT, SmallViTConfig, export_weights
 from pipeline.training.regions import as_descriptors, as_keys, kind_regions, region_table
 from pipeline.training.skeletons import REGIONS
 from pipeline.training.species import KINDS
@@ -16,7 +16,7 @@ from pipeline.training.species import KINDS
 @pytest.fixture(scope="module")
 def model():
     torch.manual_seed(0)
-    return SmallViT(Shape(dim=24, depth=2, heads=3, img_size=32))
+    return SmallViT(SmallViTConfig(dim=24, depth=2, heads=3, img_size=32))
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def test_no_kind_has_the_background_or_what_was_not_seen(table):
 
 
 def test_the_product_reads_the_table_in_the_order_of_its_channels(tmp_path, model, table):
-    """A picture's own mean key, exported as a region, is the mean of the descriptors that the product computes."""
+    """A picture's mean key, exported as a region, is the mean of the descriptors that the extractor computes."""
     picture = np.random.default_rng(0).integers(0, 256, (32, 32, 3), dtype=np.uint8)
     with torch.no_grad():
         keys = model(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255).keys[0]

@@ -1,4 +1,4 @@
-"""Training: a step learns, a resumed run is the same run, and what is exported loads in the product."""
+"""Training: losses fall, a resumed run equals an uninterrupted one, exported weights load in the pipeline."""
 
 import json
 
@@ -11,18 +11,18 @@ from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.features.extractor import Extractor
 from pipeline.features.weights import load_file
 from pipeline.training.losses import label_patches, saliency_loss
-from pipeline.training.measure import figure_j, match_share
-from pipeline.training.model import Shape, SmallViT, export_weights
+from pipeline.training.model import SmallViT, SmallViTConfig, export_weights
 from pipeline.training.regions import as_descriptors
 from pipeline.training.scenes import SceneMaker
 from pipeline.training.skeletons import REGIONS
-from pipeline.training.train import LARGE, LONGEST_STEP_S, Plan, Trainer, learning_rate_share, train
+from pipeline.training.train import LARGE, LONGEST_STEP_S, Trainer, TrainingConfig, learning_rate_share, train
+from pipeline.training.validation import figure_j, match_share
 
-TINY = Shape(dim=24, depth=2, heads=3, img_size=32)
+TINY = SmallViTConfig(dim=24, depth=2, heads=3, img_size=32)
 
 
-def plan(steps=4, **changes):
-    return Plan(steps=steps, species=2, seed=5, half=False, shape=TINY, **changes)
+def config(steps=4, **changes):
+    return TrainingConfig(steps=steps, species=2, seed=5, half=False, vit=TINY, **changes)
 
 
 def test_steps_on_one_batch_lower_the_loss():
@@ -42,12 +42,12 @@ def test_steps_on_one_batch_lower_the_loss():
 
 
 def test_a_resumed_run_ends_in_the_same_state():
-    through, first = Trainer(plan()), Trainer(plan())
+    through, first = Trainer(config()), Trainer(config())
     for _ in range(4):
         through.step()
     for _ in range(2):
         first.step()
-    second = Trainer(plan())
+    second = Trainer(config())
     second.restore(first.state())
     for _ in range(2):
         second.step()
@@ -57,8 +57,8 @@ def test_a_resumed_run_ends_in_the_same_state():
 
 
 def test_training_into_a_folder_logs_saves_and_goes_on(tmp_path):
-    train(plan(2), tmp_path, save_every=1, measure_every=2, batches=1)
-    done = train(plan(3), tmp_path, save_every=1, measure_every=2, batches=1)
+    train(config(2), tmp_path, save_every=1, measure_every=2, batches=1)
+    done = train(config(3), tmp_path, save_every=1, measure_every=2, batches=1)
     records = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert done.steps == 3
     assert [record["step"] for record in records] == [1, 2, 3]
@@ -74,12 +74,12 @@ def test_training_into_a_folder_logs_saves_and_goes_on(tmp_path):
 def test_training_can_begin_with_given_weights(tmp_path):
     torch.manual_seed(1)
     export_weights(SmallViT(TINY), tmp_path / "vit.safetensors")
-    given = Trainer(plan(weights=tmp_path / "vit.safetensors"))
+    given = Trainer(config(weights=tmp_path / "vit.safetensors"))
     assert torch.equal(given.student.cls_token.half(), load_safetensors(tmp_path / "vit.safetensors")["cls_token"])
-    assert not torch.equal(given.student.cls_token, Trainer(plan()).student.cls_token)
+    assert not torch.equal(given.student.cls_token, Trainer(config()).student.cls_token)
     scenes, stride = given.feed[0]
     assert (*scenes.pictures.shape[2:], stride) in LARGE
-    assert Trainer(plan()).feed[0][0].pictures.shape[2:] == (64, 64)
+    assert Trainer(config()).feed[0][0].pictures.shape[2:] == (64, 64)
 
 
 def test_directions_of_regions_begin_at_the_table_beside_given_weights(tmp_path):
@@ -87,7 +87,7 @@ def test_directions_of_regions_begin_at_the_table_beside_given_weights(tmp_path)
     means[3] = 0
     table = {"region_keys": as_descriptors(means, TINY.heads), "region_kinds": torch.ones(1, len(REGIONS))}
     export_weights(model, tmp_path / "vit.safetensors", table)
-    directions = Trainer(plan(weights=tmp_path / "vit.safetensors")).parts.directions.detach()
+    directions = Trainer(config(weights=tmp_path / "vit.safetensors")).parts.directions.detach()
     known = torch.arange(len(REGIONS)) != 3
     assert torch.allclose(directions[known], means[known], atol=2e-3)
     assert directions[3].norm() > 0.1
@@ -95,7 +95,7 @@ def test_directions_of_regions_begin_at_the_table_beside_given_weights(tmp_path)
 
 def test_a_pause_counts_no_more_than_the_longest_step(monkeypatch):
     clock = iter([0.0, 1000.0])
-    trainer = Trainer(plan())
+    trainer = Trainer(config())
     monkeypatch.setattr("pipeline.training.train.time.monotonic", lambda: next(clock))
     trainer.step()
     assert trainer.seconds == LONGEST_STEP_S
@@ -113,12 +113,12 @@ def test_the_product_reads_exported_weights_as_training_does(tmp_path):
     settings = FeatureSettings(load_size=32, stride=8, layer=TINY.depth - 1)
     found = Extractor(loaded, settings, SaliencySettings(half_size=False)).extract([picture], saliency=True)
     with torch.no_grad():
-        reading = model(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255)
-    attention = reading.attention.view(4, 4)
+        output = model(torch.from_numpy(picture).permute(2, 0, 1)[None] / 255)
+    attention = output.attention.view(4, 4)
     low, high = attention.min(), attention.max()
     np.testing.assert_allclose(found.saliency[0], (attention - low) / (high - low), atol=1e-2)
-    # The product's channel order has the head as its fast axis, and its positions are stretched by a tenth of a cell.
-    keys = reading.keys.view(4, 4, 3, 8).transpose(2, 3).flatten(2)
+    # The extractor's channel order has the head as its fast axis; its position grid is scaled by a tenth of a cell.
+    keys = output.keys.view(4, 4, 3, 8).transpose(2, 3).flatten(2)
     similar = torch.nn.functional.cosine_similarity(found.descriptors[0], keys, dim=-1)
     assert similar.min() > 0.97
 

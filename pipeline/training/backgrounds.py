@@ -1,4 +1,4 @@
-"""What stands behind and before a body: sky, ground, and layers of textured shapes. Knows nothing of bodies."""
+"""Backgrounds and occluders of synthetic scenes: layers of textured shapes; Gaussian blur."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.training.dice import Dice
+from pipeline.training.rng import Rng
 from pipeline.training.textures import draw_palettes, mix_palette, sample_texture
 
 BACK_LAYERS = 9
@@ -16,11 +16,12 @@ BACK_LAYERS = 9
 
 @dataclass(frozen=True)
 class Layers:
-    """Textured shapes of N scenes, back to front, each field [N, L, ...].
+    """Textured shapes of N scenes with L layers each, back to front.
 
-    form [N, L]: 0 everything, 1 the half-plane below a line, 2 an ellipse, 3 a box; centre [N, L, 2], half size
-    [N, L, 2], turn [N, L], softness [N, L] in picture units; tiles [N, L, 2], scale [N, L, 2], offset [N, L, 2, 2],
-    stretch [N, L] of the texture across, palette [N, L, 3, 3], contrast [N, L, 2].
+    form [N, L]: 0 the whole picture, 1 the half-plane below a line, 2 an ellipse, 3 a box. Its centre [N, L, 2], half
+    sides [N, L, 2] and edge softness [N, L] are in picture units, its turn [N, L] in radians. Each layer has two
+    textures: tile [N, L, 2], scale [N, L, 2], offset [N, L, 2, 2], contrast [N, L, 2]; both are stretched by
+    stretch [N, L] vertically and coloured by palette [N, L, 3, 3].
     """
 
     form: Tensor
@@ -36,51 +37,51 @@ class Layers:
     contrast: Tensor
 
     def __len__(self) -> int:
-        """Count the layers."""
+        """Return the number of layers."""
         return self.form.shape[1]
 
 
-def draw_grounds(dice: Dice, count: int, tiles: int, aspect: float, horizon: Tensor) -> Layers:
-    """Draw backgrounds: sky or wall, mostly a ground below the horizon [N], and shapes of power-law sizes on them."""
+def draw_backgrounds(rng: Rng, count: int, tiles: int, aspect: float, horizon: Tensor) -> Layers:
+    """Draw random backgrounds: sky or wall, often a ground below the horizon [N], and shapes of power-law sizes."""
     layers = BACK_LAYERS
-    u = dice.uniform
-    form = dice.integers(2, 4, count, layers)
+    u = rng.uniform
+    form = rng.integers(2, 4, count, layers)
     form[:, 0] = 0
-    form[:, 1] = torch.where(dice.chance(0.8, count), 1, form[:, 1])
+    form[:, 1] = torch.where(rng.chance(0.8, count), 1, form[:, 1])
     centre = torch.stack([u(-1.2, 1.2, count, layers) * aspect, u(-1.1, 1.1, count, layers)], -1)
     centre[:, 1, 1] = torch.where(form[:, 1] == 1, horizon, centre[:, 1, 1])
     size = 0.12 / u(0.1, 1, count, layers, 1)
-    half = (size * 2 ** dice.normal(0.9, count, layers, 2)).clamp(0.02, 2)
-    turn = dice.normal(0.15, count, layers)
-    turn = torch.where(dice.chance(0.4, count, layers), u(0, 3.14, count, layers), turn)
+    half = (size * 2 ** rng.normal(0.9, count, layers, 2)).clamp(0.02, 2)
+    turn = rng.normal(0.15, count, layers)
+    turn = torch.where(rng.chance(0.4, count, layers), u(0, 3.14, count, layers), turn)
     turn[:, 1] = torch.where(form[:, 1] == 1, turn[:, 1] * 0.2, turn[:, 1])
-    mood = draw_palettes(dice, count, 2).mean(1)[:, None, None]
+    mood = draw_palettes(rng, count, 2).mean(1)[:, None, None]
     palette = torch.lerp(
-        draw_palettes(dice, count * layers, 3).view(count, layers, 3, 3), mood, u(0.0, 0.7, count, 1, 1, 1)
+        draw_palettes(rng, count * layers, 3).view(count, layers, 3, 3), mood, u(0.0, 0.7, count, 1, 1, 1)
     )
-    stretch = 2 ** dice.normal(1.0, count, layers)
+    stretch = 2 ** rng.normal(1.0, count, layers)
     stretch[:, 1] = torch.where(form[:, 1] == 1, u(1.5, 5, count), stretch[:, 1])
     return Layers(
-        form, centre, half, turn, u(0.005, 0.08, count, layers) * dice.chance(0.6, count, layers),
-        dice.integers(0, tiles, count, layers, 2),
+        form, centre, half, turn, u(0.005, 0.08, count, layers) * rng.chance(0.6, count, layers),
+        rng.integers(0, tiles, count, layers, 2),
         torch.stack([u(0.2, 1.0, count, layers), u(0.6, 3.0, count, layers)], -1),
         u(0, 1, count, layers, 2, 2), stretch, palette, u(0.2, 1, count, layers, 2),
     )  # fmt: skip
 
 
-def draw_occluders(dice: Dice, count: int, tiles: int, aspect: float, share: float) -> Layers:
-    """Draw posts, twigs and leaves that stand before the bodies in a share of the scenes (elsewhere of no size)."""
-    layers = draw_grounds(dice, count, tiles, aspect, torch.zeros(count, device=dice.device))
+def draw_occluders(rng: Rng, count: int, tiles: int, aspect: float, share: float) -> Layers:
+    """Draw random posts, twigs and leaves that occlude the bodies in a share of the scenes (size -1 in others)."""
+    layers = draw_backgrounds(rng, count, tiles, aspect, torch.zeros(count, device=rng.device))
     kept = {name: value[:, -3:] for name, value in vars(layers).items()}
-    slim = torch.stack([dice.uniform(0.02, 0.1, count, 3), dice.uniform(0.2, 1.5, count, 3)], -1)
-    present = dice.chance(share, count, 1, 1) & dice.chance(0.6, count, 3, 1)
+    slim = torch.stack([rng.uniform(0.02, 0.1, count, 3), rng.uniform(0.2, 1.5, count, 3)], -1)
+    present = rng.chance(share, count, 1, 1) & rng.chance(0.6, count, 3, 1)
     kept["half"] = torch.where(present, slim, -1.0)
-    kept["turn"] = dice.normal(0.25, count, 3)
+    kept["turn"] = rng.normal(0.25, count, 3)
     return Layers(**kept)
 
 
 def layer_cover(layers: Layers, rank: int, places: Tensor) -> Tensor:
-    """Give how far a layer covers each of the places [N, H, W, 2]; [N, H, W] in [0, 1]."""
+    """Return a layer's alpha in [0, 1] at points [N, H, W, 2]; [N, H, W]."""
     x = places[..., 0] - layers.centre[:, rank, 0, None, None]
     y = places[..., 1] - layers.centre[:, rank, 1, None, None]
     cos, sin = layers.turn[:, rank].cos()[:, None, None], layers.turn[:, rank].sin()[:, None, None]
@@ -96,7 +97,7 @@ def layer_cover(layers: Layers, rank: int, places: Tensor) -> Tensor:
 
 
 def paint_layer(layers: Layers, rank: int, places: Tensor, bank: Tensor) -> Tensor:
-    """Colour a layer's texture at places [N, H, W, 2]; [N, 3, H, W]."""
+    """Return a layer's colours at points [N, H, W, 2]; [N, 3, H, W]."""
     squeeze = torch.stack([torch.ones_like(layers.stretch[:, rank]), layers.stretch[:, rank]], -1)[:, None, None]
     values = []
     for which in range(2):
@@ -112,8 +113,8 @@ def paint_layer(layers: Layers, rank: int, places: Tensor, bank: Tensor) -> Tens
     return (colour * (1 + 0.8 * values[1])[:, None]).clamp(0, 1)
 
 
-def paint_grounds(layers: Layers, places: Tensor, bank: Tensor) -> Tensor:
-    """Paint all layers over each other at places [N, H, W, 2]; [N, 3, H, W]."""
+def paint_layers(layers: Layers, places: Tensor, bank: Tensor) -> Tensor:
+    """Alpha-blend all layers at points [N, H, W, 2]; [N, 3, H, W]."""
     picture = paint_layer(layers, 0, places, bank)
     for rank in range(1, len(layers)):
         cover = layer_cover(layers, rank, places)[:, None]
@@ -122,7 +123,7 @@ def paint_grounds(layers: Layers, places: Tensor, bank: Tensor) -> Tensor:
 
 
 def blur(picture: Tensor, deviation: Tensor) -> Tensor:
-    """Blur pictures [N, C, H, W] by Gaussians of the given deviations [N], pixels (up to about 2.5)."""
+    """Blur pictures [N, C, H, W] with Gaussians of standard deviations [N] in pixels (up to about 2.5)."""
     count, channels = picture.shape[:2]
     offsets = torch.arange(-4, 5, device=picture.device)
     kernel = torch.exp(-(offsets**2) / (2 * deviation[:, None].clamp_min(0.05) ** 2))

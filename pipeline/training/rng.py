@@ -1,4 +1,4 @@
-"""Seeded random numbers on a given device; knows nothing of scenes."""
+"""Seeded random number generator on a given device."""
 
 from collections.abc import Callable
 
@@ -8,20 +8,20 @@ from torch import Tensor
 Number = float | Tensor
 
 
-class Dice:
-    """Draws tensors from one seeded generator, so that equal seeds give equal scenes."""
+class Rng:
+    """Draws tensors from one seeded `torch.Generator`, so that equal seeds give equal scenes."""
 
     def __init__(self, seed: int, device: torch.device | str = "cpu") -> None:
-        """Seed a generator of its own; the global one is never touched."""
+        """Seed a generator of its own; PyTorch's global one isn't used."""
         self.device = torch.device(device)
         self.generator = torch.Generator(self.device).manual_seed(seed)
 
     def uniform(self, low: float, high: float, *shape: int) -> Tensor:
-        """Draw float32 numbers from [low, high)."""
+        """Draw float32 uniform numbers from [low, high)."""
         return low + (high - low) * torch.rand(shape, generator=self.generator, device=self.device)
 
     def normal(self, deviation: float, *shape: int) -> Tensor:
-        """Draw float32 normal numbers around zero."""
+        """Draw float32 normal numbers with mean 0."""
         return deviation * torch.randn(shape, generator=self.generator, device=self.device)
 
     def integers(self, low: int, high: int, *shape: int) -> Tensor:
@@ -29,9 +29,9 @@ class Dice:
         return torch.randint(low, high, shape, generator=self.generator, device=self.device)
 
     def chance(self, probability: float, *shape: int) -> Tensor:
-        """Draw booleans that are true with the given probability."""
+        """Draw Booleans that are true with the given probability."""
         return torch.rand(shape, generator=self.generator, device=self.device) < probability
 
     def for_each(self, count: int) -> Callable[[float, float], Tensor]:
-        """Give a short hand that draws `count` uniform numbers between two bounds."""
+        """Return a function of two bounds that draws `count` uniform numbers between them."""
         return lambda low, high: self.uniform(low, high, count)
