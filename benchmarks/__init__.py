@@ -1,1 +1,1 @@
-"""What is measured, in turns in one run: the whole against the paper's computation, and the CRF alone."""
+"""Benchmarks: speed, presets, CRF and bundled backbone; each one's last line is JSON."""

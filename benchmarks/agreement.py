@@ -1,4 +1,4 @@
-"""How far two labellings of the same frames agree, whatever numbers their parts have."""
+"""Pixel agreement of two labellings of a video, after matching their parts."""
 
 from __future__ import annotations
 
@@ -12,9 +12,10 @@ Labels = NDArray[np.uint8]
 
 
 def renumbered(labels: Labels, like: Labels) -> Labels:
-    """Labels whose parts have the numbers of the parts that they cover most in `like`; the background stays 0.
+    """Labels with parts renumbered to match those of `like`; the background stays 0.
 
-    Each fit numbers its parts by itself. The matching is the best one to one, over all frames together.
+    Each fit numbers its parts on its own. The matching is one to one and maximises the overlap over all frames
+    (Hungarian algorithm).
     """
     count = int(max(labels.max(), like.max())) + 1
     together = np.bincount(labels.ravel().astype(np.int64) * count + like.ravel(), minlength=count**2)
@@ -26,22 +27,22 @@ def renumbered(labels: Labels, like: Labels) -> Labels:
 
 
 def agreement(labels: Labels, reference: Labels) -> tuple[float, float]:
-    """Share of equal pixels over all, and over those where the reference is steady.
+    """Share of equal labels among all pixels, and among steady ones.
 
-    Steady is a pixel that has one label in the reference's frame before, its own and the one behind: where the
-    reference itself changes its mind from frame to frame, agreement with it says little.
+    A pixel is steady if the reference gives it the same label in the previous, the current and the next frame: where
+    the reference itself flickers, agreement with it means little.
     """
     equal = renumbered(labels, reference) == reference
     return float(equal.mean()), steady_agreement(labels, reference)[0]
 
 
 def steady_agreement(labels: Labels, reference: Labels, others: Sequence[Labels] = ()) -> tuple[float, float]:
-    """Share of equal pixels where the reference is steady: of all of them, and of those that are parts there.
+    """Share of equal labels among steady pixels, and among steady pixels of parts (without background).
 
     Args:
         labels: uint8 [frames, h, w].
         reference: the same shape.
-        others: labels of the reference's settings with other seeds: a pixel is steady where they all agree, too.
+        others: labels by the reference's settings with other seeds; steady pixels are then those where these agree too.
     """
     equal = (renumbered(labels, reference) == reference)[1:-1]
     steady = (reference[1:-1] == reference[:-2]) & (reference[1:-1] == reference[2:])

@@ -1,11 +1,11 @@
-"""Measure the bundled backbone beside what needs no training: the table of its model card.
+"""Compare the bundled backbone with untrained baselines: the table of its model card.
 
-    python benchmarks/backbone.py --davis DIR --parts samples --pictures DIR [--rows bundled random sift ...]
+    python benchmarks/backbone.py --davis DIR --parts samples --pictures DIR [--rows bundled random "dense SIFT" ...]
 
-DAVIS 2016 with BADJA's joints (`joints/`): J of the foreground, flicker, PCK@0.2 of the joints carried from the first
+DAVIS 2016 with BADJA's joints (`joints/`): J of the foreground, flicker, PCK@0.2 of joints found from the first
 annotated frame. Clips with parts: J, NMI, ARI, mIoU, flicker, switches. Pictures (`images/*.jpg`,
-`annotations/trimaps/*.png` as Oxford-IIIT Pet has them): J of the saliency that one picture gives. Rows that have no
-descriptors carry points by optical flow (motion) or leave them in place. The last line is JSON.
+`annotations/trimaps/*.png` as in Oxford-IIIT Pet): J of the thresholded saliency of single pictures. Rows without
+descriptors move points by optical flow (motion) or leave them in place. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -59,12 +59,12 @@ Carry = Callable[[JointFrame, JointFrame, Points], Points]
 
 FPS = 25.0
 ELLIPSE_SHARE = 0.5
-"""Axes of the centre ellipse, as a share of the picture's sides."""
+"""Axes of the centre ellipse as a share of the picture's sides."""
 
 
 @dataclass(frozen=True, slots=True)
 class Contender:
-    """A row: parts of a clip's frames, points carried between frames, and, where it has one, a picture's saliency."""
+    """A row of the table: part segmentation of a clip, point tracking between frames, and single-picture saliency."""
 
     segment: Callable[[Source], Labelled]
     carry: Carry
@@ -72,10 +72,10 @@ class Contender:
 
 
 class HandMade(Extractor):
-    """Descriptors of patches that nothing was trained for, where the pipeline expects a ViT's."""
+    """Hand-crafted patch descriptors behind the interface of the ViT's extractor."""
 
     def __init__(self, like: Extractor, describe: Callable[[Rgb, list[tuple[int, int]]], NDArray[np.float32]]) -> None:
-        """Take grid and settings from an extractor; `describe` maps a picture and patch corners to [n, channels]."""
+        """Copy grid and settings of an extractor; `describe` maps a picture and patch corners to [n, channels]."""
         self.device, self.identity, self.settings = like.device, like.identity, like.settings
         self.half_size, self.heads, self.tap, self.regions = False, None, like.tap, None
         self._describe = describe
@@ -83,7 +83,7 @@ class HandMade(Extractor):
     def extract_taps(
         self, images: Sequence[Rgb], taps: Sequence[Tap], *, saliency: bool = False
     ) -> dict[Tap, Extraction]:
-        """Describe pictures; all layers and facets are the same here, and there is no class token."""
+        """Describe pictures; all layers and facets get the same descriptors, and there is no class token."""
         patch, stride = self.identity.patch_px, self.settings.stride
         grids = []
         for image in images:
@@ -95,7 +95,7 @@ class HandMade(Extractor):
 
 
 def describe_colours(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.float32]:
-    """Mean and deviation of CIELAB in each patch, and the patch's place."""
+    """Mean and standard deviation of CIELAB colours in each patch, and the patch's position."""
     lab = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2LAB) / 50
     place = np.array(corners, np.float32) / max(image.shape[:2]) * 2 - 0.5
     cells = [lab[row : row + 8, col : col + 8].reshape(-1, 3) for row, col in corners]
@@ -104,8 +104,8 @@ def describe_colours(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.f
 
 
 def describe_sift(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.float32]:
-    """Dense upright SIFT over twice the patch's side."""
-    # OpenCV's window is four bins of 1.5 times the key-point's size.
+    """Dense upright SIFT, with a window of twice the patch's side."""
+    # OpenCV's window is 4 bins of 1.5 times the key-point's size.
     points = [cv2.KeyPoint(col + 3.5, row + 3.5, 16 / 6, 0) for row, col in corners]
     kept, found = cv2.SIFT.create().compute(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), points)
     if len(kept) != len(corners):
@@ -114,7 +114,7 @@ def describe_sift(image: Rgb, corners: list[tuple[int, int]]) -> NDArray[np.floa
 
 
 def of_engine(engine: Engine, *, attends: bool) -> Contender:
-    """The pipeline with an engine's descriptors; `attends`: its model has an attention of its own."""
+    """The pipeline with an engine's descriptors; `attends`: the model has attention to use as saliency."""
     layer = middle_layer(engine) if attends else 0
     variant = Variant(layer, engine.settings.features.facet, log_bin=True)
     describe = describer(engine.extractor, [Tap(layer, variant.facet)])
@@ -131,7 +131,7 @@ def of_engine(engine: Engine, *, attends: bool) -> Contender:
 
 
 def of_masks(masks: Callable[[Sequence[Rgb]], Iterator[NDArray[np.bool_]]], carry: Carry) -> Contender:
-    """What gives a mask for each frame of a clip, as one part."""
+    """A function that returns one mask per frame, used as a segmentation into one part."""
 
     def segment(source: Source) -> Labelled:
         frames = [frame.rgb for frame in source.frames()]
@@ -146,7 +146,7 @@ def stay(_first: JointFrame, _frame: JointFrame, points: Points) -> Points:
 
 
 def flow_along(first: JointFrame, frame: JointFrame, points: Points) -> Points:
-    """Carry points by DIS flow from each frame to the next, at the picture's own size."""
+    """Track points by DIS optical flow from each frame to the next, at full resolution."""
     names = sorted(first.picture.path.parent.glob(f"*{first.picture.path.suffix}"))
     between = names[names.index(first.picture.path) : names.index(frame.picture.path) + 1]
     grey = [cv2.imread(str(name), cv2.IMREAD_GRAYSCALE) for name in between]
@@ -159,7 +159,7 @@ def flow_along(first: JointFrame, frame: JointFrame, points: Points) -> Points:
 
 
 def motion_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.bool_]]:
-    """Otsu's threshold on the frames' own motion."""
+    """Otsu's threshold on motion relative to the camera."""
     size_hw = processed_size(frames[0].shape[:2], load_size)
     grey = [cv2.cvtColor(resize_lanczos(rgb, size_hw), cv2.COLOR_RGB2GRAY) for rgb in frames]
     for index, rgb in enumerate(frames):
@@ -169,7 +169,7 @@ def motion_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.b
 
 
 def cut_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.bool_]]:
-    """Masks of motion, refined by GrabCut at the processed size."""
+    """Motion masks refined by GrabCut at the processed size."""
     size_hw = processed_size(frames[0].shape[:2], load_size)
     for rgb, mask in zip(frames, motion_masks(frames, load_size), strict=True):
         small = cv2.resize(mask.astype(np.uint8), size_hw[::-1], interpolation=cv2.INTER_NEAREST) > 0
@@ -178,25 +178,25 @@ def cut_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.bool
 
 
 def everything(frames: Sequence[Rgb]) -> Iterator[NDArray[np.bool_]]:
-    """All of each frame."""
+    """Masks that cover each frame."""
     return (np.ones(rgb.shape[:2], np.bool_) for rgb in frames)
 
 
 def ellipses(frames: Sequence[Rgb]) -> Iterator[NDArray[np.bool_]]:
-    """An ellipse in the middle of each frame."""
+    """Masks of an ellipse in the middle of each frame."""
     for rgb in frames:
         rows, cols = (np.linspace(-1, 1, side) / ELLIPSE_SHARE for side in rgb.shape[:2])
         yield rows[:, None] ** 2 + cols**2 < 1
 
 
 def otsu(values: NDArray[np.floating]) -> NDArray[np.bool_]:
-    """Split a map by Otsu's threshold."""
+    """Binarise a map by Otsu's threshold."""
     grey = (255 * values / max(float(values.max()), 1e-6)).astype(np.uint8)
     return np.asarray(cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1]) > 0
 
 
 def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
-    """Every row by name; a model is opened when its row's turn comes."""
+    """All rows by name; each function loads its model when called."""
 
     def engine(**overrides: Any) -> Engine:
         values = {name.replace("__", "."): value for name, value in overrides.items()}
@@ -206,7 +206,7 @@ def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
     def untrained(**overrides: Any) -> Engine:
         torch.manual_seed(0)
         export_weights(SmallViT(SmallViTConfig()), folder / "random.safetensors")
-        # Nothing is known beforehand of what random weights see.
+        # The region prior holds only for the bundled weights.
         return engine(model=str(folder / "random.safetensors"), cluster__prior=0.0, **overrides)
 
     def by_hand(describe: Callable[[Rgb, list[tuple[int, int]]], NDArray[np.float32]]) -> Contender:
@@ -228,7 +228,7 @@ def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
 
 
 def score_davis(root: Path, contender: Contender) -> dict[str, float]:
-    """J of each sequence without its first and last frame, their mean, and the mean flicker."""
+    """J of each sequence without its first and last frame, its mean, and mean flicker."""
     figures, flicker = {}, []
     for sequence in load_davis(root, 2016):
         source = DirectorySource(sequence.frames[0].parent, sequence.name, FPS, sequence.frames)
@@ -261,7 +261,7 @@ def _pck(clip: JointClip, carry: Carry) -> float:
 
 
 def score_parts(root: Path, contender: Contender) -> dict[str, float]:
-    """Agreement with annotated parts, means over clips."""
+    """Scores against annotated parts, means over clips."""
     rows, foreground = [], []
     for clip in load_part_clips(root):
         (source,) = resolve_inputs([str(clip.source)], FPS)
@@ -276,7 +276,7 @@ def score_parts(root: Path, contender: Contender) -> dict[str, float]:
 
 
 def score_pictures(root: Path, contender: Contender) -> dict[str, float]:
-    """J of saliency with Otsu's threshold; the border band of a trimap doesn't count."""
+    """J of saliency binarised by Otsu's threshold; the boundary class of the trimaps is ignored."""
     if contender.saliency is None:
         return {}
     scores = []
@@ -290,13 +290,13 @@ def score_pictures(root: Path, contender: Contender) -> dict[str, float]:
 
 
 def main() -> None:
-    """Read the options, measure row by row, print the table and the JSON line."""
-    parser = argparse.ArgumentParser(description="Measure the bundled backbone beside what needs no training.")
+    """Parse the options, measure each row, print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description="Compare the bundled backbone with untrained baselines.")
     parser.add_argument("--davis", type=Path, help="DAVIS 2016, with BADJA's joints/")
     parser.add_argument("--parts", type=Path, help="clips with annotated parts, such as samples")
     parser.add_argument("--pictures", type=Path, help="images/ and annotations/trimaps/")
     parser.add_argument("--clip-parts", type=int, default=5, help="parts to find in the clips with parts")
-    parser.add_argument("--rows", nargs="+", help="some of the rows only")
+    parser.add_argument("--rows", nargs="+", help="names of the rows to measure; all by default")
     options = parser.parse_args()
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:

@@ -1,9 +1,9 @@
-"""Measure the CRF against pydensecrf, in turns in one process, on frames of clips.
+"""Compare the CRF's speed and labels with pydensecrf, in turns in one process.
 
     python benchmarks/crf.py CLIP... [--frames 2] [--labels 2 5 10] [--threads 2] [--turns 5]
 
-Energies are squared distances of patches (pixels and place, through a fixed random projection) to their k-means
-centroids. The last line is JSON. A ratio above 1 means that this program's inference is faster.
+Unary energies are squared distances of patches (pixels and position, through a fixed random projection) to their
+k-means centroids. The last line is JSON. Ratios above 1 mean that this program is faster.
 """
 
 from __future__ import annotations
@@ -34,25 +34,25 @@ PATCH_PX, STRIDE_PX, CHANNELS = 8, 4, 384
 
 
 @dataclass(frozen=True, slots=True)
-class Row:
-    """One line of the table: medians over frames and turns, milliseconds."""
+class Timing:
+    """One line of the table; times are medians over frames and turns."""
 
     labels: int
     pydensecrf_ms: float
     own_1_thread_ms: float
     own_ms: float
-    """Of a frame where as many as there are threads are computed side by side."""
+    """Wall time per frame with one frame on each thread."""
     ratio: float
-    """Median over frames of the ratio of both times, all threads."""
+    """Median over frames of pydensecrf's time over ours, all threads."""
     ratio_1_thread: float
     processor_ratio: float
-    """The same of the processors' time, which other programs on the machine disturb less; one thread."""
+    """The same for CPU time on one thread, which other load on the machine disturbs less."""
     agreement: float
-    """Smallest share of equal pixels in a frame."""
+    """Smallest share of equal labels in a frame."""
 
 
 def frames_of(clip: str, count: int, load_size: int) -> Iterator[NDArray[np.uint8]]:
-    """Evenly spread frames of a clip at their processed size."""
+    """Evenly spaced frames of a clip at their processed size."""
     from PIL import Image
 
     source = resolve_inputs([clip], fps=25)[0]
@@ -65,7 +65,7 @@ def frames_of(clip: str, count: int, load_size: int) -> Iterator[NDArray[np.uint
 
 
 def energies_of(image: NDArray[np.uint8], labels: int) -> NDArray[np.float32]:
-    """Energies [labels, h, w] of a picture's pixels, made as the codebook's are."""
+    """Unary energies [labels, h, w] of a picture, from k-means centroids as in the pipeline."""
     rows, columns = grid_size(image.shape[:2], PATCH_PX, STRIDE_PX)
     pixels = torch.from_numpy(image.copy()).permute(2, 0, 1)[None].float() / 255
     patches = torch.nn.functional.unfold(pixels, PATCH_PX, stride=STRIDE_PX)[0].T
@@ -80,7 +80,7 @@ def energies_of(image: NDArray[np.uint8], labels: int) -> NDArray[np.float32]:
 
 
 def in_turns(ways: list[Callable[[], object]], turns: int) -> NDArray[np.float64]:
-    """Median milliseconds of each way on the clock and of the processors, measured in turns; [2, ways]."""
+    """Median wall and CPU milliseconds of each function, measured in turns; [2, ways]."""
     spent = np.empty((turns, 2, len(ways)))
     for turn in range(turns):
         for index, way in enumerate(ways):
@@ -90,8 +90,8 @@ def in_turns(ways: list[Callable[[], object]], turns: int) -> NDArray[np.float64
     return np.asarray(1000 * np.median(spent, axis=0))
 
 
-def measure(images: list[NDArray[np.uint8]], labels: int, threads: int, turns: int) -> Row:
-    """The table's line for a number of labels."""
+def measure(images: list[NDArray[np.uint8]], labels: int, threads: int, turns: int) -> Timing:
+    """Measure one line of the table."""
     crf = CrfSettings()
     times, agreements = [], []
     for image in images:
@@ -110,7 +110,7 @@ def measure(images: list[NDArray[np.uint8]], labels: int, threads: int, turns: i
     ratios = np.median(table[:, :, :1] / table[:, :, 1:], axis=0)
     (ratio_1_thread, ratio), (processor_ratio, _) = ratios.tolist()
     agreement = min(agreements)
-    return Row(labels, reference_ms, alone_ms, own_ms, ratio, ratio_1_thread, processor_ratio, agreement)
+    return Timing(labels, reference_ms, alone_ms, own_ms, ratio, ratio_1_thread, processor_ratio, agreement)
 
 
 def _side_by_side(way: Callable[[], object], threads: int) -> None:
@@ -118,18 +118,18 @@ def _side_by_side(way: Callable[[], object], threads: int) -> None:
 
 
 def main() -> None:
-    """Read the options, measure, print the table and the JSON line."""
-    parser = argparse.ArgumentParser(description="Measure the CRF against pydensecrf on frames of a clip.")
+    """Parse the options, measure, print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description="Compare the CRF with pydensecrf on frames of clips.")
     parser.add_argument("clips", nargs="+")
-    parser.add_argument("--frames", type=int, default=2, help="of each clip")
+    parser.add_argument("--frames", type=int, default=2, help="frames of each clip")
     parser.add_argument("--labels", type=int, nargs="+", default=[2, 3, 5, 7, 10])
     parser.add_argument("--load-size", type=int, default=224)
-    parser.add_argument("--threads", type=int, default=processors(), help="frames side by side")
+    parser.add_argument("--threads", type=int, default=processors(), help="frames in parallel")
     parser.add_argument("--turns", type=int, default=5)
     options = parser.parse_args()
     images = [image for clip in options.clips for image in frames_of(clip, options.frames, options.load_size)]
     if not images:
-        sys.exit("the clips hold no frames")
+        sys.exit("the clips contain no frames; expected video files or directories of frames")
     print(f"{'labels':>6}{'pydensecrf ms':>15}{'1 thread ms':>13}{'ms':>8}{'ratio':>8}{'1 thread':>10}", end="")
     print(f"{'processor':>11}{'agreement':>11}")
     rows = [measure(images, labels, options.threads, options.turns) for labels in options.labels]

@@ -1,6 +1,6 @@
-"""The fully connected CRF by pydensecrf, which the paper's code uses: the reference for `pipeline.kernels.meanfield`.
+"""The fully connected CRF by pydensecrf: the paper's code's, and the reference for ours.
 
-The only module that uses pydensecrf, which the extra `vidparts[densecrf]` installs.
+The only module that imports pydensecrf, which the extra `vidparts[densecrf]` installs.
 """
 
 from __future__ import annotations
@@ -13,10 +13,10 @@ from pipeline.errors import UsageError
 
 
 def infer_labels(unary: NDArray[np.float32], image: NDArray[np.uint8], settings: CrfSettings) -> NDArray[np.uint8]:
-    """The most probable label of each pixel after `settings.iterations` (one or more) of mean field.
+    """The most probable label of each pixel after `settings.iterations` (at least one) mean-field steps.
 
     Args:
-        unary: float32 [labels, h, w], energies.
+        unary: float32 [labels, h, w], unary energies.
         image: uint8 [h, w, 3].
         settings: kernels, weights and iterations.
 
@@ -30,7 +30,7 @@ def infer_labels(unary: NDArray[np.float32], image: NDArray[np.uint8], settings:
         import pydensecrf.densecrf as dcrf
     except ImportError as error:
         raise UsageError(
-            "pydensecrf is asked for and isn't installed; install vidparts[densecrf], which needs a C++ compiler"
+            "pydensecrf isn't installed; install vidparts[densecrf], which needs a C++ compiler"
         ) from error
     labels, height, width = unary.shape
     crf = dcrf.DenseCRF2D(width, height, labels)
@@ -40,7 +40,7 @@ def infer_labels(unary: NDArray[np.float32], image: NDArray[np.uint8], settings:
     crf.addPairwiseBilateral(
         sxy=settings.bilateral_sxy,
         srgb=settings.bilateral_srgb,
-        # It takes writable buffers only, and pictures may be read-only.
+        # pydensecrf accepts writable buffers only; pictures may be read-only.
         rgbim=np.array(image, order="C"),
         compat=settings.bilateral_weight,
         **kernel,

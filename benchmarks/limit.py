@@ -1,9 +1,8 @@
-"""The machine's own limit for a setting's arithmetic: what its matrix products and its attention take alone.
+"""The machine's speed limit (roofline) for given settings: the ViT's arithmetic and the CRF.
 
-Counted are the ViT's linear layers and attention, those of the half-size frames that saliency is read from among them,
-and the CRF, which is arithmetic of every setting too. Each product and the attention is timed by itself at the
-setting's own shape and precision, in whichever way is the fastest here: torch's, oneDNN's (a convolution of one pixel),
-or OpenVINO's.
+It counts the FLOPs of the ViT's linear layers and attention, the half-size pass for saliency included, and divides them
+by measured rates. Each matrix product and the attention are timed on their own, at their shapes and precision, by the
+fastest of torch, oneDNN (as a 1x1 convolution) and OpenVINO. The CRF is timed as it is.
 """
 
 from __future__ import annotations
@@ -28,14 +27,14 @@ from pipeline.refine.crf import refine_labels
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """The least that a frame can take.
+    """Lower bound of a frame's time.
 
     Attributes:
-        product_gflop: floating point operations of the linear layers, 10^9 a frame.
-        attention_gflop: those of the attention.
-        product_rate: 10^9 a second of the linear layers at their shapes.
-        attention_rate: those of the attention.
-        crf_s: seconds of the CRF alone.
+        product_gflop: GFLOP of the linear layers per frame.
+        attention_gflop: GFLOP of the attention per frame.
+        product_rate: GFLOP/s of the linear layers at their shapes.
+        attention_rate: GFLOP/s of the attention.
+        crf_s: seconds of the CRF per frame.
     """
 
     product_gflop: float
@@ -46,16 +45,16 @@ class Limit:
 
     @property
     def vit_s(self) -> float:
-        """Seconds of a frame's ViT."""
+        """Seconds of the ViT per frame."""
         return self.product_gflop / self.product_rate + self.attention_gflop / self.attention_rate
 
     @property
     def frame_s(self) -> float:
-        """Seconds of a frame's ViT and CRF."""
+        """Seconds of ViT and CRF per frame."""
         return self.vit_s + self.crf_s
 
     def between(self, other: Limit) -> Limit:
-        """The limit on a machine whose rates lie between those that two measurements of the same work found."""
+        """The limit at the mean of two measured rates for the same work."""
         return Limit(
             self.product_gflop,
             self.attention_gflop,
@@ -66,12 +65,12 @@ class Limit:
 
 
 def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int], frames: int) -> Limit:
-    """Count and time a setting's arithmetic on so many frames of a processed size."""
+    """Count and time the arithmetic of a run on `frames` frames of a processed size."""
     tokens, share = tokens_of(config, settings, size_hw)
     passes = [(count, share) for count in tokens] + saliency_passes(config, settings, size_hw, frames)
     dtype = torch.bfloat16 if settings.features.precision == "bfloat16" else torch.float32
     width, blocks = config.embed_dim, settings.features.layer
-    # Of the block that is read only the keys are computed.
+    # Of the last block only the keys are computed.
     shapes = [(width, 3 * width), (width, width), (width, config.mlp_dim), (config.mlp_dim, width)]
     repeated = 2.0 * blocks * sum(inputs * outputs for inputs, outputs in shapes) + 2.0 * width * width
     patch = 2.0 * 3 * config.patch_px**2 * width
@@ -90,7 +89,7 @@ def measure_limit(config: ViTConfig, settings: Settings, size_hw: tuple[int, int
 
 
 def tokens_of(config: ViTConfig, settings: Settings, size_hw: tuple[int, int]) -> tuple[list[int], float]:
-    """Tokens of each pass of the ViT over a frame, and the share of frames that go through it."""
+    """Tokens of each ViT pass over a frame, and the share of frames that are key frames."""
     stride, patch = settings.features.stride, config.patch_px
     rows, cols = grid_size(size_hw, patch, stride)
     share = 1 / settings.keyframes.interval
@@ -104,7 +103,7 @@ def tokens_of(config: ViTConfig, settings: Settings, size_hw: tuple[int, int]) -
 def saliency_passes(
     config: ViTConfig, settings: Settings, size_hw: tuple[int, int], frames: int
 ) -> list[tuple[int, float]]:
-    """Tokens of the pass over half-size frames that saliency is read from, and the share of frames that have one."""
+    """Tokens of the half-size pass for saliency, and the share of frames that need it; empty if none do."""
     if not settings.saliency.half_size or settings.saliency.source == "motion":
         return []
     rows, cols = grid_size((size_hw[0] // 2, size_hw[1] // 2), config.patch_px, config.patch_px)
@@ -138,7 +137,7 @@ def _linear_node(ops: Any, given: Sequence[Any], layer: nn.Linear) -> Any:
 def _by_openvino(
     build: Callable[[Any, Sequence[Any]], Any], inputs: Sequence[Tensor], dtype: torch.dtype
 ) -> list[Callable[[], object]]:
-    """OpenVINO's way of what `build` makes of its operators and the inputs' nodes; none where it isn't installed."""
+    """An OpenVINO model of what `build` makes of operators and input nodes, to call; empty if not installed."""
     try:
         openvino = import_openvino()
     except (ImportError, OSError):
@@ -158,7 +157,7 @@ def _by_openvino(
 def _crf_s(settings: Settings, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> float:
     random = np.random.default_rng(0)
     energies = random.normal(size=(settings.cluster.parts + 1, *grid_hw)).astype(np.float32)
-    # Smooth, as pictures are: noise would give every pixel a place of its own in the lattice.
+    # Smooth like a photograph: with noise every pixel would occupy lattice points of its own.
     coarse = torch.from_numpy(random.uniform(0, 255, (1, 3, 12, 20)).astype(np.float32))
     smooth = F.interpolate(coarse, size=size_hw, mode="bicubic")[0].permute(1, 2, 0)
     picture = np.clip(smooth.numpy() + random.normal(size=(*size_hw, 3)) * 3, 0, 255).astype(np.uint8)
@@ -166,9 +165,9 @@ def _crf_s(settings: Settings, size_hw: tuple[int, int], grid_hw: tuple[int, int
 
 
 def fastest(ways: Iterable[Callable[[], object]], turns: int = 5) -> float:
-    """Seconds of the fastest way, each the best of some turns behind one that isn't counted.
+    """Seconds of the fastest function, each the best of some turns after a warm-up.
 
-    They are the processors' seconds over the number of threads: what it takes where nothing else runs.
+    Measured as CPU seconds over the number of threads: the wall time on an otherwise idle machine.
     """
     best = []
     for way in ways:

@@ -1,9 +1,9 @@
-"""The paper's computation, plain: a frame at a time, every block, attention as a matrix, another pass for saliency.
+"""The paper's method without optimisations: the baseline for speed and labels.
 
     python -m benchmarks.paper CLIP -o LABELS.npy --model FILE --config FILE --frames N
 
-It is what the program is compared with, in speed and in labels; weights, decoding and settings are the program's, the
-arithmetic is its own. Only plain ViTs (DINO, or one like it).
+One frame at a time, all blocks, full attention matrices, a second pass for saliency, all descriptors in memory.
+Weights, decoding and settings are the program's. Only for ViTs with the architecture of DINO's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from pipeline.features.weights import Model, resolve_model
 from pipeline.media.inputs import resolve_inputs
 
 Floats = NDArray[np.float32]
-Picture = NDArray[np.uint8]
+Rgb = NDArray[np.uint8]
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,11 +39,11 @@ class PaperViT:
 
     @property
     def backbone(self) -> Backbone:
-        """The weights."""
+        """Modules with the weights."""
         return self.model.backbone
 
-    def run(self, picture: Picture, stride: int, layer: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
-        """Keys [n, channels] of a block, the last block's attention of the class token [heads, n], and the grid."""
+    def run(self, picture: Rgb, stride: int, layer: int) -> tuple[Tensor, Tensor, tuple[int, int]]:
+        """Keys [n, channels] of block `layer`, the last block's CLS attention [heads, n], and the grid's size."""
         config, keys = self.backbone.config, torch.empty(0)
         x, grid_hw = self._embed(picture, stride)
         for number, block in enumerate(self.backbone.blocks):
@@ -57,7 +57,7 @@ class PaperViT:
                 keys = key.permute(1, 2, 0).flatten(1)
         return keys[1:], attention[:, 0, 1:], grid_hw
 
-    def _embed(self, picture: Picture, stride: int) -> tuple[Tensor, tuple[int, int]]:
+    def _embed(self, picture: Rgb, stride: int) -> tuple[Tensor, tuple[int, int]]:
         mean, std = torch.tensor(self.model.identity.mean), torch.tensor(self.model.identity.std)
         pixels = ((torch.from_numpy(picture) / 255 - mean) / std).permute(2, 0, 1)[None]
         projection = self.backbone.patch_embed["proj"]
@@ -80,8 +80,8 @@ def _linear(layer: torch.nn.Linear, x: Tensor) -> Tensor:
     return F.linear(x, layer.weight, layer.bias)
 
 
-def segment(pictures: list[Picture], settings: Settings) -> NDArray[np.uint8]:
-    """Label maps of a clip's pictures, uint8 [frame, row, column], all frames in memory."""
+def segment(pictures: list[Rgb], settings: Settings) -> NDArray[np.uint8]:
+    """Label maps of a clip's frames, uint8 [frame, row, column]."""
     vit = PaperViT(resolve_model(settings.model))
     features = settings.features
     images = [resize(picture, features.load_size or min(picture.shape[:2])) for picture in pictures]
@@ -95,8 +95,8 @@ def segment(pictures: list[Picture], settings: Settings) -> NDArray[np.uint8]:
     return np.stack([_refine(each, image, settings) for each, image in zip(energies, images, strict=True)])
 
 
-def _saliency(vit: PaperViT, picture: Picture, image: Picture, grid_hw: tuple[int, int]) -> Floats:
-    """The class token's attention on the half-size picture, at the patch's own stride, by nearest neighbour."""
+def _saliency(vit: PaperViT, picture: Rgb, image: Rgb, grid_hw: tuple[int, int]) -> Floats:
+    """CLS attention on the half-size picture without overlapping patches, upsampled by nearest neighbour, [n]."""
     config, heads = vit.backbone.config, vit.model.identity.saliency_heads
     half = np.array(
         Image.fromarray(picture).resize((image.shape[1] // 2, image.shape[0] // 2), Image.Resampling.LANCZOS)
@@ -108,7 +108,7 @@ def _saliency(vit: PaperViT, picture: Picture, image: Picture, grid_hw: tuple[in
 
 
 def fit(grids: list[Floats], saliency: list[Floats], settings: Settings) -> tuple[Floats, Floats]:
-    """Centroids of the parts, and of the clusters that aren't foreground, from all frames."""
+    """Centroids of the parts, and of the background clusters, fitted on all frames."""
     cluster, rule = settings.cluster, settings.saliency
     sample, everything = np.concatenate([grid[:: cluster.sample_interval] for grid in grids]), np.concatenate(grids)
     previous = np.inf
@@ -150,28 +150,28 @@ def _kmeans(sample: Floats, k: int, settings: Settings) -> faiss.Kmeans:
 
 
 def _energies(grid: Floats, parts: Floats, background: Floats) -> Floats:
-    """Squared distances to the nearest of the background's clusters and to each part, [1 + parts, n]."""
+    """Unary energies [1 + parts, n]: squared distances to the nearest background centroid and to each part."""
     to_parts = ((grid[None] - parts[:, None]) ** 2).sum(-1)
     to_background = ((grid[None] - background[:, None]) ** 2).sum(-1).min(0, keepdims=True, initial=4.0)
     energies = np.concatenate([to_background, to_parts])
     return np.asarray(energies - energies.max(0), dtype=np.float32)
 
 
-def _refine(energies: Floats, image: Picture, settings: Settings) -> NDArray[np.uint8]:
+def _refine(energies: Floats, image: Rgb, settings: Settings) -> NDArray[np.uint8]:
     unary = F.interpolate(torch.from_numpy(energies)[None], size=image.shape[:2], mode="nearest")[0].numpy()
     return densecrf.infer_labels(unary, image, settings.crf)
 
 
-def resize(picture: Picture, short_side: int) -> Picture:
-    """A picture whose short side has so many pixels (Lanczos), sides rounded down as the paper's code rounds them."""
+def resize(picture: Rgb, short_side: int) -> Rgb:
+    """Resize a picture to a short side (Lanczos), with the other side rounded down as in the paper's code."""
     height, width = picture.shape[:2]
     size = (short_side, short_side * width // height) if height < width else (short_side * height // width, short_side)
     return np.array(Image.fromarray(picture).resize(size[::-1], Image.Resampling.LANCZOS))
 
 
 def main() -> None:
-    """Segment the first frames of a clip, and write the label maps."""
-    parser = argparse.ArgumentParser(description="The paper's computation on the first frames of a clip.")
+    """Segment the first frames of a clip and write the label maps."""
+    parser = argparse.ArgumentParser(description="Run the paper's method on the first frames of a clip.")
     parser.add_argument("clip")
     parser.add_argument("-o", "--output", type=Path, required=True)
     parser.add_argument("--model", required=True)

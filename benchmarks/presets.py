@@ -1,15 +1,14 @@
-"""How well the presets' labels agree with the default's: with its codebook, and with one that they fit themselves.
+"""Agreement of the presets' labels with the default's, with its codebook and their own.
 
     python -m benchmarks.presets CLIP... [--model bundled] [--frames 33] [--presets fast draft] [--seeds 2] [--own]
 
-The default has the paper's settings here (short side 224, stride 4, one pass over overlapping patches), whatever the
-model brings along, but that every 32nd descriptor joins the fit: the clips are short. With `--own` it has the settings
-that the model brings along.
+The default here is the paper's settings (short side 224, stride 4, one pass over overlapping patches), except that
+every 32nd descriptor is used for the fit, since the clips are short. With `--own` it is the model's own settings.
 
-Columns: share of equal labels among the pixels where the default is steady in time, of all of them and of those of
-parts alone; with codebooks of their own parts are matched one to one. A codebook moves with the seed of its k-means
-already: the rows `seed N` are the default again with another one, and the last columns are of the pixels that all of
-these agree on. The last line is JSON.
+Columns: share of equal labels among pixels where the default is steady in time (see `agreement`), for all of them and
+for those of parts only. With codebooks of their own, parts are matched one to one. A codebook depends on the seed of
+its k-means: rows `seed N` repeat the default with other seeds, and the last columns are for pixels where all seeds
+agree. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ SAMPLE_INTERVAL = 32
 
 
 def settings_file(model: str, folder: Path, *, exact: bool) -> Path:
-    """The paper's settings as a config file, with a smaller interval of what joins the fit."""
+    """Write the paper's settings as a config file, with a smaller sample interval of the fit."""
     file = paper_settings(model, folder, exact=exact)
     values: dict[str, Any] = yaml.safe_load(file.read_text())
     values["cluster"]["sample_interval"] = SAMPLE_INTERVAL
@@ -41,7 +40,7 @@ def settings_file(model: str, folder: Path, *, exact: bool) -> Path:
 
 
 def measure(clip: Path, choices: argparse.Namespace, folder: Path) -> dict[str, dict[str, tuple[float, float]]]:
-    """For every preset (all, parts) with the default's codebook, with its own, and that where other seeds agree."""
+    """Agreement (all pixels, parts) by row and column: default's codebook, own, own where the seeds agree."""
     common = ["--model", choices.model, "--end", str(first_seconds(clip, choices.frames))]
     exact, quick = (
         [] if choices.own else ["--config", str(settings_file(choices.model, folder, exact=exact))]
@@ -68,13 +67,13 @@ def measure(clip: Path, choices: argparse.Namespace, folder: Path) -> dict[str, 
 
 
 def main() -> None:
-    """Read the options, measure, print the table and the JSON line."""
-    parser = argparse.ArgumentParser(description="Measure how well the presets agree with the default.")
+    """Parse the options, measure, print the table and the JSON line."""
+    parser = argparse.ArgumentParser(description="Measure agreement of the presets' labels with the default's.")
     parser.add_argument("clips", type=Path, nargs="+")
     parser.add_argument("--model", default="bundled")
     parser.add_argument("--frames", type=int, default=33)
-    parser.add_argument("--seeds", type=int, default=2, help="other seeds that the default is repeated with")
-    parser.add_argument("--own", action="store_true", help="the settings that the model brings along")
+    parser.add_argument("--seeds", type=int, default=2, help="number of seeds to repeat the default with")
+    parser.add_argument("--own", action="store_true", help="use the model's own settings")
     parser.add_argument("--presets", nargs="+", default=list(PRESETS))
     options = parser.parse_args()
     table: dict[str, Any] = {}

@@ -1,4 +1,4 @@
-"""A run of the program, or of its plain twin, as a process of its own: seconds, peak memory, what it wrote."""
+"""Run the program or `benchmarks.paper` as a subprocess: time, peak memory, labels."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pipeline.runs.record import LABELS, StageRecord, load_record
 
 
 @dataclass(frozen=True, slots=True)
-class Run:
-    """What a process did.
+class ProcessRun:
+    """Time, memory and labels of a finished process.
 
     Attributes:
-        frames: frames that it processed.
-        seconds: from its start to its end, imports and the model's load included.
-        processor_s: seconds of the processors, which other programs on the machine disturb less.
-        peak_mb: its largest resident memory, 10^6 bytes.
-        fit_s: seconds of the fit among them, where there was one.
-        stages: what each stage did; empty for the twin.
+        frames: number of frames.
+        seconds: wall time from start to exit, including imports and loading the model.
+        processor_s: CPU seconds, which other load on the machine disturbs less.
+        peak_mb: peak resident memory, 10^6 bytes.
+        fit_s: seconds of the fit; 0 without one.
+        stages: timings of each stage; empty for `benchmarks.paper`.
         labels: uint8 [frame, row, column].
     """
 
@@ -41,25 +41,25 @@ class Run:
 
     @property
     def rate(self) -> float:
-        """Frames a second."""
+        """Frames per second."""
         return self.frames / self.seconds
 
 
-def run_program(clip: Path, folder: Path, options: Sequence[str]) -> Run:
-    """`vidparts segment CLIP` with options."""
+def run_program(clip: Path, folder: Path, options: Sequence[str]) -> ProcessRun:
+    """Run `vidparts segment CLIP` with options."""
     spent = _run(["-m", "pipeline", "segment", str(clip), "-o", str(folder), *options])
     directory = next(path.parent for path in folder.glob("*/run.json"))
     record, store = load_record(directory), open_labels(directory / LABELS)
     labels = np.stack([labels for _, _, labels in store.frames()])
-    return Run(len(labels), *spent, record.fit_seconds or 0.0, record.stages, labels)
+    return ProcessRun(len(labels), *spent, record.fit_seconds or 0.0, record.stages, labels)
 
 
-def run_paper(clip: Path, folder: Path, options: Sequence[str], frames: int) -> Run:
-    """`benchmarks.paper` on the first frames of a clip."""
+def run_paper(clip: Path, folder: Path, options: Sequence[str], frames: int) -> ProcessRun:
+    """Run `benchmarks.paper` on the first frames of a clip."""
     file = folder / "paper.npy"
     spent = _run(["-m", "benchmarks.paper", str(clip), "-o", str(file), "--frames", str(frames), *options])
     labels = np.load(file)
-    return Run(len(labels), *spent, 0.0, (), labels)
+    return ProcessRun(len(labels), *spent, 0.0, (), labels)
 
 
 def _run(arguments: Sequence[str]) -> tuple[float, float, float]:
@@ -69,5 +69,5 @@ def _run(arguments: Sequence[str]) -> tuple[float, float, float]:
     seconds = time.perf_counter() - start
     process.returncode = os.waitstatus_to_exitcode(status)
     if process.returncode:
-        sys.exit(f"{' '.join(arguments)} ended with {process.returncode}")
+        sys.exit(f"'{' '.join(arguments)}' exited with code {process.returncode}, expected 0")
     return seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss * (1 if sys.platform == "darwin" else 1024) / 1e6

@@ -1,20 +1,19 @@
-"""Measure the whole program in turns: the paper's computation, the default, every preset, and the machine's limit.
+"""Speed of the paper's method, the default and all presets, against the machine's limit.
 
     python -m benchmarks.speed CLIP [--model random] [--frames 64] [--paper-frames 2] [--presets fast draft]
                                     [--strides 8 4 --load-sizes 160 224 --lengths 16 64]
 
-Every figure is a whole process: imports, the model's load, fit, CRF, label store and overlay included. `random`, the
-default model, is DINO's ViT-S/8 in shape, with seeded random weights: speed doesn't depend on their values. Labels do,
-so agreement is for a model that was trained, such as `bundled`. All runs have the paper's settings, whatever the model
-brings along.
+Whole processes are measured: imports, loading the model, fit, CRF, label store and overlay. `random`, the default
+model, is DINO's ViT-S/8 with seeded random weights: speed doesn't depend on their values. Labels do, so agreement means
+something only for a trained model such as `bundled`. All runs use the paper's settings instead of the model's own.
 
-The paper's computation is slow, so it takes the first `--paper-frames` frames alone: its extraction and CRF take the
-same for each frame, and its k-means, which grows a little faster than the sample, is a small part.
+The paper's method is slow, so only the first `--paper-frames` frames go through it: the cost of its extraction and CRF
+per frame is constant, and its k-means is a small share.
 
-Columns: frames a second of the whole process, how many times the paper's; the processors' seconds a frame, how many
-times less; the limit of the setting's ViT and CRF on all cores, the mean of before and behind its run, since a
-machine's pace changes; and what share of it is reached, on the clock (once without the CRF in the limit) and of the
-processors' seconds, which a busy machine disturbs less.
+Columns: frames per second and the speed-up over the paper; CPU seconds per frame and the speed-up in them; the limit
+(see `limit`) in frames per second, measured before and after the run and averaged, since clock rates vary; the share
+of the limit that is reached in wall time (`ViT only`: with a limit without the CRF) and in CPU time, which other load
+disturbs less; peak memory; agreement with the default's labels.
 
 The last line is JSON.
 """
@@ -37,7 +36,7 @@ from safetensors.torch import save_file
 
 from benchmarks.agreement import agreement
 from benchmarks.limit import Limit, measure_limit
-from benchmarks.processes import Run, run_paper, run_program
+from benchmarks.processes import ProcessRun, run_paper, run_program
 from pipeline.config import PRESETS, load_settings, with_values
 from pipeline.features.vit import Backbone, ViTConfig
 from pipeline.features.weights import resolve_model
@@ -48,7 +47,7 @@ VITS8 = ViTConfig(384, 12, 6, 8, (28, 28), 0, 1536, qkv_bias=True, layer_scale=F
 
 
 def write_random_model(file: Path) -> None:
-    """A ViT-S/8 of seeded random weights, small enough that no activation grows."""
+    """Write a ViT-S/8 with seeded random weights, small enough that activations don't grow."""
     generator, backbone = torch.Generator().manual_seed(0), Backbone(VITS8)
     state = {
         name: torch.randn(tensor.shape, generator=generator) * 0.05 + float("norm" in name and "weight" in name)
@@ -59,7 +58,7 @@ def write_random_model(file: Path) -> None:
 
 
 def paper_settings(model: str, folder: Path, *, exact: bool) -> Path:
-    """A config file of the paper's settings, so that no model's own take their place; a preset's do, but if `exact`."""
+    """Write the paper's settings as a config file that overrides the model's; `exact` also overrides presets' grid."""
     values = load_settings().model_dump(mode="json")
     wanted: dict[str, Any] = {section: values[section] for section in ("saliency", "cluster")}
     wanted["saliency"].pop("heads")
@@ -73,7 +72,7 @@ def paper_settings(model: str, folder: Path, *, exact: bool) -> Path:
 
 
 def first_seconds(clip: Path, frames: int) -> float:
-    """Seconds from the first frame after which that many frames have been shown."""
+    """Time in seconds, from the first frame, at which a clip must end to have that many frames."""
     found = []
     for index, frame in enumerate(resolve_inputs([str(clip)], fps=25)[0].frames(wanted=_Upto(frames))):
         found.append(frame.pts)
@@ -81,12 +80,12 @@ def first_seconds(clip: Path, frames: int) -> float:
             break
     info = resolve_inputs([str(clip)], fps=25)[0].probe()
     if len(found) <= frames:
-        raise SystemExit(f"{clip} has {len(found)} frames, fewer than the {frames + 1} needed; give a smaller --frames")
+        raise SystemExit(f"'{clip}' has {len(found)} frames, expected at least {frames + 1}; give a smaller --frames")
     return float((found[-2] + 0.5 * (found[-1] - found[-2]) - found[0]) * info.time_base)
 
 
 class _Upto:
-    """The first frames, the one behind included."""
+    """Frame indices up to and including `last`."""
 
     def __init__(self, last: int) -> None:
         self._last = last
@@ -95,8 +94,8 @@ class _Upto:
         return isinstance(index, int) and index <= self._last
 
 
-def table(runs: dict[str, Run], limits: dict[str, Limit]) -> list[dict[str, Any]]:
-    """A row for each way."""
+def table(runs: dict[str, ProcessRun], limits: dict[str, Limit]) -> list[dict[str, Any]]:
+    """Rows of the table, one per run."""
     paper, default = runs["paper"], runs["default"]
     rows = []
     for name, run in runs.items():
@@ -141,7 +140,7 @@ def show_table(rows: list[dict[str, Any]]) -> None:
 
 
 def show_limits(limits: dict[str, Limit]) -> None:
-    """Print what the limits are made of."""
+    """Print the operations and rates of each limit."""
     print("\nlimit      products GFLOP at GFLOP/s   attention GFLOP at GFLOP/s   CRF s   a frame s")
     for name, limit in limits.items():
         print(
@@ -150,8 +149,8 @@ def show_limits(limits: dict[str, Limit]) -> None:
         )
 
 
-def show_stages(runs: dict[str, Run]) -> None:
-    """Print where the time of each stage went, and how full its queue was: a full one is never waited for."""
+def show_stages(runs: dict[str, ProcessRun]) -> None:
+    """Print each stage's timings and the mean fill of its input queue; a full queue means that the stage is slow."""
     for name, run in runs.items():
         if run.stages:
             print(f"\n{name}: {run.seconds:.1f} s, of which the fit {run.fit_s:.1f} s")
@@ -160,7 +159,7 @@ def show_stages(runs: dict[str, Run]) -> None:
 
 
 def measure_grid(clip: Path, folder: Path, options: Sequence[str], choices: argparse.Namespace) -> list[dict[str, Any]]:
-    """The default at several strides, load sizes and lengths."""
+    """Measure the default at several strides, load sizes and clip lengths."""
     rows = []
     print(f"\n{'stride':>6}{'load size':>11}{'frames':>8}{'seconds':>9}{'s a frame':>11}{'peak MB':>9}")
     for stride, load_size, length in product(choices.strides, choices.load_sizes, choices.lengths):
@@ -174,7 +173,7 @@ def measure_grid(clip: Path, folder: Path, options: Sequence[str], choices: argp
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Everything that was asked for, printed and returned."""
+    """Measure and print what the options ask for, and return it for the JSON line."""
     model = options.model
     if model == "random":
         model = str(folder / "random.safetensors")
@@ -215,11 +214,11 @@ def _limit(options: argparse.Namespace, model: str, config: Path, name: str) -> 
 
 
 def main() -> None:
-    """Read the options, measure, print the tables and the JSON line."""
-    parser = argparse.ArgumentParser(description="Measure the program against the paper's computation, in turns.")
+    """Parse the options, measure, print the tables and the JSON line."""
+    parser = argparse.ArgumentParser(description="Compare the program's speed with the paper's method.")
     parser.add_argument("clip", type=Path)
     parser.add_argument("--model", default="random", help="random, or what vidparts --model takes")
-    parser.add_argument("--frames", type=int, default=64, help="0 leaves all but the last table out")
+    parser.add_argument("--frames", type=int, default=64, help="0 skips all tables but the one of --lengths")
     parser.add_argument("--paper-frames", type=int, default=2)
     parser.add_argument("--presets", nargs="*", default=list(PRESETS))
     parser.add_argument("--strides", type=int, nargs="+", default=[8, 4])

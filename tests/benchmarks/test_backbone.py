@@ -1,4 +1,4 @@
-"""The rows beside the bundled backbone are what they are called, and each that clusters runs through the pipeline."""
+"""The untrained baselines compute what their names say, and run through the pipeline."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -51,7 +51,7 @@ def test_hand_made_descriptors_tell_patches_by_what_they_show() -> None:
 def test_each_row_gives_a_clip_masks(
     row: str, tmp_path: Path, make_clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """At the bundled settings, without their many clusters; the random ViT is a tiny one."""
+    """With the bundled settings, but few clusters and a tiny random ViT."""
     monkeypatch.setattr(backbone, "SmallViTConfig", lambda: SmallViTConfig(dim=24, heads=3, img_size=32))
     load = backbone.load_settings
     quick = {"cluster.max_clusters": 3, "cluster.restarts": 1, "features.load_size": 48}

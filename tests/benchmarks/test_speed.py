@@ -1,4 +1,4 @@
-"""What the benchmark compares is comparable: its twin gives the program's parts, and its measures are what they say."""
+"""The speed benchmark: `benchmarks.paper` finds the program's parts; FLOPs and agreement are right."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -84,7 +84,7 @@ def test_work_is_counted_as_the_designs_figures_have_it() -> None:
     assert limit.attention_gflop == pytest.approx(2 * 4 * tokens**2 * 64 / 1e9)
     assert limit.frame_s > limit.vit_s > 0
     both = with_values(settings, {"saliency.half_size": True})
-    # Half of the frames are sampled, and each of them goes through at half its size too: 3 x 4 patches.
+    # Half of the frames are sampled, and each of them has a half-size pass too: 3 x 4 patches.
     assert saliency_passes(tiny, both, (48, 64), 128) == [(3 * 4 + 1, 1 / 2)]
     voting = measure_limit(tiny, both, (48, 64), 128)
     assert voting.product_gflop == pytest.approx((tokens + 13 / 2) * products / 1e9)
