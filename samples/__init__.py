@@ -1,1 +1,1 @@
-"""The demonstration clip and the script that draws it."""
+"""The sample clip and the script that renders it."""

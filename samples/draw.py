@@ -1,8 +1,8 @@
-"""Draws the demonstration clip and its exact part labels: `python -m samples.draw --out samples`.
+"""Render the sample clip and its exact part labels: `python -m samples.draw --out samples`.
 
-A plated, horned, long-tailed walker, a species that the bundled backbone's training never draws, crosses a scene while
-the camera follows it. The same renderer draws the training scenes; the build, the coat and the scene are
-this file's own.
+An animal with plates, horns and a long tail walks through a scene while the camera follows it; training of the bundled
+backbone never draws such a species. The renderer is that of the training scenes; the skeleton, the coat and the scene
+are defined here.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ from pipeline.training.textures import dead_leaves, pack_tiles, spectral_noise, 
 
 FRAMES, RATE, SIZE_HW, SUPERSAMPLING = 125, 25, (270, 480), 2
 STRIDES = 4.5
-"""Strides that the creature makes in the clip."""
+"""Number of strides in the clip."""
 TRAVEL = 3.4
-"""How far the camera moves along the ground, picture units."""
+"""Distance that the camera moves along the ground, picture units."""
 NAMES = ("background", "head", "torso", "front legs", "hind legs", "tail")
 GROUPS = {
     "head": 1,
@@ -44,7 +44,7 @@ GROUPS = {
 
 
 def plated_walker() -> Skeleton:
-    """Build the creature: a low body with plates on its back, a horned head, a long tail."""
+    """Return the animal's skeleton: a low body with plates on its back, a horned head, a long tail."""
     body = Body(1, torch.device("cpu"))
     rear = body.bone(-1, "rear torso", 0.4, 0.17, 0.2, -0.05, swing=0.03)
     front = body.bone(rear, "front torso", 0.42, 0.2, 0.16, 0.06, swing=0.03, phase=1.5)
@@ -74,7 +74,7 @@ def _leg(body: Body, parent: int, where: str, at: float, depth: float, phase: fl
 
 
 def draw_surface(times: Tensor, size_hw: tuple[int, int]) -> tuple[Surface, Limbs]:
-    """Draw the creature at times [N] of the clip (0 to 1)."""
+    """Rasterise the animal at times [N] of the clip (0 to 1)."""
     count, aspect = len(times), size_hw[1] / size_hw[0]
     skeleton = plated_walker().take(torch.zeros(count, dtype=torch.long))
     limbs = pose(skeleton, gait(skeleton, STRIDES * times))
@@ -89,7 +89,7 @@ def draw_surface(times: Tensor, size_hw: tuple[int, int]) -> tuple[Surface, Limb
 
 
 def scene_bank() -> Tensor:
-    """Draw the textures: 0 sand, 1 scrub, 2 hide, 3 fur, 4 bark."""
+    """Draw the texture bank: 0 sand, 1 scrub, 2 hide, 3 fur, 4 bark."""
     rng = Rng(11)
     makers = [
         spectral_noise(rng, 1, 0.9, 1.0),
@@ -104,7 +104,7 @@ def scene_bank() -> Tensor:
 
 
 def scene_layers(rng: Rng) -> Layers:
-    """Lay out sky, hills, ground, and bushes, trunks and stones along the way."""
+    """Return the layers of sky, hills, ground, bushes and trunks."""
     things = 14
     count = 4 + things
     form = torch.tensor([0, 1, 1, 1] + [2, 3] * (things // 2))
@@ -147,7 +147,7 @@ def scene_layers(rng: Rng) -> Layers:
 
 
 def paint_scene(layers: Layers, bank: Tensor, times: Tensor, size_hw: tuple[int, int]) -> Tensor:
-    """Paint the moving background [N, 3, H, W]; far layers move less than near ones."""
+    """Render the background [N, 3, H, W] with parallax: far layers move less than near ones."""
     places = pixel_places(size_hw, times.device)
     moved = TRAVEL * times
     picture = torch.zeros(len(times), 3, *size_hw)
@@ -162,7 +162,7 @@ def paint_scene(layers: Layers, bank: Tensor, times: Tensor, size_hw: tuple[int,
 
 
 def walker_coat() -> Coat:
-    """Give the creature its hide: rust above, pale below, dark blotches."""
+    """Return the animal's coat: rust above, pale below, dark blotches."""
     palette = torch.tensor([[0.24, 0.14, 0.1], [0.56, 0.33, 0.2], [0.8, 0.62, 0.44]])
     tint = torch.ones(1, len(PARTS), 3)
     tint[0, PART["head"]] = torch.tensor([1.12, 1.05, 0.95])
@@ -179,7 +179,7 @@ def walker_coat() -> Coat:
 
 
 def draw_frames(times: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Draw frames at times [N]: pictures uint8 [N, H, W, 3] and part labels uint8 [N, H, W]."""
+    """Render frames at times [N]: pictures uint8 [N, H, W, 3] and part labels uint8 [N, H, W]."""
     count = len(times)
     large = (SIZE_HW[0] * SUPERSAMPLING, SIZE_HW[1] * SUPERSAMPLING)
     surface, limbs = draw_surface(times, large)
@@ -199,7 +199,7 @@ def draw_frames(times: Tensor) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
 
 
 def group_labels(surface: Surface) -> NDArray[np.uint8]:
-    """Give the clip's own labels, uint8 [N, H, W], of drawn bodies."""
+    """Map the renderer's parts to the clip's labels, uint8 [N, H, W]."""
     table = torch.zeros(len(PARTS), dtype=torch.uint8)
     for name, group in GROUPS.items():
         table[PART[name]] = group
@@ -218,8 +218,8 @@ def write_clip(path: Path, frames: NDArray[np.uint8]) -> None:
 
 
 def main() -> None:
-    """Draw the clip and write `walk.mp4` and `walk_parts.npz` (`labels` uint8 [frame, row, column], `names`)."""
-    parser = argparse.ArgumentParser(description="Draws the demonstration clip and its part labels.")
+    """Render the clip; write `walk.mp4` and `walk_parts.npz` (`labels` uint8 [frame, row, column], `names`)."""
+    parser = argparse.ArgumentParser(description="Render the sample clip and its part labels.")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent)
     out = parser.parse_args().out
     times = torch.arange(FRAMES) / FRAMES
