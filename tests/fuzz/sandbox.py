@@ -1,6 +1,7 @@
 """One case in a process of its own: forked from one that has imported everything, limited, watched and judged.
 
-A case plays in a folder: it may write below `out` and, while it runs, below `tmp`, and nowhere else.
+A case plays in a folder: it may write below `out` and, while it runs, below `tmp`, and nowhere else but into the cache
+of the ViT's graphs.
 """
 
 from __future__ import annotations
@@ -22,6 +23,8 @@ import traceback
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+from platformdirs import user_cache_path
 
 CPU_SECONDS = 40
 """A case that computes for longer hangs; usual ones take a fifth of a second, the largest picture 20."""
@@ -233,7 +236,8 @@ def _limit(play: Path, log: Path) -> list[str]:
     faulthandler.dump_traceback_later(WALL_SECONDS - 5)
     os.environ["TMPDIR"] = str(play / "tmp")
     os.chdir(play)
-    allowed = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in (play / "out", play / "tmp", log))
+    cache = user_cache_path("vidparts", appauthor=False) / "graphs"
+    allowed = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in (play / "out", play / "tmp", log, cache))
     wrong: list[str] = []
 
     def watch(event: str, details: tuple) -> None:
