@@ -17,6 +17,7 @@ import shutil
 import signal
 import stat
 import sys
+import tempfile
 import threading
 import time
 import traceback
@@ -235,6 +236,7 @@ def _limit(play: Path, log: Path) -> list[str]:
     signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
     faulthandler.dump_traceback_later(WALL_SECONDS - 5)
     os.environ["TMPDIR"] = str(play / "tmp")
+    tempfile.tempdir = None  # What the process above has found.
     os.chdir(play)
     cache = user_cache_path("vidparts", appauthor=False) / "graphs"
     allowed = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in (play / "out", play / "tmp", log, cache))
