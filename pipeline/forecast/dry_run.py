@@ -19,9 +19,9 @@ from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.config import Settings
 from pipeline.errors import InputError
-from pipeline.features.flops import describe_flops, vote_flops
 from pipeline.files import bytes_text
 from pipeline.forecast.cost import NOTHING, Cost, free_processors, measure, overlapped
+from pipeline.forecast.flops import describe_flops, vote_flops
 from pipeline.forecast.memory import size_run
 from pipeline.forecast.probe import LABEL_HEADER, Probe, probe_clusters, probe_sampling, probe_stages, read_bursts
 from pipeline.forecast.workload import InputLoad, Workload, count_work

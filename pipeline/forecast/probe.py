@@ -19,9 +19,9 @@ from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.fit import Descriptors, PartFit, fit_parts
 from pipeline.cluster.kmeans import assign_blocks, fit_each, thin
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
-from pipeline.features.flops import describe_flops
 from pipeline.features.motion import REACH
 from pipeline.forecast.cost import NOTHING, Cost, measure
+from pipeline.forecast.flops import describe_flops
 from pipeline.geometry import processed_size, shrink
 from pipeline.media.clip_reader import frame_times, packet_bytes
 from pipeline.media.clip_writer import ClipWriter, is_encodable

@@ -11,9 +11,9 @@ from pipeline.cli import main
 from pipeline.config import Settings, with_defaults
 from pipeline.errors import InputError, UsageError
 from pipeline.features.extractor import Extractor
-from pipeline.features.flops import describe_flops, vote_flops
 from pipeline.forecast.cost import NOTHING, Cost, free_processors, overlapped
 from pipeline.forecast.dry_run import estimate
+from pipeline.forecast.flops import describe_flops, vote_flops
 from pipeline.progress import Silent
 from pipeline.stages.engine import open_engine
 from pipeline.tasks.segment import segment

@@ -8,9 +8,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.features.extractor import Extractor
-from pipeline.features.flops import describe_flops, pass_flops, vote_flops
 from pipeline.features.vit import Tap, ViTConfig
 from pipeline.features.weights import load_file
+from pipeline.forecast.flops import describe_flops, pass_flops, vote_flops
 
 
 def counted(work: Callable[[], object]) -> int:
