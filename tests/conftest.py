@@ -1,4 +1,4 @@
-"""What several test modules share: real data, a tiny model, small clips."""
+"""Shared fixtures: paths of real clips, a tiny ViT, synthetic clips and pictures."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ ClipMaker = Callable[..., Path]
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
-    """The folder of real clips and goldens that lies beside a checkout; not part of the project."""
+    """Folder of real clips and goldens next to a checkout; it isn't part of the project."""
     default = Path(__file__).resolve().parents[2] / "shared"
     folder = Path(os.environ.get("VIDPARTS_SHARED", default))
     if not (folder / "parity").is_dir():
@@ -31,7 +31,7 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A cache directory of the tests' own: what one test has converted the others find, and nobody's is written."""
+    """Temporary cache directory, shared by all tests, so that the user's cache isn't touched."""
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
@@ -46,12 +46,12 @@ def parity_dir() -> Path:
 
 @pytest.fixture(scope="session")
 def tiny_model(parity_dir: Path) -> Path:
-    """A ViT of 12 blocks of 48 channels, patch 8, in DINO's naming; its weights are random."""
+    """A ViT with 12 blocks, 48 channels, patch size 8, DINO's parameter names and random weights."""
     return parity_dir / "vit.safetensors"
 
 
 def moving_scene(frames: int, size_hw: tuple[int, int] = (48, 64)) -> list[NDArray[np.uint8]]:
-    """A two-coloured disc that moves over a striped ground."""
+    """A disc of two colours that moves over a striped background."""
     height, width = size_hw
     y, x = np.mgrid[:height, :width]
     pictures = []
@@ -89,7 +89,7 @@ def make_clip() -> ClipMaker:
 
 
 def picture(number: int, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """A picture whose grey level tells its number, with a red left and a blue lower edge to see which side is up."""
+    """A picture whose grey level encodes its number, with a red left and a blue lower edge to show its orientation."""
     height, width = size_hw
     rgb = np.full((height, width, 3), 40 + 5 * number, dtype=np.uint8)
     if min(size_hw) >= 16:
@@ -100,7 +100,7 @@ def picture(number: int, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
 
 @dataclass
 class Film:
-    """What a test film is made of."""
+    """Properties of a test video."""
 
     frames: int = 8
     size_hw: tuple[int, int] = (48, 64)
@@ -147,7 +147,7 @@ def write_film(path: Path, film: Film) -> Path:
 
 
 def _container_options(path: Path, film: Film) -> dict[str, str]:
-    # MP4 tells a stream's start in a unit of its own, usually 1/1000 s.
+    # MP4 stores a stream's start in the movie time scale, usually 1/1000 s.
     precise = {"movie_timescale": "12800"} if path.suffix in (".mp4", ".mov") else {}
     return {**precise, **film.container_options}
 
@@ -186,7 +186,7 @@ def _add_tone(container: Any, stream: Any, seconds: float) -> None:
 
 @pytest.fixture
 def make_film(tmp_path: Path) -> Callable[..., Path]:
-    """A function that writes a film: its file's name, then what differs from `Film`'s defaults."""
+    """A function that writes a video, given its file name and what differs from `Film`'s defaults."""
 
     def make(name: str = "film.mp4", **changes: Any) -> Path:
         return write_film(tmp_path / name, Film(**changes))
@@ -196,13 +196,13 @@ def make_film(tmp_path: Path) -> Callable[..., Path]:
 
 @pytest.fixture
 def make_picture() -> Callable[[int, tuple[int, int]], NDArray[np.uint8]]:
-    """A function from a number and a size to a picture."""
+    """A function that returns a picture, given its number and size."""
     return picture
 
 
 @pytest.fixture
 def small_settings(tiny_model: Path) -> Settings:
-    """Settings under which a tiny clip takes a second: the goldens' model at their load size."""
+    """Settings with which a tiny clip takes a second: the goldens' model at their load size."""
     values: dict[str, Any] = {
         "model": str(tiny_model),
         "features.load_size": 48,

@@ -1,4 +1,4 @@
-"""Copies to a device and back, on the processor; on CUDA the same code copies from page-locked memory."""
+"""Copies to a device and back, on the CPU; on CUDA the same code uses pinned memory."""
 
 import numpy as np
 import pytest

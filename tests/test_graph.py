@@ -58,7 +58,7 @@ def test_back_pressure_bounds_what_is_in_flight() -> None:
     middle = graph.stage("pass", graph.source("numbers", numbers()), lambda items: (item for item in items))
     graph.sink("use", middle, use)
     graph.run()
-    # Two queues of three, and one item in the hands of each of the two producing stages.
+    # Two queues of three, and one item in each of the two producing stages.
     assert used == 200
     assert most <= 2 * 3 + 2
 

@@ -49,7 +49,7 @@ def test_readme_and_classifiers_name_the_pythons_tested() -> None:
 
 
 def installed(monkeypatch: pytest.MonkeyPatch, av: str) -> None:
-    """As if PyAV were that release, and everything else the newest tested."""
+    """Pretends that PyAV has the given release, and all else the newest tested one."""
     monkeypatch.setattr(releases, "_installed", lambda name: av if name == "av" else TESTED[name][1])
 
 

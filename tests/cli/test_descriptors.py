@@ -16,7 +16,7 @@ Runner = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str], tiny_model: Path) -> Runner:
-    """Run a command on the tiny model in this process: exit code, stdout, stderr."""
+    """Run a command on the tiny model in this process; returns exit code, stdout, stderr."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}

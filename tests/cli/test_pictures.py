@@ -12,7 +12,7 @@ Runner = Callable[..., tuple[int, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Runner:
-    """Run a command in this process: exit code, stderr."""
+    """Run a command in this process; returns exit code and stderr."""
 
     def call(*arguments: object) -> tuple[int, str]:
         with pytest.raises(SystemExit) as left:
@@ -24,7 +24,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Runner:
 
 @pytest.fixture
 def small(tiny_model: Path, tmp_path: Path) -> list[object]:
-    """Options under which a tiny picture takes a second."""
+    """Options with which a tiny picture takes a second."""
     file = tmp_path / "small.yaml"
     file.write_text("cluster: {sample_interval: 3, restarts: 2}\nsaliency: {threshold: 0.35}\n")
     return ["--model", tiny_model, "--load-size", 48, "--stride", 8, "--device", "cpu", "--config", file]

@@ -21,7 +21,7 @@ Runner = Callable[..., tuple[int, str, str]]
 
 @pytest.fixture
 def run(capsys: pytest.CaptureFixture[str]) -> Runner:
-    """Run a command in this process: exit code, stdout, stderr."""
+    """Run a command in this process; returns exit code, stdout, stderr."""
 
     def call(*arguments: object) -> tuple[int, str, str]:
         handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
@@ -37,7 +37,7 @@ def run(capsys: pytest.CaptureFixture[str]) -> Runner:
 
 @pytest.fixture
 def small(tiny_model: Path, tmp_path: Path) -> list[object]:
-    """Options under which a tiny clip takes a second."""
+    """Options with which a tiny clip takes a second."""
     file = tmp_path / "small.yaml"
     file.write_text("cluster: {sample_interval: 3, restarts: 2}\nsaliency: {threshold: 0.35}\n")
     return ["--model", tiny_model, "--load-size", 48, "--stride", 8, "--parts", 3, "--device", "cpu", "--config", file]

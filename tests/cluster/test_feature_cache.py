@@ -32,7 +32,7 @@ def test_what_is_held_in_memory_is_what_the_file_has_and_never_more_than_was_all
         for number, frame in enumerate(frames):
             mine = frame.copy()
             cache.put(number, mine, mine[..., 0])
-            mine.fill(0)  # whoever puts an array may use it again
+            mine.fill(0)  # the caller may reuse its array
         (tmp_path / "features.cache").write_bytes(bytes(3 * size))
         assert [bool(entry.descriptors.any()) for entry in cache] == [True, True, False]
         assert np.array_equal(cache.get(1).descriptors, frames[1])

@@ -14,7 +14,7 @@ SALIENCY = SaliencySettings(threshold=0.5)
 
 
 def scene(cache: FeatureCache, frames: int = 4) -> np.ndarray:
-    """Four kinds of descriptors in bands; the two inner ones are salient, the upper of them is larger."""
+    """Four clusters of descriptors in bands; the two inner ones are salient, the upper one is larger."""
     rng = np.random.default_rng(0)
     kinds = np.eye(6, dtype=np.float32)[:4]
     bands = np.repeat([0, 1, 2, 3], [4, 5, 3, 4])
@@ -48,7 +48,7 @@ def test_no_frames_is_an_input_error(tmp_path: Path) -> None:
 
 
 def test_a_prior_without_weight_and_no_prior_are_plain_k_means(tmp_path: Path) -> None:
-    """Regions that lie across the bands draw the parts to them, and only where the prior has a weight."""
+    """Regions across the bands attract the parts, but only if the prior has a weight."""
     with FeatureCache(tmp_path) as cache:
         kinds = scene(cache)
         regions = Regions(kinds[[1, 2, 0]], np.array([[True, True, True]]))
@@ -57,6 +57,6 @@ def test_a_prior_without_weight_and_no_prior_are_plain_k_means(tmp_path: Path) -
             for prior, known in ((0.5, None), (0.0, regions), (0.5, regions))
         )
     assert np.array_equal(plain.part_centroids, unweighed.part_centroids)
-    # Plain k-means halves a band for the third part; a region that occurs nowhere stays where it was.
+    # Plain k-means splits a band for the third part; a region without descriptors keeps its centroid.
     assert (plain.part_centroids @ kinds[0]).max() < 0.1
     assert (drawn.part_centroids @ kinds[0]).max() > 0.5

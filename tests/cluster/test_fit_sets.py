@@ -1,4 +1,4 @@
-"""Fits on sets of pictures: crops that don't vote, clusters that are given, parts by the elbow."""
+"""Fits on picture sets: crops without votes, given clusters, parts by the elbow method."""
 
 from pathlib import Path
 
@@ -23,7 +23,7 @@ KINDS = np.eye(6, dtype=np.float32)
 
 
 def grid_of(kinds: list[int], seed: int) -> np.ndarray:
-    """Descriptors of those kinds in columns, with a little noise."""
+    """Descriptors of the given clusters in columns, with some noise."""
     noise = np.random.default_rng(seed).normal(size=(8, len(kinds), 6)) * 0.02
     grid = (KINDS[kinds][None].repeat(8, axis=0) + noise).astype(np.float32)
     return grid / np.linalg.norm(grid, axis=2, keepdims=True)
@@ -50,7 +50,7 @@ def test_crops_join_the_fit_and_do_not_vote(caches: tuple[FeatureCache, FeatureC
     pictures, crops = caches
     for number in range(4):
         put(pictures, number, [0, 0, 1, 1, 2], salient=[1, 2])
-        # A fifth kind that pictures don't have, and saliency that would change every vote.
+        # A fifth cluster that the pictures lack, and saliency that would change every vote.
         put(crops, number, [0, 0, 3, 3], salient=[0, 3])
     found = fit_foreground(pictures, Descriptors(pictures, crops), 0, CLUSTER, SALIENCY)
     assert set(kinds_of(found.clustering.centroids)) == {0, 1, 2, 3}

@@ -1,4 +1,4 @@
-"""Parts near known regions: small ones keep their place, and any number of parts can be had."""
+"""k-means with the region prior: small parts keep their centroids, and any number of parts works."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ SHIFT = 0.6 * AXES[7]
 
 
 def body(sizes=(900, 40, 30), seed=0):
-    """A first kind of body: a large, drawn-out part and two small ones, all shifted alike from their regions."""
+    """Descriptors of one kind of body: a large elongated part and two small ones, all shifted from their regions."""
     rng = np.random.default_rng(seed)
     points, owner = [], np.repeat(np.arange(len(sizes)), sizes)
     for region, size in enumerate(sizes):
@@ -42,7 +42,7 @@ def test_small_parts_stay_beside_a_large_one_that_plain_k_means_halves():
 
 
 def test_the_shift_that_all_parts_share_is_free():
-    """With an immense weight the centroids are the regions, moved together to where the descriptors are."""
+    """With a huge weight the centroids are the regions, shifted together towards the descriptors."""
     sample, owner = body(sizes=(40, 40, 40))
     heavy = fit_near_regions(sample, REGIONS, 0, settings(prior=1e6))
     moved = np.mean([sample[owner == part].mean(axis=0) - AXES[part] for part in range(3)], axis=0)
@@ -50,7 +50,7 @@ def test_the_shift_that_all_parts_share_is_free():
 
 
 def test_what_it_ends_at_is_least_for_its_members():
-    """Centroids and shift, solved for together by least squares from the final members."""
+    """Centroids and shift by joint least squares, from the final assignment."""
     sample, _ = body(seed=3)
     found = fit_near_regions(sample, REGIONS, 0, settings())
     labels = nearest_centroids(sample, found)[0]

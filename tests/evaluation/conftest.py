@@ -1,4 +1,4 @@
-"""Miniature data sets and quiet runs for the evaluation's tests."""
+"""Fixtures for evaluation tests: runs without progress display, picture files."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +12,7 @@ from pipeline.evaluation.reports import Run
 
 
 class Counted:
-    """A progress that remembers what it was told."""
+    """A progress display that counts items."""
 
     def __init__(self) -> None:
         self.total = self.done = 0
@@ -33,7 +33,7 @@ WritePicture = Callable[[Path, NDArray[np.generic]], Path]
 
 @pytest.fixture
 def make_run(tmp_path: Path) -> MakeRun:
-    """A run into a fresh folder; options as of `Run`."""
+    """A `Run` into a new folder; takes the same options."""
 
     def make(**options: object) -> Run:
         return Run(**{"output": tmp_path / "out", "settings": {"seed": 0}, "progress": Counted(), **options})
@@ -43,7 +43,7 @@ def make_run(tmp_path: Path) -> MakeRun:
 
 @pytest.fixture
 def write_picture() -> WritePicture:
-    """Write an array as a picture, making its folder; 2-D becomes grey, 3-D RGB."""
+    """Write an array as a picture and create its folder; 2-D arrays are grey, 3-D ones RGB."""
 
     def write(file: Path, pixels: NDArray[np.generic]) -> Path:
         file.parent.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""Tiny networks: more threads than one only get in each other's way."""
+"""One thread for tiny networks: with more, the overhead dominates."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ import torch
 
 @pytest.fixture(autouse=True)
 def one_thread():
-    """Compute on one thread and leave the setting as it was."""
+    """Run torch on one thread and restore the setting afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

@@ -1,4 +1,4 @@
-"""Which library computes the ViT, and what is said where one is missing."""
+"""Choice of the ViT's backend, and the error if its library is missing."""
 
 import logging
 import sys

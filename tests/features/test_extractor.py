@@ -1,4 +1,4 @@
-"""Descriptors and saliency against the paper's goldens, and what must not change a result."""
+"""Descriptors and saliency against the paper's goldens; invariance to batch size and order."""
 
 import json
 from fractions import Fraction
@@ -107,7 +107,7 @@ def test_saliency_of_the_descriptors_pass(golden, goldens, extractor):
 
 
 def test_half_size_saliency_votes_for_the_goldens_foreground(goldens, extractor):
-    # With these clusters as foreground, and with no others, the goldens' label maps come out.
+    # Only these foreground clusters reproduce the goldens' label maps.
     expected = {0, 2, 4, 7, 8}
     centroids = torch.from_numpy(goldens["parts/centroids"])
     chosen = extractor()
@@ -135,7 +135,7 @@ def test_one_pass_gives_every_layer_and_facet_as_single_passes_do(extractor):
 
 
 def described(chosen, frames):
-    """Descriptors and both saliencies of frames of one size."""
+    """Descriptors and both kinds of saliency of frames of equal size."""
     found = chosen.extract([chosen.preprocess(frame.rgb) for frame in frames], saliency=True)
     return found.descriptors, found.saliency, chosen.saliency_half([frame.rgb for frame in frames])
 
@@ -165,7 +165,7 @@ def test_a_frame_does_not_depend_on_the_number_of_threads(extractor, make_frame)
 
 @pytest.fixture
 def small_device(extractor, monkeypatch):
-    """An extractor for a device that holds so many pictures; the batches that went through; what was said."""
+    """An extractor on a device with memory for some pictures; its batches; its messages."""
 
     def build(holds, **features):
         found, through, said = extractor(**features), [], []

@@ -1,4 +1,4 @@
-"""Following pixels from frame to frame: where they are, what is not to be trusted, and what they bring along."""
+"""Optical flow between frames: displacement, forward-backward check, warping."""
 
 import cv2
 import numpy as np
@@ -30,7 +30,7 @@ def test_a_camera_that_moves_is_followed(right: int, down: int) -> None:
     assert np.abs(track.x - cols - right)[inner].max() < 0.5
     assert np.abs(track.y - rows - down)[inner].max() < 0.5
     assert track.trust[inner].min() > 0.5
-    # What the picture's edge has brought into view isn't in the other frame.
+    # Pixels that enter at the picture's edge have no match in the other frame.
     outside = track.x > WIDTH if right > 0 else track.x < -1
     assert outside.any()
     assert (track.trust[outside] == 0).all()

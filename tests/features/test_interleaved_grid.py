@@ -1,4 +1,4 @@
-"""The interleaved grid against single passes over the shifted picture, position by position."""
+"""The interleaved grid equals single passes over shifted pictures, position by position."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Log-spaced bins against the definition, position by position."""
+"""Log-binned descriptors against a loop over positions and bins."""
 
 import numpy as np
 import pytest
@@ -10,7 +10,7 @@ from pipeline.features.log_bins import log_bin, log_bin_at
 
 
 def plain_log_bin(grid, levels):
-    """[rows, cols, c] to [rows, cols, bins * c], one position and bin at a time."""
+    """Plain twin: [rows, cols, c] to [rows, cols, bins * c], one position and bin at a time."""
     rows, cols, _ = grid.shape
 
     def mean(row, col, reach):

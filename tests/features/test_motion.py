@@ -1,4 +1,4 @@
-"""Saliency from motion: what moves otherwise than the camera is found, the camera's own motion and noise are not."""
+"""Motion saliency: independent motion is found; camera motion and noise are ignored."""
 
 import numpy as np
 import pytest
@@ -19,7 +19,7 @@ def texture(height, width, seed):
 
 
 def clip(frames=9, pan=2, own=3, size=40):
-    """A square that moves over a textured ground that the camera pans along."""
+    """A square that moves over a textured background while the camera pans."""
     ground, thing = texture(96, 200, 0), texture(size, size, 1)
     shown, masks = [], []
     for time in range(frames):

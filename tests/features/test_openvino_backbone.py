@@ -1,4 +1,4 @@
-"""OpenVINO's blocks against torch's, the readable definition, and what must not change a bit."""
+"""OpenVINO's transformer blocks against torch's; bit-exact repeatability."""
 
 import os
 import subprocess

@@ -1,4 +1,4 @@
-"""Graphs on the disk: whole or not there, never in the way; and nothing of telemetry."""
+"""Cache of converted OpenVINO graphs: atomic, optional, repaired; telemetry stays off."""
 
 import logging
 import math
@@ -45,7 +45,7 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.fixture
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
-    """What was converted."""
+    """Records the conversions."""
     found: list[Reading] = []
     real = openvino_graph._convert
 
@@ -117,7 +117,7 @@ def test_a_disk_that_is_full_changes_nothing(monkeypatch: pytest.MonkeyPatch) ->
     fresh = results(random_backbone())
     for file in Path(os.environ["XDG_CACHE_HOME"]).rglob("*.graph"):
         file.unlink()
-    # A file that lost its end, as OpenVINO leaves one behind.
+    # A truncated file, as an interrupted OpenVINO leaves it.
     real = openvino_graph.save
     monkeypatch.setattr(openvino_graph, "save", lambda parts: real({k: v[: len(v) // 2] for k, v in parts.items()}))
     assert same(results(random_backbone()), fresh)

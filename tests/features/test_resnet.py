@@ -27,7 +27,7 @@ def test_a_file_with_a_classifier_gives_the_last_stage(tmp_path: Path) -> None:
     assert found.shape == (2, 3, 2048)
     assert found.min() >= 0
     np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-5)
-    # A strip narrower than one position of the last stage is widened to one.
+    # A picture narrower than one position of the last stage is enlarged to one.
     assert read_resnet(file, 40, CPU).describe(rgb[:, :8]).shape[2] == 2048
 
 

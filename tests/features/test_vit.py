@@ -1,4 +1,4 @@
-"""The lean ViT against a plain one, against timm's own, and what it must not compute."""
+"""The ViT against a plain one and timm's, and that it skips unneeded blocks."""
 
 import math
 
@@ -42,7 +42,7 @@ def plain_positions(backbone, rows, cols, size_hw):
 
 
 def plain_rotation(x, config, rows, cols, stride):
-    """DINOv3's rotation of [batch, heads, tokens, d], position by position."""
+    """DINOv3's rotary position embedding of [batch, heads, tokens, d], position by position."""
     x, quarter, patch = x.clone(), config.head_dim // 4, config.patch_px
     for index in range(rows * cols):
         row, col = divmod(index, cols)
@@ -59,7 +59,7 @@ def plain_rotation(x, config, rows, cols, stride):
 
 
 def plain_vit(backbone, pixels, stride):
-    """Every facet of every block and the last attention matrix, the long way."""
+    """Plain twin: all facets of all blocks and the last attention matrix."""
     config, facets = backbone.config, {}
     projection = backbone.patch_embed["proj"]
     patches = F.conv2d(pixels, projection.weight, projection.bias, stride=stride)

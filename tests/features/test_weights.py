@@ -1,4 +1,4 @@
-"""Weights from names and files: namings, metadata, the hub out of reach, damaged and hostile files."""
+"""Weights by name and from files: parameter names, metadata, offline use, malicious files."""
 
 import json
 import pickle
@@ -233,7 +233,7 @@ def test_damaged_and_hostile_files_are_refused_in_one_line(name, write, tmp_path
 
 @pytest.fixture
 def no_hub(monkeypatch, tmp_path):
-    """An empty cache, and a hub that can't be reached; counts how often it was asked."""
+    """An empty cache and an unreachable hub; counts the requests."""
     asked = []
 
     def refuse(*args, **kwargs):
@@ -270,7 +270,7 @@ def test_auto_falls_back_to_the_bundled_backbone(no_hub):
 
 @pytest.fixture
 def cached(monkeypatch, tmp_path, no_hub):
-    """A cache that holds random weights of dino_vits8."""
+    """A cache with random weights of dino_vits8."""
     torch.manual_seed(0)
     reference = timm.create_model("vit_small_patch8_224", num_classes=0)
     file = tmp_path / "model.safetensors"

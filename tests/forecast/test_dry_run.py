@@ -1,4 +1,4 @@
-"""What a dry run says against what a run does; seconds are measured, not asserted."""
+"""The forecast of `--dry-run` against real runs; times aren't asserted."""
 
 import json
 import os
@@ -27,7 +27,7 @@ def size(path: Path) -> int:
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[bool]:
-    """For each picture that goes through the ViT whether it was asked for saliency too."""
+    """Records for each picture in the ViT whether saliency was computed too."""
     found: list[bool] = []
     real = Extractor.extract_taps
 

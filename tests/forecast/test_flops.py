@@ -14,7 +14,7 @@ from pipeline.forecast.flops import describe_flops, pass_flops, vote_flops
 
 
 def counted(work: Callable[[], object]) -> int:
-    # Fused attention on the CPU isn't counted by the counter of torch 2.9; the plain products are.
+    # torch 2.9's FLOP counter ignores fused attention on the CPU, but counts matrix products.
     with torch.nn.attention.sdpa_kernel(torch.nn.attention.SDPBackend.MATH), FlopCounterMode(display=False) as mode:
         work()
     return mode.get_total_flops()

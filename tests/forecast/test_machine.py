@@ -49,7 +49,7 @@ def test_a_control_group_of_either_version_limits_the_memory(
 
 
 def test_resident_memory_grows_with_what_is_held() -> None:
-    # Pages of its own: an array may take what earlier tests have given back to the allocator.
+    # mmap gives new pages; an array might reuse memory that earlier tests have freed.
     before, size = resident_bytes(), 64 * 2**20
     with mmap.mmap(-1, size) as held:
         held.write(bytes(size))

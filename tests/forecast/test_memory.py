@@ -31,7 +31,7 @@ def command(clip: Path, out: Path, model: Path, config: Path, *options: str) -> 
     return [sys.executable, "-m", "pipeline", *map(str, words)]
 
 
-# A process's peak counts what its parent held when it was begun, so that the parent must be a small one.
+# A forked process's peak includes its parent's memory, so the parent must be small.
 LAUNCHER = """
 import os, subprocess, sys
 process = subprocess.Popen(sys.argv[1:], stdout=subprocess.DEVNULL)
@@ -42,7 +42,7 @@ sys.exit(os.waitstatus_to_exitcode(status))
 
 
 def peak_bytes(clip: Path, out: Path, model: Path, config: Path, *options: str) -> int:
-    """The largest resident memory of a run of its own."""
+    """Peak resident memory of a run in a process of its own."""
     run = command(clip, out, model, config, *options)
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", LAUNCHER, *run], check=True, stdout=subprocess.PIPE, env=environment)
@@ -55,7 +55,7 @@ def test_memory_does_not_grow_with_the_length_of_the_clip(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG)
-    # 500 more frames of 192 x 256 held anywhere would be 70 MB more.
+    # 500 more frames of 192 x 256 kept in memory would add 70 MB.
     short, long = (make_clip(tmp_path / f"{n}.mp4", frames=n, size_hw=(192, 256)) for n in (50, 550))
     before = peak_bytes(short, tmp_path / "short", tiny_model, config)
     after = peak_bytes(long, tmp_path / "long", tiny_model, config)
@@ -80,7 +80,7 @@ def test_a_run_stays_below_the_smallest_limit_that_it_accepts(
     assert refused.stderr.count("\n") == 1
     assert not (tmp_path / "out").exists()
     needed = int(re.findall(r"takes about (\d+) MiB", refused.stderr)[0])
-    # The program itself is not of the same size to the page each time.
+    # The interpreter's own memory varies by some pages.
     limit = needed + 8
     peak = peak_bytes(clip, tmp_path / "out", tiny_model, config, "--max-memory", f"{limit}MiB", "--batch", "4")
     assert 0.6 * limit < peak / 2**20 < limit
@@ -88,12 +88,12 @@ def test_a_run_stays_below_the_smallest_limit_that_it_accepts(
 
 @pytest.fixture
 def program_of_no_size(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What this process holds already depends on the tests before."""
+    """The process's own memory, which depends on earlier tests, counts as 0."""
     monkeypatch.setattr(memory, "resident_bytes", lambda: 0)
 
 
 def sized_down(engine: Engine, clip: Path) -> list[Capacity]:
-    """What a run is sized to under lower and lower limits, until it is refused."""
+    """Batch and queue sizes of a run under decreasing limits, until it is refused."""
     limit, found = 2**34, []
     while True:
         given = with_defaults(engine.settings, {"run": {"max_memory": limit}})

@@ -1,5 +1,5 @@
-"""Hostile input on purpose: containers, codebooks, stores, records, settings, weights and pictures are damaged and
-given to the real commands, each in a process of its own with limits.
+"""Fuzzing: malformed input for the real commands, each case in a sandboxed process.
 
-`python -m tests.fuzz --seeds 2000` is the nightly form; `--seed N` does one of them again.
+Containers, codebooks, label stores, run records, settings, weights and pictures are mutated. `python -m tests.fuzz
+--seeds 2000` is the nightly form; `--seed N` repeats one case.
 """

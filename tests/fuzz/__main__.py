@@ -1,4 +1,4 @@
-"""Give damaged input to the real commands, and say what goes wrong."""
+"""Fuzz the commands from the command line: `python -m tests.fuzz --seeds N`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ def _arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """Run; the last line is a summary, the exit code 1 if anything went wrong."""
+    """Run; the last line is a summary, the exit code is 1 if there are findings."""
     from tests.fuzz.run import Report, fuzz
 
     asked = _arguments()
@@ -39,7 +39,7 @@ def main() -> int:
 
 if __name__ == "__main__":
     if not os.environ.items() >= _ONE_THREAD.items():
-        # Libraries read these when they are loaded; threads of their pools wouldn't live on in a forked process.
+        # Libraries read these at import; threads of a pool don't survive fork.
         environment = {**os.environ, **_ONE_THREAD, "HF_HUB_OFFLINE": "1"}
         os.execve(sys.executable, [sys.executable, "-m", "tests.fuzz", *sys.argv[1:]], environment)
     sys.exit(main())

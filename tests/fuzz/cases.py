@@ -1,4 +1,4 @@
-"""The kinds of cases: what is damaged, and which commands it is given to."""
+"""Kinds of fuzz cases: what is mutated, and which commands read it."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ Kind = Callable[[Random, Corpus, Path], Case]
 
 
 def builder(seed: int, corpus: Corpus) -> Build:
-    """What makes the case of a seed; the seed alone decides everything of it."""
+    """The builder of a seed's case; it depends only on the seed."""
     kind = KINDS[seed % len(KINDS)]
     return lambda play: _MAKERS[kind](Random(f"{kind} {seed}"), corpus, play)
 
 
 def whole_results(play: Path) -> Callable[[Sequence[int]], str | None]:
-    """A check: what a command called done is what `verify` calls whole, and what it called failed left nothing."""
+    """A check: `verify` accepts the output of successful commands, and failed ones leave no output."""
 
     def check(codes: Sequence[int]) -> str | None:
         from pipeline.errors import VidpartsError
@@ -112,7 +112,7 @@ def _config(random: Random, corpus: Corpus, play: Path) -> Case:
     file = play / "settings.yaml"
     file.write_bytes(documents.damage_settings(random, play / "bait"))
     words = ["segment", corpus.clip, "-o", play / "out" / "new", *corpus.options[:-2], "--config", file]
-    # What costs time in earnest is fixed: that a file may ask for an hour's work is no fault.
+    # Settings that cost time are fixed: a file that asks for an hour of work isn't a fault.
     words += ["--every", 7, "--facet", "key", "--layer", 11, "--batch", 1]
     if random.random() < 0.5:
         words += ["--codebook", corpus.codebook]
@@ -131,4 +131,4 @@ _MAKERS: Mapping[str, Kind] = {
 }
 
 KINDS = tuple(_MAKERS)
-"""Seed s is of kind s modulo their number."""
+"""Kind of a seed: seed modulo the number of kinds."""

@@ -1,4 +1,4 @@
-"""What is damaged: small films of every container, a finished and two unfinished results, weights, pictures."""
+"""Seed corpus: small videos in all containers, a finished and two interrupted runs, weights, pictures."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ RESULT_FRAMES = 20
 SETTINGS = (
     "cluster: {sample_interval: 3, restarts: 1, iterations: 20}\nsaliency: {threshold: 0.35}\ncrf: {iterations: 2}\n"
 )
-"""Settings under which a case takes a fifth of a second."""
+"""Settings with which a case takes 0.2 s."""
 
 _FILMS: tuple[tuple[str, dict[str, Any]], ...] = (
     ("h264.mp4", {"codec": "libx264", "options": {"g": "3"}, "audio": "aac"}),
@@ -50,16 +50,16 @@ _FILMS: tuple[tuple[str, dict[str, Any]], ...] = (
 
 @dataclass(frozen=True)
 class Corpus:
-    """The whole things.
+    """Valid inputs to mutate.
 
     Attributes:
-        options: of a command that computes, so that it is quick.
-        films: bytes by name.
-        clip: a whole film of `RESULT_FRAMES` frames.
+        options: fast settings for commands.
+        films: videos as bytes, by name.
+        clip: a valid video of `RESULT_FRAMES` frames.
         result: its finished result.
-        codebook: a whole codebook.
-        unfinished: outputs of runs that were interrupted, in pass 1 and in pass 2.
-        pictures: bytes by name.
+        codebook: a valid codebook.
+        unfinished: outputs of runs interrupted in pass 1 and in pass 2.
+        pictures: picture files as bytes, by name.
         pth: the tiny model as a .pth file.
     """
 
@@ -74,7 +74,7 @@ class Corpus:
 
 
 def make_corpus(folder: Path) -> Corpus:
-    """Make everything below a folder; afterwards this process has imported and compiled what a command needs."""
+    """Create the corpus in a folder; this also imports and compiles all that commands need."""
     from pipeline.tasks.render import render
 
     folder.mkdir(parents=True, exist_ok=True)
@@ -86,11 +86,11 @@ def make_corpus(folder: Path) -> Corpus:
     _film(clip, {"codec": "libx264", "options": {"bf": "0"}, "frames": RESULT_FRAMES})
     films = {}
     for name, facts in _FILMS:
-        # Which encoders there are depends on how FFmpeg was built.
+        # The encoders depend on the build of FFmpeg.
         with contextlib.suppress(ValueError):
             films[name] = _film(folder / name, facts)
     _segment(clip, folder / "whole")
-    # Labels that are read are arrays of another kind than those that are computed, and compiled for anew.
+    # Labels read from disk have another array type than computed ones, so numba compiles for both.
     render(folder / "whole" / "walk", folder / "again.mp4")
     unfinished = []
     for number, frames in enumerate((2, RESULT_FRAMES - 1)):
@@ -104,7 +104,7 @@ def make_corpus(folder: Path) -> Corpus:
 
 
 def scene(number: int, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
-    """A disc of two colours that moves over stripes."""
+    """A disc of two colours that moves over a striped background."""
     height, width = size_hw
     y, x = np.mgrid[:height, :width]
     picture = np.stack([90 + 40 * np.sin(x / 5), 120 + 0 * x, 90 + 40 * np.cos(y / 7)], -1).astype(np.uint8)
@@ -115,19 +115,19 @@ def scene(number: int, size_hw: tuple[int, int]) -> NDArray[np.uint8]:
 
 
 def zero_bomb(mib: int) -> bytes:
-    """A deflate stream that unpacks to so many MiB of zeros, made without packing them."""
+    """A deflate stream of `mib` MiB of zeros, built without compressing them (decompression bomb)."""
     packer = zlib.compressobj(9, zlib.DEFLATED, -15)
     first = packer.compress(bytes(2**20)) + packer.flush(zlib.Z_FULL_FLUSH)
     return first * mib + zlib.compressobj(9, zlib.DEFLATED, -15).flush()
 
 
 def write_safetensors(header: bytes, data: bytes, said: int | None = None) -> bytes:
-    """A safetensors file of any header, whose length may be lied about."""
+    """A safetensors file with any header and any stated header length."""
     return struct.pack("<Q", len(header) if said is None else said) + header + data
 
 
 class _Stop:
-    """A progress that interrupts the run after so many frames."""
+    """A progress display that interrupts the run after some frames."""
 
     def __init__(self, frames: int | None) -> None:
         self._left = frames

@@ -1,4 +1,4 @@
-"""Hostile settings: YAML that is wrong, that lies, that explodes, or that wants to run code."""
+"""Malicious settings: invalid values, YAML bombs, YAML that would run code."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _DEFAULTS = Path(__file__).resolve().parents[2] / "configs" / "default.yaml"
 
 
 def damage_settings(random: Random, bait: Path) -> bytes:
-    """A YAML file of settings that is damaged or means harm."""
+    """A malformed or malicious YAML file of settings."""
     choice = random.random()
     if choice < 0.55:
         return _one_value(random)
@@ -29,7 +29,7 @@ def damage_settings(random: Random, bait: Path) -> bytes:
 
 
 def hostile_settings(bait: Path) -> list[bytes]:
-    """YAML that explodes, or that would touch `bait`."""
+    """A YAML bomb, or YAML that would write to `bait`."""
     bomb = b"a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n"
     bomb += b"".join(b"a%d: &a%d [%s]\n" % (n, n, b", ".join([b"*a%d" % (n - 1)] * 10)) for n in range(1, 12))
     merged = b"m0: &m0 {parts: 3}\n" + b"".join(

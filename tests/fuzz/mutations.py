@@ -1,4 +1,4 @@
-"""Damage: what a random generator does to bytes, to boxes of a container, and to values of a document."""
+"""Random mutations of bytes, of MP4 boxes and other containers, and of JSON documents."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from random import Random
 from typing import Any
 
 NUMBERS = (0, 1, 2, 7, 8, 63, 127, 128, 255, 256, 4095, 32767, 32768, 65535, 65536, 2**24, 2**31 - 1, 2**31, 2**32 - 1)
-"""Numbers at which a width, a count or a length tends to go wrong."""
+"""Boundary values for widths, counts and lengths."""
 
 VALUES: tuple[Any, ...] = (
     None, True, False, 0, 1, -1, 2, 255, 256, 65536, 2**31 - 1, 2**31, 2**32, 2**53 + 1, 2**63, -(2**63) - 1, 10**30,
@@ -18,20 +18,20 @@ VALUES: tuple[Any, ...] = (
     "../../bait", "/", ".", "..", "a/b", "a\\b", "x" * 300, "x" * 70_000, "\0", "\n", "\ud800", "\u202e", "ä", [], [[]],
     [0], [1, 2, 3], [None], {}, {"": {}}, {"name": "x"}, [0] * 2000,
 )  # fmt: skip
-"""Values that a document may hold where another was expected."""
+"""Values of wrong types or ranges for documents."""
 
 _MP4_PARENTS = frozenset(b"moov trak mdia minf stbl edts dinf udta moof traf mvex".split())
 _EBML_PARENTS = frozenset({0x18538067, 0x1654AE6B, 0xAE, 0xE0, 0x1F43B675, 0xA0, 0x1C53BB6B, 0xBB, 0x1549A966})
 
 _MUCH = 2**20
-"""Bytes that a box is repeated to at most: a film of 700,000 frames takes its time, and is none the worse for it."""
+"""Maximum size of a repeated box: a video of 700,000 frames is slow but valid."""
 
 Span = tuple[int, int, int, int]
-"""Where a box begins, where its length is said, where its content begins, where it ends."""
+"""Offsets of a box: start, length field, content, end."""
 
 
 def damage_bytes(random: Random, data: bytes) -> bytes:
-    """One to a few damages to bytes that nothing is known of."""
+    """Apply one or a few mutations to bytes of unknown format."""
     for _ in range(random.choice((1, 1, 1, 2, 4, 8))):
         data = random.choice((_flip, _flip_many, _cut, _drop, _insert, _swap, _blank, _repeat, _overwrite))(
             random, data
@@ -40,7 +40,7 @@ def damage_bytes(random: Random, data: bytes) -> bytes:
 
 
 def damage_container(random: Random, data: bytes, suffix: str) -> bytes:
-    """Damage to a media file: to its structure where that is known, else to its bytes."""
+    """Mutate a media file: its boxes if the container is known, else its bytes."""
     boxes = list(_boxes(data, suffix))
     if not boxes or random.random() < 0.4:
         return damage_bytes(random, data)
@@ -55,12 +55,12 @@ def damage_container(random: Random, data: bytes, suffix: str) -> bytes:
 
 
 def any_value(random: Random) -> Any:
-    """One of `VALUES`; a copy, since what is changed next may be a list that it holds."""
+    """A copy of one of `VALUES`; a copy, since the next mutation may change a list in place."""
     return copy.deepcopy(random.choice(VALUES))
 
 
 def damage_document(random: Random, document: Any) -> Any:
-    """A copy of a JSON document with one to a few values changed, removed, renamed or added."""
+    """A copy of a JSON document with one or a few values changed, removed, renamed or added."""
     damaged = json.loads(json.dumps(document))
     for _ in range(random.choice((1, 1, 1, 2, 4))):
         places = list(_places(damaged))
@@ -72,7 +72,7 @@ def damage_document(random: Random, document: Any) -> Any:
 
 
 def damage_json(random: Random, text: bytes) -> bytes:
-    """Damage to a JSON file: to what it says, or to how it says it."""
+    """Mutate a JSON file: its values or its syntax."""
     if random.random() < 0.75:
         return json.dumps(damage_document(random, json.loads(text))).encode("utf-8", "surrogatepass")
     return random.choice((
@@ -144,7 +144,7 @@ def _overwrite(random: Random, data: bytes) -> bytes:
 
 
 def _place(random: Random, data: bytes) -> int:
-    """Somewhere; oftener where headers and indices are than in the middle."""
+    """A random offset, more often near the ends, where headers and indices are."""
     end = max(1, len(data))
     return random.choice((
         random.randrange(end),

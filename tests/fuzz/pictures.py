@@ -1,4 +1,4 @@
-"""Directories of frames as people have them, and as somebody who means harm makes them."""
+"""Directories of frames with unusual or malicious files."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _NAMES = (
 
 
 def damage_directory(random: Random, pictures: Mapping[str, bytes], folder: Path, bait: Path) -> Path | str:
-    """A directory of frames in which something is odd; what to give to a command: it, a glob or a list of it."""
+    """A directory of frames with an unusual file; returns the command's input: directory, glob or list."""
     folder.mkdir()
     name = random.choice(sorted(pictures))
     suffix = f".{name.rsplit('.', 1)[1]}"
@@ -33,7 +33,7 @@ def damage_directory(random: Random, pictures: Mapping[str, bytes], folder: Path
 
 
 def picture_bombs() -> dict[str, bytes]:
-    """Small files that claim to be huge, or unpack to something huge."""
+    """Small files with a huge stated size, and decompression bombs."""
     return {
         "wide.png": png(60_000, 60_000),
         "long.png": png(1, 2**31 - 1),
@@ -54,7 +54,7 @@ def picture_bombs() -> dict[str, bytes]:
 
 
 def png(width: int, height: int, rows: bytes = b"", extra: bytes = b"") -> bytes:
-    """A PNG of 8-bit RGB that claims a size, with right checksums."""
+    """An 8-bit RGB PNG of a stated size, with valid checksums."""
     header = chunk(b"IHDR", struct.pack(">IIBBBBB", width, height, 8, 2, 0, 0, 0))
     return (
         b"\x89PNG\r\n\x1a\n" + header + extra + chunk(b"IDAT", rows or zlib.compress(bytes(99))) + chunk(b"IEND", b"")
@@ -67,12 +67,12 @@ def chunk(name: bytes, content: bytes) -> bytes:
 
 
 def zlib_bomb(mib: int) -> bytes:
-    """A zlib stream that unpacks to so many MiB; its checksum is wrong."""
+    """A zlib stream of `mib` MiB of zeros with a wrong checksum."""
     return b"\x78\xda" + zero_bomb(mib) + bytes(4)
 
 
 def tiff(width: int, height: int, rows_per_strip: int) -> bytes:
-    """A TIFF of grey pixels that claims a size and holds next to nothing."""
+    """A grey TIFF of a stated size with almost no data."""
     tags = [
         (256, width),
         (257, height),
@@ -129,7 +129,7 @@ def _bomb(random: Random, folder: Path) -> None:
 
 
 def _with_checksums(data: bytes) -> bytes:
-    """A damaged PNG whose checksums are right again, so that what is in it is read."""
+    """A mutated PNG with valid checksums, so that decoders read it."""
     found, start = data[:8], 8
     while start + 12 <= len(data):
         length = int.from_bytes(data[start : start + 4], "big")

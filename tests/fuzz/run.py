@@ -1,4 +1,4 @@
-"""Many cases side by side, each of them decided by its seed alone."""
+"""Runs many fuzz cases in parallel processes and reports findings."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.fuzz.sandbox import Outcome, Running, forget
 
 
 class Report:
-    """What was done and what was found, printed as it comes."""
+    """Counts cases and findings; prints findings at once."""
 
     def __init__(self, stream: TextIO) -> None:
         """Print to a stream."""
@@ -31,7 +31,7 @@ class Report:
         self._started = time.monotonic()
 
     def add(self, seed: int, kind: str, outcome: Outcome) -> None:
-        """Count a case; one that went wrong is printed with its seed and commands."""
+        """Count a case; a finding is printed with its seed and commands."""
         self._done[kind] += 1
         self._codes[kind].update(outcome.codes)
         self._largest = max(self._largest, outcome.mib)
@@ -48,7 +48,7 @@ class Report:
             self._stream.flush()
 
     def summary(self) -> str:
-        """Cases, findings and exit codes by kind, and the whole in the last line."""
+        """Cases, findings and exit codes by kind; the last line has the totals."""
         lines = []
         for kind in sorted(self._done):
             codes = ", ".join(f"{code}: {count}" for code, count in sorted(self._codes[kind].items()))
@@ -62,13 +62,13 @@ class Report:
 
 
 def fuzz(first: int, count: int, kind: str | None, jobs: int, folder: Path, keep: Path | None, report: Report) -> None:
-    """Do `count` cases from seed `first` on, those of one kind only where it is given, `jobs` at a time.
+    """Run the cases of `count` seeds from `first` on, of one kind only if given, `jobs` in parallel.
 
-    This process imports and compiles what the commands need, once; it has no other thread, so it can be forked.
+    This process imports and compiles all that the commands need; it is single-threaded, so that it can fork.
     """
     _use_one_thread()
     corpus = make_corpus(folder / "corpus")
-    # What is left of codecs must go before: freed in a forked process, they would wait for threads that aren't there.
+    # Free codecs before: in a forked process their destructors would wait for threads that don't exist there.
     gc.collect()
     gc.freeze()
     waiting = _seeds(first, count, kind)
@@ -101,14 +101,14 @@ def _seeds(first: int, count: int, kind: str | None) -> Iterator[int]:
 def _put_away(folder: Path, keep: Path | None) -> None:
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
-        # Pipes can't be copied; all else is by then.
+        # Pipes can't be copied; all other files are by then.
         with contextlib.suppress(shutil.Error):
             shutil.copytree(folder, keep / folder.name, symlinks=True, dirs_exist_ok=True)
     forget(folder)
 
 
 def _use_one_thread() -> None:
-    # Threads of a pool don't live on in a forked process.
+    # Threads of a pool don't survive fork.
     import cv2
     import torch
     from PIL import Image

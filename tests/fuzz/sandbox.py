@@ -1,4 +1,4 @@
-"""One case in a process of its own: forked from one that has imported everything, limited, watched and judged.
+"""Sandbox for one fuzz case: a forked process with resource limits and an audit hook.
 
 A case plays in a folder: it may write below `out` and, while it runs, below `tmp`, and nowhere else but into the cache
 of the ViT's graphs.
@@ -28,13 +28,13 @@ from pathlib import Path
 from platformdirs import user_cache_path
 
 CPU_SECONDS = 40
-"""A case that computes for longer hangs; usual ones take a fifth of a second, the largest picture 20."""
+"""CPU limit of a case, which counts as hanging above it; usually 0.2 s, the largest picture takes 20 s."""
 
 WALL_SECONDS = 150
-"""A case that waits for longer hangs; on a busy machine a usual one may wait for seconds."""
+"""Wall time limit of a case, which counts as hanging above it."""
 
 MEMORY_MIB = 2048
-"""What a case may take beyond the process it is forked from: a picture of 144 megapixels, cut out, takes 1.9 GiB."""
+"""Memory limit above the parent process's; a cutout of a 144 megapixel picture takes 1.9 GiB."""
 
 _THREAD_SECONDS = 3
 _ADDRESS_SPACE_MIB = 6 * 1024
@@ -42,7 +42,7 @@ _FILE_MIB = 256
 _CODES = frozenset({0, 2, 3, 4, 5})
 _KNOWN_LINES = re.compile(
     r"vidparts: error: .|warning: .|model: .|'.*' (holds no unfinished run|is finished already)|$"
-    # libtiff tells of broken files itself, and Pillow gives no way to stop it.
+    # libtiff prints errors to stderr, which Pillow can't turn off.
     r"|tempfile\.tif: ."
     r"|(_?TIFF|Fax|\w+Decode|\w+PreDecode)\w*: ."
 )
@@ -56,11 +56,11 @@ _FORBIDDEN = frozenset({"os.system", "subprocess.Popen", "os.exec", "os.posix_sp
 
 @dataclass(frozen=True)
 class Case:
-    """What is done in one case.
+    """Commands and check of one case.
 
     Attributes:
-        commands: the words of each command, one after the other in one process.
-        check: looked at after all commands, given their exit codes; returns what is wrong, or nothing.
+        commands: arguments of each command; they run one after the other in one process.
+        check: called after all commands with their exit codes; returns a fault or None.
     """
 
     commands: Sequence[Sequence[object]]
@@ -68,12 +68,12 @@ class Case:
 
 
 Build = Callable[[Path], Case]
-"""Makes a case's files in a folder; called in the forked process."""
+"""Creates a case's files in a folder; called in the forked process."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a case: what is wrong (empty: nothing), the exit codes, and its cost."""
+    """Result of a case: faults (empty if fine), commands, exit codes, memory and time."""
 
     wrong: tuple[str, ...]
     commands: tuple[str, ...]
@@ -83,10 +83,10 @@ class Outcome:
 
 
 class Running:
-    """A case that was started."""
+    """A case in a forked process."""
 
     def __init__(self, build: Build, folder: Path) -> None:
-        """Fork it; `folder` is made, and holds `play` and `log`."""
+        """Fork it; `folder` is created, with the sub-folders `play` and `log`."""
         self._folder = folder
         self._play = folder / "play" / "a" / "b" / "c"
         self._log = folder / "log"
@@ -99,7 +99,7 @@ class Running:
             _play(build, self._play, self._log)
 
     def poll(self) -> Outcome | None:
-        """The outcome, once the process has ended; one that takes too long is ended."""
+        """The outcome once the process has exited, else None; kills it after `WALL_SECONDS`."""
         pid, status, usage = os.wait4(self.pid, os.WNOHANG)
         seconds = time.monotonic() - self._started
         if pid == 0:
@@ -125,7 +125,7 @@ class Running:
 
 
 def judge_output(code: int, stderr: str) -> Iterator[str]:
-    """What is wrong with how a command ended."""
+    """Faults in how a command ended."""
     lines = stderr.splitlines()
     errors = [line for line in lines if line.startswith("vidparts: error: ")]
     if code not in _CODES:
@@ -141,7 +141,7 @@ def judge_output(code: int, stderr: str) -> Iterator[str]:
 
 
 def forget(folder: Path) -> None:
-    """Remove a case's files, whatever their modes."""
+    """Remove a case's files, with any permissions."""
     for place, _, _ in os.walk(folder):
         with contextlib.suppress(OSError):
             Path(place).chmod(0o700)
@@ -204,7 +204,7 @@ def _command(words: list[str]) -> int:
     except BaseException:  # noqa: BLE001 - what a command lets through is what is looked for
         traceback.print_exc()
         code = 1
-    # Threads of a pool that is kept end with the interpreter.
+    # Threads of a global pool end with the interpreter.
     kept = {threading.main_thread(), *concurrent.futures.thread._threads_queues}
     for thread in set(threading.enumerate()) - kept:
         if not thread.daemon:
@@ -226,7 +226,7 @@ def _redirect(log: Path) -> None:
 
 
 def _limit(play: Path, log: Path) -> list[str]:
-    """Set the limits; returns the list that tells of what was done outside of where a case may write."""
+    """Set limits and the audit hook; returns the list to which forbidden writes and calls are added."""
     used = int(re.search(r"VmSize:\s+(\d+)", Path("/proc/self/status").read_text())[1]) // 1024  # type: ignore[index]
     cpu = int(time.process_time())
     resource.setrlimit(resource.RLIMIT_AS, ((used + _ADDRESS_SPACE_MIB) * 2**20,) * 2)
@@ -259,14 +259,14 @@ def _require_inside(event: str, paths: Sequence[object], allowed: tuple[str, ...
         if isinstance(path, str | bytes | os.PathLike):
             place = os.fsdecode(path)
             inside = f"{os.path.realpath(os.path.dirname(place) or '.')}{os.sep}"  # noqa: PTH120
-            # Names relative to a directory's handle have no folder; shutil.rmtree uses them.
+            # Names relative to a directory descriptor (dir_fd) have no folder; shutil.rmtree uses them.
             known = inside.startswith(allowed) or place == os.devnull or os.sep not in place
             if not known and os.path.realpath(place) + os.sep not in allowed:
                 wrong.append(f"it wrote outside: {event} {place[:300]}")
 
 
 def _snapshot(play: Path) -> dict[str, tuple]:
-    """All that lies in a case's folder and may not change; `tmp` must be empty again."""
+    """Metadata of all files that may not change; `tmp` must be empty again."""
     found: dict[str, tuple] = {}
     for folder, folders, files in os.walk(play.parents[2]):
         if Path(folder) == play:

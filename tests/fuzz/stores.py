@@ -1,4 +1,4 @@
-"""Hostile results: label stores, run records and unfinished runs that somebody else has made, or a disk has damaged."""
+"""Corrupt or malicious label stores, run records and interrupted runs."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ _NAMES = (
 
 
 def labels_case(random: Random, corpus: Corpus, play: Path) -> Case:
-    """A finished result whose label store is damaged, with checksums that are right again in half of the cases."""
+    """A finished result with a mutated label store; in half of the cases its checksums are updated."""
     result = _copy(corpus.result, play / "result")
     store = result / "labels.zarr"
     _damage_store(random, store, play / "bait")
@@ -44,7 +44,7 @@ def labels_case(random: Random, corpus: Corpus, play: Path) -> Case:
 
 
 def record_case(random: Random, corpus: Corpus, play: Path) -> Case:
-    """A finished result whose run record is damaged."""
+    """A finished result with a mutated run record."""
     result = _copy(corpus.result, play / "out" / "old" / "walk")
     shutil.copy(corpus.codebook, result.parent)
     file = result / "run.json"
@@ -60,7 +60,7 @@ def record_case(random: Random, corpus: Corpus, play: Path) -> Case:
 
 
 def plan_case(random: Random, corpus: Corpus, play: Path) -> Case:
-    """An unfinished run with something damaged, that is to go on; what it ends with is what an undamaged one does."""
+    """An interrupted run with a mutation, to resume; if it succeeds, its output equals the original's."""
     out = _copy(random.choice(corpus.unfinished), play / "out" / "new")
     files = sorted(file for file in out.rglob("*") if file.is_file() and file.name != ".lock")
     file = random.choice([*files, *[file for file in files if file.suffix == ".json"]])
@@ -93,7 +93,7 @@ def _same_as(whole: Path, result: Path) -> Callable[[Sequence[int]], str | None]
 
 
 def _readers(result: Path, play: Path) -> list[list[object]]:
-    """All commands that read a finished result."""
+    """All commands that read finished results."""
     exports = [["export", result, "--format", name, "-o", play / "out" / name] for name in ("davis", "coco", "npz")]
     return [["verify", result], *exports, ["render", result, "-o", play / "out" / "again.mp4"]]
 
@@ -139,7 +139,7 @@ def _hostile_attributes(random: Random, attributes: dict) -> dict:
 
 
 def _chunks(length: int) -> list[bytes]:
-    """What a chunk may be instead of packed labels."""
+    """Replacements of a chunk of compressed labels."""
     from numcodecs import Zstd
 
     magic = b"\x28\xb5\x2f\xfd"
@@ -159,7 +159,7 @@ def _chunks(length: int) -> list[bytes]:
 
 
 def _replace(random: Random, path: Path, bait: Path) -> None:
-    """Something that is no file of its own in a file's or folder's place."""
+    """A symbolic link, pipe or the like in place of a file or folder."""
     if path.is_dir():
         shutil.rmtree(path)
     else:

@@ -1,4 +1,4 @@
-"""The ordinary dose of damage, and that the watch over it sees what it is there for."""
+"""200 fuzz cases, and tests that the sandbox detects each kind of fault."""
 
 import copy
 import json
@@ -14,7 +14,7 @@ from tests.fuzz.mutations import VALUES, damage_document
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = os.environ.get("VIDPARTS_FUZZ_SEEDS", "200")
-"""How many cases are done; the nightly form is 2000."""
+"""Number of cases; 2000 in the nightly form."""
 
 DEEDS = {
     "traceback": "raise ValueError('x')",
@@ -31,7 +31,7 @@ DEEDS = {
     "was left": "threading.Thread(target=time.sleep, args=(60,)).start()",
     "()": "print('vidparts: error: it is so', file=sys.stderr); sys.exit(3)",
 }
-"""What a command might do, by what the watch must say of it; the last one is as it should be."""
+"""Faulty commands by the sandbox's expected message; the last one is correct."""
 
 WATCHED = """
 import json, os, sys, threading, time

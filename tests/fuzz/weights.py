@@ -1,4 +1,4 @@
-"""Hostile codebooks and checkpoints: safetensors whose header lies, pickles that run code, archives that explode."""
+"""Malicious codebooks and checkpoints: false safetensors headers, pickles with code, zip bombs."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _DTYPES = ("F64", "F32", "F16", "BF16", "I64", "I32", "I8", "U8", "BOOL", "U64",
 
 
 def damage_codebook(random: Random, data: bytes) -> bytes:
-    """A codebook with a damaged header, damaged tables or damaged words about itself."""
+    """A codebook with mutated header, tensors or metadata."""
     header, tensors = split(data)
     if random.random() < 0.3:
         said = json.loads(header["__metadata__"]["vidparts"])
@@ -31,7 +31,7 @@ def damage_codebook(random: Random, data: bytes) -> bytes:
 
 
 def damage_safetensors(random: Random, data: bytes) -> bytes:
-    """A safetensors file that is damaged somewhere."""
+    """A safetensors file with a mutation."""
     header, tensors = split(data)
     return random.choice((
         lambda: damage_bytes(random, data),
@@ -46,13 +46,13 @@ def damage_safetensors(random: Random, data: bytes) -> bytes:
 
 
 def split(data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Header and tensors of a whole safetensors file."""
+    """Header and tensor bytes of a valid safetensors file."""
     (length,) = struct.unpack("<Q", data[:8])
     return json.loads(data[8 : 8 + length]), data[8 + length :]
 
 
 def join(header: Any, tensors: bytes) -> bytes:
-    """The file of a header and tensors that needn't fit."""
+    """A safetensors file of a header and tensor bytes that needn't match."""
     return write_safetensors(json.dumps(header).encode("utf-8", "surrogatepass"), tensors)
 
 
@@ -90,7 +90,7 @@ def _other_shapes(random: Random, header: dict[str, Any]) -> dict[str, Any]:
 
 
 class _Call:
-    """Pickles to a call of a function by its name."""
+    """Pickles as a call of a function, given by name."""
 
     def __init__(self, function: Callable[..., Any], *arguments: object) -> None:
         self._made = (function, arguments)
@@ -100,7 +100,7 @@ class _Call:
 
 
 def hostile_pickles(bait: Path) -> dict[str, bytes]:
-    """Pickles that would write into `bait`, or fill memory, where they are loaded without care."""
+    """Pickles that would write to `bait` or fill memory if loaded with the full unpickler."""
     import os
     import shutil
 
@@ -126,7 +126,7 @@ def hostile_pickles(bait: Path) -> dict[str, bytes]:
 
 
 def damage_checkpoint(random: Random, pth: bytes, bait: Path) -> tuple[str, bytes]:
-    """A file's name and its content: weights that are damaged, or that mean harm."""
+    """Name and content of a corrupt or malicious weight file."""
     name = random.choice(("model.safetensors", "model.safetensors", "model.pth", "model.pth", "model.pt"))
     if name.endswith("safetensors"):
         return name, random.choice((
@@ -149,12 +149,12 @@ def damage_checkpoint(random: Random, pth: bytes, bait: Path) -> tuple[str, byte
 
 
 def with_pickle(pth: bytes, content: bytes) -> bytes:
-    """A .pth file with another pickle in it."""
+    """A .pth file with its pickle replaced."""
     return _rewritten(pth, lambda name, data: content if name.endswith("data.pkl") else data)
 
 
 def archive_bomb(pth: bytes, mib: int) -> bytes:
-    """A .pth file whose first tensor is a few KB that unpack to `mib` MiB."""
+    """A .pth file whose first tensor is a zip bomb of `mib` MiB."""
     packed, size = zero_bomb(mib), mib * 2**20
     with zipfile.ZipFile(io.BytesIO(pth)) as archive:
         members = [(entry.filename, archive.read(entry)) for entry in archive.infolist()]
@@ -190,7 +190,7 @@ def _rewritten(pth: bytes, change: Callable[[str, bytes], bytes]) -> bytes:
 
 
 def _strange_state(random: Random) -> bytes:
-    """What `torch.save` writes for a state dict with one entry that no ViT has."""
+    """`torch.save` output of a state dict with one entry that no ViT has."""
     import torch
     from safetensors.torch import load_file
 

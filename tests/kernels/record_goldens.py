@@ -1,8 +1,8 @@
-"""Records what pydensecrf makes of the test pictures: `python -m tests.kernels.record_goldens`, where it is installed.
+"""Record pydensecrf's labels as goldens: `python -m tests.kernels.record_goldens`.
 
 Each case of `tests/data/densecrf.npz` holds `image` uint8 [h, w, 3], `energies` float16 [labels, rows, cols] of a
-coarse grid, `settings` (JSON of `CrfSettings`) and pydensecrf's `labels` uint8 [h, w]. The inputs are kept beside the
-result, so that no release of another package changes them.
+coarse grid, `settings` (JSON of `CrfSettings`) and pydensecrf's `labels` uint8 [h, w]. The inputs are stored too, so
+that they don't change with releases of other packages.
 """
 
 from collections.abc import Iterator
@@ -35,7 +35,7 @@ def cases() -> Iterator[tuple[str, NDArray[np.uint8], int, CrfSettings]]:
 
 
 def main() -> None:
-    """Write the goldens anew."""
+    """Write the goldens."""
     arrays: dict[str, NDArray[np.generic]] = {}
     for name, image, labels, settings in cases():
         energies = nearest_colours(image, labels).astype(np.float16)

@@ -1,4 +1,4 @@
-"""The compiled inference against its plain twin, against pydensecrf, and against itself on other threads."""
+"""Compiled mean-field inference against its plain twin, pydensecrf, and other thread counts."""
 
 import os
 import subprocess
@@ -29,7 +29,7 @@ CLIPS = ("squirrel/squirrel.mp4", "mouse/m3v1mp4.mp4", "kitten_vfr/test-sample2.
 
 
 def nearest_colours(image: NDArray[np.uint8], labels: int, seed: int = 0) -> NDArray[np.float32]:
-    """Energies on a grid of a quarter of the picture: squared distances of colour and place to drawn positions."""
+    """Unary energies on a grid of a quarter of the size: squared distances to random colours and positions."""
     height, width = image.shape[:2]
     small = Image.fromarray(image).resize((max(1, width // 4), max(1, height // 4)), Image.Resampling.BOX)
     y, x = np.mgrid[: small.height, : small.width]
@@ -131,7 +131,7 @@ def test_compiled_and_plain_agree(height: int, width: int, labels: int, sxy: flo
     crf = CrfSettings(gaussian_weight=2, bilateral_weight=4, bilateral_sxy=sxy, iterations=4)
     plain = meanfield_torch.infer_labels(torch.from_numpy(unary), torch.from_numpy(image), crf).numpy()
     found = meanfield.infer_labels(unary, image, crf)
-    # A pixel whose two best labels are equal to the last digits may fall either way.
+    # Pixels whose two best labels are equal up to rounding may have either.
     assert (found != plain).sum() <= 1
 
 
@@ -171,7 +171,7 @@ def test_tiny_pictures(size_hw: tuple[int, int], device: str) -> None:
         found = meanfield.infer_labels(unary, image, crf)
     else:
         found = meanfield_torch.infer_labels(torch.from_numpy(unary), torch.from_numpy(image), crf).numpy()
-    # Kernels without weight change nothing.
+    # Kernels with weight 0 have no effect.
     assert found.dtype == np.uint8
     assert np.array_equal(found, unary.argmin(0))
 
@@ -216,7 +216,7 @@ print((peak() - before) * 1024 / unary.nbytes, labels.max())
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True, env=environment)
     growth, largest = done.stdout.split()
-    # Energies in rows, marginals, and for each kernel two tables that are smaller in a picture with smooth areas.
+    # Unary energies, marginals, and two tables per kernel, which are smaller in pictures with smooth areas.
     assert float(growth) < 5
     assert int(largest) > 200
 

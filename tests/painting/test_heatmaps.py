@@ -16,7 +16,7 @@ def test_a_value_stands_at_its_patchs_centre(height: int, width: int, stride: in
     spread = spread_map(values, place)
     assert spread.shape == place.size_hw
     positions = np.stack(np.divmod(np.arange(rows * cols), cols), axis=1)
-    # A centre lies on the corner of four pixels, whose mean is its value (inside, where the map is linear).
+    # A patch centre lies at the corner of four pixels; inside, where the map is linear, their mean is its value.
     x, y = place.pixels(positions).astype(int).T
     around = (spread[y, x] + spread[y - 1, x] + spread[y, x - 1] + spread[y - 1, x - 1]) / 4
     inside = np.isclose(around, values.ravel(), atol=0.26)

@@ -41,7 +41,7 @@ def test_both_ends_have_the_pairs_colour() -> None:
     drawn = draw_pairs(GREY, second, np.array([[150.0, 100.0]]), np.array([[450.0, 100.0]]))
     width = round(300 * SHOWN_HEIGHT_PX / 200)
     color = part_colors(1)[0]
-    # Beside the number in the middle of the disc.
+    # Next to the number in the middle of the disc.
     assert np.array_equal(drawn[360 - 8, width // 2], color)
     assert np.array_equal(drawn[180 - 8, width + GAP_PX + round(450 * 1.8)], color)
 

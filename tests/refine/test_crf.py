@@ -6,7 +6,7 @@ from pipeline.refine.crf import refine_labels
 
 
 def plain_mean_field(unary: np.ndarray, image: np.ndarray, settings: CrfSettings) -> np.ndarray:
-    """The definition, with all pairs of pixels: exp(-u) sharpened by symmetrically normalised kernels."""
+    """Dense mean field over all pairs of pixels, with symmetrically normalised kernels."""
     labels, height, width = unary.shape
     y, x = np.mgrid[:height, :width].reshape(2, -1).astype(float)
     colour = image.reshape(-1, 3).astype(float)

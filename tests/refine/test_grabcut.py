@@ -6,7 +6,7 @@ from pipeline.refine.grabcut import enlarge_mask, refine_mask
 
 @pytest.fixture
 def scene() -> tuple[np.ndarray, np.ndarray]:
-    """A picture of a disc on a ground, and which pixels are the disc's."""
+    """A picture of a disc, and the disc's mask."""
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:60, :80]
     disc = (x - 40) ** 2 + (y - 30) ** 2 < 20**2

@@ -1,4 +1,4 @@
-"""Settings that a model brings along."""
+"""Settings that belong to a model."""
 
 import pytest
 

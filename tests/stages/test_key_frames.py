@@ -1,4 +1,4 @@
-"""Key frames: which frames are described, in which batches, and that nothing depends on where a run began."""
+"""Key frames: which frames go through the ViT, in which batches, and independence of the start."""
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
@@ -26,7 +26,7 @@ def scene(seed: int) -> np.ndarray:
 
 
 def panning(frames: int, cuts: Sequence[int] = (), first: int = 0) -> list[Prepared]:
-    """A camera that pans by one pixel a frame, and at each cut is elsewhere."""
+    """A camera that pans by one pixel a frame and jumps at each cut."""
     scenes = [scene(number) for number in range(len(cuts) + 1)]
     pictures = [
         np.ascontiguousarray(scenes[sum(number >= cut for cut in cuts)][:, number % 50 : number % 50 + 60])
@@ -67,7 +67,7 @@ def test_what_neither_key_frame_shows_is_described() -> None:
     extra = set(described(chunks)) - {0, 8, 16}
     assert extra & {3, 4, 5}
     assert extra <= set(range(1, 8))
-    # A share can't be above 1.
+    # A share is at most 1.
     assert described(list(follow(iter(panning(17, cuts=(3, 6))), KeyFrames(8, 1.0, 1)))) == [0, 8, 16]
 
 
@@ -100,7 +100,7 @@ def test_no_more_frames_wait_than_a_chunk_holds() -> None:
 
 
 def test_energies_move_with_the_camera() -> None:
-    """Each pixel's energy is its place in the scene, so that it must be the same wherever the pixel goes."""
+    """Each pixel's energy is its position in the scene, so flow must preserve it."""
     plan = KeyFrames(4, LOST, 2)
     chunks = follow(iter(panning(9)), plan)
 

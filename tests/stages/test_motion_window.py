@@ -19,7 +19,7 @@ EXTRACTOR: Any = SimpleNamespace(identity=SimpleNamespace(patch_px=8), settings=
 
 @pytest.fixture(scope="module")
 def pictures() -> list[np.ndarray]:
-    """A patch of noise that moves over noise that doesn't."""
+    """A patch of noise that moves over static noise."""
     rng = np.random.default_rng(0)
     ground, patch = (rng.integers(0, 255, size, dtype=np.uint8) for size in ((64, 96, 3), (24, 24, 3)))
     scenes = []
@@ -53,7 +53,7 @@ def test_motion_says_what_is_foreground(tmp_path: Path, pictures: list[np.ndarra
     folder = tmp_path / "frames"
     folder.mkdir()
     for number, picture in enumerate(pictures):
-        # A model with random weights tells a bright patch from dark ground, not two kinds of noise.
+        # A model with random weights separates bright from dark, but not two kinds of noise.
         scene = picture // 4
         scene[20:44, 2 * number : 2 * number + 24] = 190 + picture[20:44, 2 * number : 2 * number + 24] // 4
         Image.fromarray(scene).save(folder / f"{number:02d}.png")

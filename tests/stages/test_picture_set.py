@@ -42,7 +42,7 @@ def test_each_crop_joins_with_its_mirror_image_whatever_the_batch(files: list[st
             assert (len(album.cache), len(album.crops)) == (3, 12)
             found.append([entry.descriptors for entry in album.crops])
     assert all(np.array_equal(one, other) for one, other in zip(*found, strict=True))
-    # 0.95 of 48 pixels are 45: five patches of 8 side by side.
+    # 0.95 of 48 pixels are 45: five patches of 8.
     assert found[0][0].shape[:2] == (5, 5)
 
 

@@ -20,13 +20,13 @@ NAMES = ("cat", "cup")
 
 @pytest.fixture
 def golden_settings(tiny_model: Path) -> Settings:
-    """The settings that the goldens were recorded with."""
+    """Settings of the goldens."""
     values = {"model": str(tiny_model), "features": {"load_size": 96}, "saliency": {"threshold": 0.35, "votes": 0.5}}
     return Settings.model_validate({**values, "cluster": {"sample_interval": 10}, "run": {"device": "cpu"}})
 
 
 def scenes(folder: Path, sizes: Sequence[tuple[int, int]], seed: int = 0) -> list[Path]:
-    """Pictures of a bright disc on a dark ground."""
+    """Pictures of a bright disc on a dark background."""
     rng = np.random.default_rng(seed)
     files = []
     for number, (height, width) in enumerate(sizes):
@@ -53,7 +53,7 @@ def test_given_the_goldens_clusters_the_masks_are_theirs(
     for name in NAMES:
         expected = goldens[f"{name}/coseg/mask"]
         assert (result.mask(name) == expected).mean() > 0.98
-        # What a user gets is as large as the picture.
+        # Masks have the size of the picture.
         written = mask_of(result.mask_file(name))
         with Image.open(parity_dir / f"{name}.png") as picture:
             assert written.shape == picture.size[::-1]
@@ -108,7 +108,7 @@ def odd_one_out(folder: Path) -> list[Path]:
 
 
 def outlier_settings(files: list[Path], settings: Settings) -> Settings:
-    """Settings under which only the picture that is least like the others is an outlier."""
+    """Settings with which only the least similar picture is an outlier."""
     from pipeline.cluster.outliers import similarity_to_mean
 
     with open_album(
@@ -155,7 +155,7 @@ def test_nothing_salient_and_everything_salient(
 
 
 def test_one_picture_only_and_no_load_size(tmp_path: Path, small_settings: Settings) -> None:
-    # Nobody can set a load size of none on the command line, but a file of settings can.
+    # `load_size: null` can only be set in a config file.
     features = {**small_settings.features.model_dump(), "load_size": None}
     settings = Settings.model_validate({**small_settings.model_dump(exclude_unset=True), "features": features})
     result = coseg(scenes(tmp_path, [(40, 56)]), tmp_path / "out", settings)

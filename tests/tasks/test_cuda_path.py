@@ -1,4 +1,4 @@
-"""What a frame goes through on a device: nothing of it waits for the device, and its labels are the processor's."""
+"""The CUDA path without CUDA: no synchronisation before the label map, and the CPU's labels."""
 
 from collections import Counter
 from contextlib import nullcontext
@@ -42,7 +42,7 @@ def opened(settings: Settings, device: str) -> tuple[Extractor, PartAssigner]:
 
 
 class _Operations(TorchDispatchMode):
-    """Counts the operations that reach a device."""
+    """Counts operations dispatched to a device."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -54,8 +54,8 @@ class _Operations(TorchDispatchMode):
 
 
 def test_a_frame_never_waits_for_the_device(small_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On `meta`, a device without values, whatever needs a value or a shape that depends on one raises."""
-    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # There is none for `meta`.
+    """On the `meta` device, any access to a value, or to a shape that depends on one, raises."""
+    monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # `meta` has no such operation.
     extractor, assigner = opened(small_settings, "meta")
     operations = _Operations()
     for feature in describe(prepare(iter(frames(3)), extractor, 2), extractor, None, 0):

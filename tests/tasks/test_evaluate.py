@@ -1,4 +1,4 @@
-"""Every benchmark end to end on miniature data sets in the public layouts, with a tiny random model."""
+"""All evaluation protocols end to end on tiny data sets, with a tiny random model."""
 
 import csv
 import json
@@ -29,7 +29,7 @@ SIZE = (48, 64)
 
 
 def disc(number: int) -> tuple[np.ndarray, np.ndarray]:
-    """A disc of two colours on a striped ground, and its two parts."""
+    """A disc of two colours on a striped background, and its two parts."""
     y, x = np.mgrid[: SIZE[0], : SIZE[1]]
     rgb = np.stack([90 + 40 * np.sin(x / 5), 120 + 0 * x, 90 + 40 * np.cos(y / 7)], -1).astype(np.uint8)
     inside = (x - 24 - 4 * number) ** 2 + (y - 24) ** 2 < 14**2
@@ -62,7 +62,7 @@ def write_parts(root: Path) -> Path:
 
 
 def write_badja(root: Path) -> Path:
-    """Still videos, whose joints are at centres of patches: a joint's own descriptor is its nearest."""
+    """Static videos with joints at patch centres, so that each joint's nearest descriptor is its own."""
     rgb, labels = disc(0)
     scale = np.array([1080 / SIZE[0], 1920 / SIZE[1]])
     joints = [(np.array([12 + 8 * (number % 4), 20 + 8 * (number // 4 % 3)]) * scale).tolist() for number in range(37)]
@@ -88,7 +88,7 @@ def write_sets(root: Path) -> Path:
 
 
 def write_spair(root: Path) -> Path:
-    """Two pictures paired with themselves: a point's own descriptor is its nearest."""
+    """Two pictures paired with themselves, so that each point's nearest descriptor is its own."""
     folder, lines = root / "SPair-71k", ["000001-a-a:cat", "000002-b-b:dog"]
     points = [[10, 12], [30, 20], [50, 40]]
     for number, line in enumerate(lines):
@@ -144,7 +144,7 @@ Measure = Callable[..., Summary]
 
 @pytest.fixture
 def measure(tmp_path: Path, small_settings: Settings) -> Measure:
-    """Write a benchmark's data set where it isn't there yet, and measure on it."""
+    """Write a benchmark's data set if it is missing, and measure on it."""
 
     def run(name: str, output: str = "out", **options: object) -> Summary:
         data = tmp_path / name
@@ -172,7 +172,7 @@ def test_each_benchmark_is_measured_and_goes_on_where_it_was(tmp_path: Path, mea
     assert [file.parent.name for file in files] == (["foreground", "full", "regression"] if name == "cub" else ["out"])
     assert all((file.parent / "settings.json").exists() for file in files)
     for file, content in whole.items():
-        # As a crash leaves it: the last item is torn.
+        # As after a crash: the last item is incomplete.
         file.write_bytes(content[:-3])
     again = measure(name)
     assert {file: file.read_bytes() for file in files} == whole
@@ -219,7 +219,7 @@ def test_parts_of_birds_are_fitted_once_for_the_same_settings(
     assert fits == [3, 3, 3]
     for file in (tmp_path / "out").rglob("items.csv"):
         file.unlink()
-    # Whatever became of the results, other settings never take these parts.
+    # The parts of other settings are never reused, even without results.
     measure("cub", limit=3, settings=with_values(small_settings, {"cluster.parts": 2}))
     assert fits == [3] * 6
 
@@ -235,7 +235,7 @@ def test_videos_are_labelled_as_by_segment(tmp_path: Path, small_settings: Setti
 
 
 def test_points_of_one_picture_find_themselves(tmp_path: Path, measure: Measure) -> None:
-    # Without bins as well as with them, in every facet of every layer.
+    # With and without log-bins, in all facets and layers.
     rows = measure("spair", "pairs", layers=[2, 5]).figures
     assert len(rows) == 2 * 4 * 2 * 2
     assert {figure.ours for figure in rows} == {100.0}

@@ -22,7 +22,7 @@ from pipeline.tasks.evaluate.facets import open_baselines, sweep_facets
 
 @pytest.fixture
 def pictures(parity_dir: Path, tmp_path: Path) -> list[Picture]:
-    """Two pictures of different size, in two orientations."""
+    """Two pictures of different sizes, landscape and portrait."""
     found = []
     for name in ("cat", "cup"):
         with Image.open(parity_dir / f"{name}.png") as image:
@@ -90,6 +90,6 @@ def test_baselines_find_what_they_answer_to(
     rgb = np.zeros((96, 96, 3), np.uint8)
     rgb[32:64, 48:80] = 255
     assert found[0].segment(rgb).shape == (96, 96)
-    # Four cells are bright; three of them hold 60% of the sum.
+    # Four cells are bright; three of them have 60 % of the sum.
     kept = found[1].segment(rgb)
     assert kept.sum() == kept[32:64, 48:80].sum() == 3 * 16 * 16

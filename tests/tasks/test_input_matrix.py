@@ -1,6 +1,6 @@
-"""Every kind of input that other programs' tests found odd: each decodable frame once at its own time, or one line.
+"""Unusual inputs: each decodable frame once at its own time, or a one-line error.
 
-`VIDPARTS_FUZZ_SEEDS` of 2000 (the nightly form) takes every real odd file through it, else those that are quick.
+`VIDPARTS_FUZZ_SEEDS` of 2000 (the nightly form) uses all real files, else the fast ones.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ Segment = Callable[[Path], InputResult]
 
 EVERY_FILE = int(os.environ.get("VIDPARTS_FUZZ_SEEDS", "0")) >= 2000
 QUICK_PIXELS = 1_500_000
-"""Pixels of all frames of a real file together that are decoded, painted and encoded in a second."""
+"""Files with fewer pixels in all frames together take about a second."""
 
 AVI = {"codec": "mjpeg", "pix_fmt": "yuvj420p", "time_base": Fraction(1, 25), "options": {}}
 WEBM = {"time_base": Fraction(1, 1000), "frames": 4}
@@ -65,7 +65,7 @@ FILMS = {
 
 @pytest.fixture(scope="module")
 def quick(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, make_clip: Film) -> Segment:
-    """Segment an input with parts that were found before, in another video."""
+    """Segment an input with the codebook of another video."""
     values = {"model": str(tiny_model), "features.load_size": 24, "features.stride": 8, "cluster.parts": 2,
               "cluster.sample_interval": 3, "cluster.restarts": 1, "saliency.threshold": 0.2, "run.device": "cpu",
               "crf.iterations": 1}  # fmt: skip
@@ -83,14 +83,14 @@ def quick(tiny_model: Path, tmp_path_factory: pytest.TempPathFactory, make_clip:
 
 
 def decoded_times(path: Path) -> list[Fraction]:
-    """Seconds of each frame that PyAV decodes."""
+    """Times in seconds of the frames that PyAV decodes."""
     with av.open(str(path)) as container:
         video = next(stream for stream in container.streams.video if stream.codec_context is not None)
         return [frame.pts * frame.time_base for frame in container.decode(video)]
 
 
 def times_of(result: InputResult) -> list[Fraction]:
-    """Seconds of each frame of a result, which must be whole: the same in its labels and, from 0 on, in its clip."""
+    """Times in seconds of a result's frames in its label store; the result is verified first."""
     store = open_labels(result.directory / "labels.zarr")
     assert verify(result.directory).frames == len(store) == result.record.source.frames
     times = [pts * store.time_base for pts in store.pts]
@@ -148,7 +148,7 @@ def test_a_discarded_first_frame_is_not_shown(make_film: Film, quick: Segment, t
         for packet in source.demux(video=0):
             if packet.size:
                 packet.stream = stream
-                # Before zero: MP4 says in its edit list that the first frames aren't shown.
+                # Before zero: MP4's edit list hides the first frames.
                 packet.pts -= 512 * 2
                 packet.dts -= 512 * 2
                 out.mux(packet)

@@ -18,7 +18,7 @@ FILES = ["layers.png", "facets.png", "tsne.png", "layers.json"]
 
 @pytest.fixture
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The pictures of each pass through the ViT."""
+    """Records the pictures of each ViT pass."""
     counted: list[int] = []
     run = Extractor._run
 
@@ -90,7 +90,7 @@ def test_what_cannot_be_asked(parity_dir: Path, tmp_path: Path, small_settings: 
     with pytest.raises(InputError, match="broken"):
         layers([tmp_path / "broken.png"], tmp_path / "b", small_settings)
     with pytest.raises(InputError, match="broken"):
-        # The point is meant for the picture that can't be read.
+        # The point belongs to the picture that can't be read.
         layers([tmp_path / "broken.png", parity_dir / "cat.png"], tmp_path / "c", small_settings, point=(3, 3))
     (tmp_path / "d").mkdir()
     (tmp_path / "d" / "tsne.png").write_bytes(b"mine")

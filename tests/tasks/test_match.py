@@ -18,7 +18,7 @@ RNG = np.random.default_rng(0)
 
 
 class Told(Silent):
-    """Keeps what a user is told."""
+    """Records messages to the user."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -34,7 +34,7 @@ def golden_settings(tiny_model: Path) -> Settings:
 
 
 def scene(size_hw: tuple[int, int] = (96, 128)) -> np.ndarray:
-    """Blocks of chance colours: every place looks different."""
+    """Blocks of random colours, so that all positions differ."""
     blocks = RNG.integers(0, 256, (size_hw[0] // 8 + 1, size_hw[1] // 8 + 1, 3), dtype=np.uint8)
     return np.repeat(np.repeat(blocks, 8, axis=0), 8, axis=1)[: size_hw[0], : size_hw[1]]
 
@@ -83,7 +83,7 @@ def test_pairs_are_salient_best_buddies_at_both_ends(
 
 
 def test_the_second_ends_own_saliency_counts(golden_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The authors' rule keeps a pair whose second end isn't salient if another salient place points at its first."""
+    """The authors' rule keeps a pair with a non-salient target if another salient position's match is its source."""
     engine = open_matching_engine(golden_settings, Silent())
     first = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     second = np.array([[1.0, 0.0], [0.9, 0.1]], dtype=np.float32)
@@ -93,7 +93,7 @@ def test_the_second_ends_own_saliency_counts(golden_settings: Settings, monkeypa
         rows = torch.from_numpy(descriptors)
         return module._Side(np.zeros((96, 96, 3), np.uint8), place, rows, np.array(saliency, np.float32), 2)
 
-    # Place 0 of the second picture is place 0's buddy and not salient; place 1, which is, also points at it.
+    # Position 0 of the second picture is the buddy of position 0 and not salient; salient position 1 matches it too.
     sides = iter([side(first, [1.0, 1.0]), side(second, [0.0, 1.0])])
     monkeypatch.setattr(module, "_describe", lambda rgb, engine: next(sides))
     blank = np.zeros((96, 96, 3), np.uint8)

@@ -18,7 +18,7 @@ NAMES = ("cat", "cup")
 
 
 def scenes(folder: Path, sizes: Sequence[tuple[int, int]]) -> list[Path]:
-    """Pictures of a two-coloured disc on a dark ground."""
+    """Pictures of a disc of two colours on a dark background."""
     rng = np.random.default_rng(0)
     files = []
     for number, (height, width) in enumerate(sizes):
@@ -34,7 +34,7 @@ def scenes(folder: Path, sizes: Sequence[tuple[int, int]]) -> list[Path]:
 
 @pytest.fixture
 def golden_settings(tiny_model: Path) -> Settings:
-    """The settings that the goldens were recorded with."""
+    """Settings of the goldens."""
     values = {"model": str(tiny_model), "features": {"load_size": 96}, "saliency": {"threshold": 0.35, "votes": 0.5}}
     return Settings.model_validate({**values, "cluster": {"sample_interval": 10}, "run": {"device": "cpu"}})
 
@@ -47,7 +47,7 @@ def test_given_the_goldens_clusters_the_parts_are_theirs(
     tables = goldens["parts/centroids"], goldens["parts/part_centroids"]
     file = tmp_path / "goldens.safetensors"
     save_codebook(codebook_around(files, *tables, golden_settings), file)
-    # The codebook brings layer, stride and load size along.
+    # Layer, stride and load size come from the codebook.
     settings = Settings.model_validate({"model": str(tiny_model), "run": {"device": "cpu"}})
     result = parts(files, tmp_path / "out", settings, codebook=file)
     for name in NAMES:
@@ -96,7 +96,7 @@ def test_parts_of_pictures_colour_a_video_and_the_other_way_round(
     expected = tuple(tuple(color) for color in found.codebook.part_colors.tolist())
     assert video.finished[0].record.part_colors == expected
     own = segment([clip], tmp_path / "own", small_settings)
-    # The frames of a directory as pictures have the labels that the video has.
+    # Frames of a directory as single pictures get the same labels as the video.
     frames = segment([clip], tmp_path / "frames", small_settings, codebook=own.codebook, save_frames=True)
     folder = tmp_path / "stills"
     folder.mkdir()
@@ -136,7 +136,7 @@ def test_crops_change_the_clusters_and_not_who_votes(tmp_path: Path, small_setti
 
 @pytest.fixture
 def gentle(small_settings: Settings) -> Settings:
-    """A CRF that doesn't sweep the few cells of tiny pictures away."""
+    """A CRF that doesn't smooth away the few cells of tiny pictures."""
     return with_values(small_settings, {"crf.gaussian_weight": 1.0, "crf.bilateral_weight": 1.0, "cluster.parts": 2})
 
 
@@ -149,7 +149,7 @@ def test_three_stages_drop_what_not_every_picture_has(tmp_path: Path, gentle: Se
     three, k = result.codebook, len(one.centroids)
     assert three.parts == 2
     assert not any("one stage" in warning for warning in result.record.warnings)
-    # What was dropped is background now, behind the clusters that the pictures voted on.
+    # Dropped parts become background clusters, appended to those of the votes.
     assert len(three.centroids) > k
     assert np.array_equal(three.centroids[:k], one.centroids)
     assert np.array_equal(three.salient[:k], one.salient)

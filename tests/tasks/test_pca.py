@@ -48,7 +48,7 @@ def test_the_goldens_components(parity_dir: Path, tiny_model: Path, tmp_path: Pa
         assert first.size == cat.size
         grey = np.asarray(first)
     assert np.array_equal(grey[..., 0], grey[..., 1])
-    # One scale over both pictures: the brightest of the first component are where it is largest.
+    # One scale for both pictures: the first component is brightest where it is largest.
     assert grey.max() == 255 or np.asarray(Image.open(tmp_path / "cup-first.png")).max() == 255
 
 
@@ -65,7 +65,7 @@ def test_colours_keep_their_meaning_through_a_clip(
     assert times_of(outcome.files[1]) == times_of(outcome.files[2]) == pts
     with np.load(outcome.files[0]) as basis:
         mean, axes, low, high = (basis[name].copy() for name in ("mean", "axes", "low", "high"))
-    # Every frame is painted by the one basis and scale, those that weren't sampled too.
+    # All frames use the same basis and scale, also those that weren't sampled.
     from pipeline.progress import Silent
     from pipeline.stages.engine import open_engine
 

@@ -1,4 +1,4 @@
-"""Nothing lost, whatever happens: kills, interrupts, full disks, second runs; and nothing done again."""
+"""Resuming after SIGKILL, interrupts and full disks: equal bytes, and no work repeated."""
 
 import contextlib
 import json
@@ -31,7 +31,7 @@ from pipeline.tasks.segment import segment
 ClipMaker = Callable[..., Path]
 Run = Callable[..., "Child"]
 Whole = tuple[Mapping[str, Any], float, int]
-"""A result, the seconds it took, and its steps on the disk."""
+"""A result, its time in seconds, and its number of disk operations."""
 
 RUNNER = """
 import json, os, resource, shutil, signal, sys
@@ -74,7 +74,7 @@ for line in sys.stdin:
 
 
 class Child:
-    """A run in a process of its own, forked from one that has imported everything already."""
+    """A run in a forked process, with all imports done."""
 
     def __init__(self, runner: subprocess.Popen, log: Path) -> None:
         self._runner, self._log = runner, log
@@ -120,7 +120,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
 
 
 def contents(out: Path) -> Mapping[str, Any]:
-    """All bytes in a directory; of run.json what is no time."""
+    """All files of a directory as bytes; of run.json without times."""
     found: dict[str, Any] = {}
     for path in sorted(out.rglob("*")):
         if path.name == "run.json":
@@ -135,7 +135,7 @@ def contents(out: Path) -> Mapping[str, Any]:
 
 @pytest.fixture(scope="module")
 def work(tmp_path_factory: pytest.TempPathFactory, make_clip: ClipMaker, tiny_model: Path) -> list[object]:
-    """A clip and a directory of frames, and the options under which they take two seconds."""
+    """A clip and a directory of frames, with options for a run of two seconds."""
     folder = tmp_path_factory.mktemp("work")
     clip = make_clip(folder / "walk.mp4", frames=35, size_hw=(64, 80))
     (folder / "frames").mkdir()
@@ -155,7 +155,7 @@ def work(tmp_path_factory: pytest.TempPathFactory, make_clip: ClipMaker, tiny_mo
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory, run: Run, work: list[object]) -> Whole:
-    """What a run that nobody interrupts writes, its seconds, and its steps on the disk."""
+    """Output, time and number of disk operations of an uninterrupted run."""
     out = tmp_path_factory.mktemp("whole") / "out"
     started = time.monotonic()
     child = run(*work, "-o", out)
@@ -187,7 +187,7 @@ def test_kills_at_random_steps_on_the_disk_change_no_byte(
 ) -> None:
     expected, _, steps = whole
     chance = random.Random(3)
-    # The last steps are those of the finish, which a moment chosen by time seldom meets.
+    # The last operations finish the run; random times seldom hit them.
     moments = [*chance.sample(range(1, steps + 1), 4), *chance.sample(range(steps - 30, steps + 1), 4)]
     for number, moment in enumerate(moments):
         out = tmp_path / f"out{number}"
@@ -198,7 +198,7 @@ def test_kills_at_random_steps_on_the_disk_change_no_byte(
 
 
 class StopAfter(Silent):
-    """Interrupts a run, from inside, when so many frames of a pass are done."""
+    """Interrupts a run from inside after some frames of a pass."""
 
     def __init__(self, name: str, frames: int) -> None:
         super().__init__()
@@ -217,7 +217,7 @@ class StopAfter(Silent):
 
 @pytest.fixture
 def described(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """The batches that went through the ViT."""
+    """Records the batches of the ViT."""
     found: list[int] = []
     real = Extractor.extract
 
@@ -246,7 +246,7 @@ def test_an_interrupt_keeps_what_is_finished_and_resume_computes_only_the_rest(
     before = sum(described)
     segment([clip], tmp_path / "out", settings, resume=True).raise_failures()
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
-    # What was between describing and the label store is all that is lost: three queues of two, five in hands.
+    # Only frames between the ViT and the label store are lost: three queues of two, and five in stages.
     assert 21 <= sum(described) <= 21 + 11, before
 
 

@@ -63,7 +63,7 @@ def test_a_clip_end_to_end(tmp_path: Path, make_clip: ClipMaker, small_settings:
 
 
 def whole_clip(pictures: list[np.ndarray], settings: Settings) -> np.ndarray:
-    """The method on all frames at once, step by step as the paper has it."""
+    """Plain twin: the paper's method step by step on all frames at once."""
     engine = open_engine(settings, Silent())
     extractor, cluster, rule = engine.extractor, engine.settings.cluster, engine.settings.saliency
     images = [extractor.preprocess(picture) for picture in pictures]
@@ -160,7 +160,7 @@ def test_a_codebook_of_other_settings_is_refused(
     other = Settings.model_validate({"model": str(tiny_model), "features": {"stride": 4}})
     with pytest.raises(CodebookError, match=r"stride 8 \(now 4\)"):
         segment([clip], tmp_path / "two", other, codebook=codebook)
-    # What nobody sets is taken from the codebook.
+    # Settings that aren't given come from the codebook.
     segment([clip], tmp_path / "two", Settings(model=str(tiny_model)), codebook=codebook).raise_failures()
 
 
@@ -229,7 +229,7 @@ def test_a_span_and_a_step_pick_frames(tmp_path: Path, make_clip: ClipMaker, sma
     clip = make_clip(tmp_path / "a.mp4", frames=12)
     settings = with_defaults(small_settings, {"input": {"every": 2, "start": 0.08, "end": 0.4}})
     (finished,) = segment([clip], tmp_path / "out", settings).finished
-    # The labels keep the source's times; the clip begins where the source does.
+    # Labels keep the source's times; the clip starts at the source's start.
     store = open_labels(finished.directory / "labels.zarr")
     assert [pts * store.time_base * 1000 for pts in store.pts] == [80, 160, 240, 320]
     assert times_of(finished.directory / "overlay.mp4") == [0, 80, 160, 240]

@@ -1,4 +1,4 @@
-"""Directories that somebody else has prepared: nothing in them leads a command to write elsewhere."""
+"""Untrusted directories: links and pipes in them never make a command write elsewhere."""
 
 import os
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ClipMaker = Callable[..., Path]
 
 @pytest.fixture
 def victim(tmp_path: Path) -> Path:
-    """A file that no command was asked to touch."""
+    """A file that no command may touch."""
     file = tmp_path / "victim"
     file.write_text("precious")
     return file

@@ -1,4 +1,4 @@
-"""Damage as an error: found before the work, in one line, and without loss to other inputs."""
+"""`--strict`: a damaged input is a one-line error before the work starts; other inputs succeed."""
 
 import json
 from collections.abc import Callable
@@ -17,7 +17,7 @@ ClipMaker = Callable[..., Path]
 
 @pytest.fixture
 def damaged(tmp_path: Path, make_clip: ClipMaker) -> Path:
-    """A clip of 12 frames; the packet of the eighth is lost to damage."""
+    """A clip of 12 frames with a corrupt packet of the eighth."""
     path = make_clip(tmp_path / "damaged.mp4", frames=12)
     data = bytearray(path.read_bytes())
     with av.open(str(path)) as opened:
@@ -30,7 +30,7 @@ def damaged(tmp_path: Path, make_clip: ClipMaker) -> Path:
 
 @pytest.fixture
 def strict(small_settings: Settings) -> Settings:
-    """The small settings, and damage is an error."""
+    """The small settings with `strict`."""
     return with_values(small_settings, {"input.strict": True})
 
 
@@ -56,10 +56,10 @@ def test_a_damaged_input_fails_before_the_work_and_takes_no_other_down(
     with pytest.raises(InputError, match=r"damaged: .*first at 0\.\d+ s.*1 other inputs are finished"):
         result.raise_failures()
     if fitted:
-        # The parts are those of the whole input alone.
+        # The codebook is that of the intact input alone.
         fit([whole], codebook, strict)
         assert codebook.read_bytes() == (out / "codebook.safetensors").read_bytes()
-    # And they can be used for what is left of the damaged one.
+    # It can be used for the decodable frames of the damaged input.
     lenient = with_values(strict, {"input.strict": False})
     (later,) = segment([damaged], out, lenient, codebook=out / "codebook.safetensors").finished
     assert later.directory == out / "damaged"

@@ -33,7 +33,7 @@ def finished(tmp_path_factory: pytest.TempPathFactory, make_clip: ClipMaker, tin
 
 @pytest.fixture
 def result(tmp_path: Path, finished: Path) -> Path:
-    """A finished result to spoil."""
+    """A finished result to corrupt."""
     return Path(shutil.copytree(finished, tmp_path / "walk"))
 
 
@@ -59,7 +59,7 @@ def edit_record(result: Path, **changes: Any) -> None:
 
 
 def accept_files(result: Path) -> None:
-    """Write the checksums of what is there now, as whoever made it would have."""
+    """Update the checksums to the current files."""
     edit_record(result, files={name: tree_sha256(result / name) for name in ("overlay.mp4", "labels.zarr")})
 
 
@@ -92,7 +92,7 @@ def test_any_damage_is_found(result: Path, file: str, damage: Callable[[Path], o
 
 
 def copy_without(result: Path, frame: int, shift: int = 0) -> None:
-    """Write the clip again, without a frame, or with the frame at another time."""
+    """Rewrite the clip without a frame, or with a frame at another time."""
     store = open_labels(result / "labels.zarr")
     from pipeline.media.inputs import resolve_inputs
 

@@ -35,7 +35,7 @@ def test_joints_are_points_in_the_frame_in_order_of_time(
     (clip,) = load_badja(tmp_path)
     assert clip.name == "dog"
     assert [frame.picture.name for frame in clip.frames] == ["dog/00000", "dog/00005"]
-    # Rows and columns of 1920 x 1080 become x and y of 480 x 540: a quarter and a half.
+    # Rows and columns at 1920 x 1080 are scaled to x and y at 480 x 540, by a quarter and a half.
     first, last = clip.frames
     assert len(JOINTS) == 20
     assert first.points_xy[0].tolist() == [2.0 * JOINTS[0], JOINTS[0]]

@@ -8,7 +8,7 @@ from pipeline.evaluation.datasets.cub import load_birds
 
 
 def write_cub(root: Path) -> Path:
-    """Two birds as the archive unpacks; landmark j of picture i lies at (10 i + j, 20 i + j)."""
+    """Two birds in the archive's layout; landmark j of picture i is at (10 i + j, 20 i + j)."""
     folder = root / "CUB_200_2011"
     (folder / "parts").mkdir(parents=True)
     names = {1: "001.Black_footed_Albatross/a.jpg", 2: "002.Laysan_Albatross/b c.jpg"}

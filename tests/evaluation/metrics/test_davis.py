@@ -22,14 +22,14 @@ Mask = NDArray[np.bool_]
 
 
 def plain_boundary(mask: Mask) -> Mask:
-    """A pixel differs from a neighbour right or below; beyond the picture its last row and column go on."""
+    """Boundary map pixel by pixel, with the picture padded by its last row and column."""
     grown = np.pad(mask, ((0, 1), (0, 1)), mode="edge")
     here = grown[:-1, :-1]
     return (here != grown[:-1, 1:]) | (here != grown[1:, :-1]) | (here != grown[1:, 1:])
 
 
 def plain_similarity(predicted: Mask, truth: Mask) -> float:
-    """F by distances between boundary pixels instead of dilation."""
+    """Boundary F by pairwise distances of boundary pixels instead of dilation."""
     found, wanted = plain_boundary(predicted), plain_boundary(truth)
     if not found.any() and not wanted.any():
         return 1.0
@@ -108,13 +108,13 @@ def test_empty_masks() -> None:
 
 
 def test_statistics_by_hand() -> None:
-    # Nine values: the bins are 0-2, 2-4, 4-6, 6-8, each sharing its border with the next.
+    # Nine values: the bins 0-2, 2-4, 4-6, 6-8 share their borders.
     values = np.array([0.9, 0.8, 0.7, 0.5, 0.6, 0.5, 0.4, 0.3, 0.2])
     found = sequence_statistics(values)
     assert found.mean == pytest.approx(4.9 / 9)
     assert found.recall == pytest.approx(4 / 9)  # 0.5 itself doesn't count
     assert found.decay == pytest.approx(0.8 - 0.3)
-    # Three borders fall between frames: 1, 3.25, 5.5, 7.75, 10 become 1, 3, 6, 8, 10.
+    # Borders between frames are rounded: 1, 3.25, 5.5, 7.75, 10 become 1, 3, 6, 8, 10.
     assert sequence_statistics(np.arange(10.0)).decay == pytest.approx((0 + 1 + 2) / 3 - (7 + 8 + 9) / 3)
 
 
@@ -123,7 +123,7 @@ def test_statistics_by_hand() -> None:
 def test_decay_takes_the_first_and_last_quarter_of_a_sequence_of_any_length(length: int) -> None:
     values = np.random.default_rng(length).random(length)
     borders = [int(np.floor(1 + part * (length - 1) / 4 + 0.5 + 1e-10)) for part in range(5)]
-    # Half-way cases are rounded to the even number, as numpy does it.
+    # Halves are rounded to even, as in numpy.
     exact = [1 + part * (length - 1) / 4 for part in range(5)]
     borders = [round(value) if value % 1 != 0.5 else border for value, border in zip(exact, borders, strict=True)]
     first, last = values[borders[0] - 1 : borders[1]], values[borders[3] - 1 : borders[4]]

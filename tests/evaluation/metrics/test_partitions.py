@@ -25,9 +25,9 @@ def test_scores_equal_those_of_scikit_learn(points: int, true: int, predicted: i
 
 
 def test_scores_of_a_table_by_hand() -> None:
-    # Two true parts of two points each; one point strays: 2 pairs together in both, of 2 and 3 + 0.
+    # Two true parts of two points each, one point misassigned.
     scores = partition_scores(np.array([[2, 0], [1, 1]]))
-    # Pairs together in both 1, in truth 2, in prediction 3, of 6: (1 - 1) / (2.5 - 1).
+    # Of 6 pairs, 1 is together in both, 2 in the truth, 3 in the prediction: (1 - 1) / (2.5 - 1).
     assert scores.ari == pytest.approx(0)
     mutual = 0.5 * math.log(4 / 3) + 0.25 * math.log(2 / 3) + 0.25 * math.log(2)
     entropies = math.log(2), -(0.75 * math.log(0.75) + 0.25 * math.log(0.25))
@@ -36,7 +36,7 @@ def test_scores_of_a_table_by_hand() -> None:
 
 def test_counts_beyond_64_bits_when_multiplied() -> None:
     small = np.array([[40, 3], [5, 60]])
-    # ARI tends to a limit as the same proportions grow; 64 bits would overflow at n ** 4.
+    # With equal proportions ARI converges for large n; n ** 4 would overflow 64 bits.
     large, larger = (partition_scores(small * factor) for factor in (10**9, 10**10))
     assert large.ari == pytest.approx(larger.ari, abs=1e-9)
     assert 0.5 < large.ari < 1

@@ -32,7 +32,7 @@ def test_centres_equal_those_of_scipy(seed: int) -> None:
 
 
 def plain_errors(centres, xy, visible, test_centres, test_xy, test_visible):
-    """Per landmark: centre and scale by hand, then least squares without bias."""
+    """For each landmark: standardisation by hand, then least squares without bias."""
     errors = np.full(test_visible.shape, np.nan)
     for landmark in range(visible.shape[1]):
         x = centres[visible[:, landmark]].reshape(visible[:, landmark].sum(), -1)

@@ -9,7 +9,7 @@ from pipeline.evaluation.metrics.steadiness import IdentityMeter, Steadiness, St
 
 @pytest.fixture(scope="module")
 def texture() -> np.ndarray:
-    """A picture with something to follow everywhere, larger than the frames that are cut from it."""
+    """A picture with texture everywhere for optical flow, larger than the frames cropped from it."""
     noise = np.random.default_rng(0).integers(0, 256, (140, 180, 3), dtype=np.uint8)
     blurred = cv2.GaussianBlur(noise, (0, 0), 2.0)
     return cv2.normalize(blurred, None, 0, 255, cv2.NORM_MINMAX)
@@ -39,7 +39,7 @@ def test_labels_that_move_with_the_picture_are_steady(texture: np.ndarray, parts
     moving = measure(frames(texture, parts, [0, 2, 4, 6]))
     assert moving.flicker < 0.01
     assert moving.switches_per_100_frames == 0
-    # The same labels held still while the picture moves do flicker, at their edges.
+    # Labels that stay in place while the picture moves flicker at their edges.
     still = [(rgb, parts[20:110, 20:140]) for rgb, _ in frames(texture, parts, [0, 2, 4, 6])]
     assert measure(still).flicker > 3 * moving.flicker
 
@@ -51,7 +51,7 @@ def test_what_comes_into_sight_is_not_followed(texture: np.ndarray) -> None:
         rgb[20:70, 20 + shift : 70 + shift] = texture[90:140, 120:170]
         labels[20:70, 20 + shift : 70 + shift] = 2
         pairs.append((rgb, labels))
-    # The square uncovers 8 columns of 50 rows a frame; had they to keep the square's label, all would flicker.
+    # The square uncovers 8 columns of 50 rows a frame; these are occluded before, so they aren't compared.
     assert measure(pairs).flicker < 0.5 * (8 * 50) / (90 * 120)
 
 
@@ -76,7 +76,7 @@ def test_swapped_names_are_switches(texture: np.ndarray, parts: np.ndarray) -> N
 def test_background_and_tiny_parts_don_t_switch() -> None:
     before = np.array([1] * 30 + [2] * 2 + [3] * 10, np.uint8)
     after = np.array([0] * 30 + [1] * 2 + [3] * 5 + [1] * 5, np.uint8)
-    # Part 1 became background; part 2 has two pixels, of at least three; part 3 is a tie.
+    # Part 1 became background; part 2 has two pixels, fewer than three; part 3 is a tie.
     assert count_switches(before, after, 3000) == 0
     assert count_switches(before, after, 2000) == 1
     assert count_switches(before[:0], after[:0], 2000) == 0
@@ -98,6 +98,6 @@ def test_identities_are_counted_against_the_last_name() -> None:
     meter = IdentityMeter()
     for partner in ({1: 1, 2: 2}, {1: 1}, {1: 2, 2: 2}, {1: 2, 2: 1}, {}):
         meter.add(partner)
-    # Part 1 changes once; part 2 keeps its name over a frame without it, and changes once.
+    # Part 1 switches once; part 2 keeps its match over a frame without it, and switches once.
     assert meter.switches_per_100_frames() == pytest.approx(100 * 2 / 4)
     assert math.isnan(IdentityMeter().switches_per_100_frames())

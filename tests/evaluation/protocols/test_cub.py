@@ -19,10 +19,10 @@ PICTURES = 24
 
 @pytest.fixture
 def birds(tmp_path: Path, write_picture: Callable[..., Path]) -> tuple[Bird, ...]:
-    """Pictures of the classes 1, 2, 3 and 7, in turn of the train and test half.
+    """Pictures of the classes 1, 2, 3 and 7, alternately of the train and test split.
 
-    The bird's head is a square that the picture shows in red; landmark 1 lies just within its right edge, landmark 2
-    below its centre, landmark 3 a fixed point in the body, all others are hidden.
+    The bird's head is a red square; landmark 1 lies just within its right edge, landmark 2 below its centre, landmark 3
+    at a fixed point in the body; all others are invisible.
     """
     folder = tmp_path / "CUB_200_2011"
     rng = np.random.default_rng(0)
@@ -50,7 +50,7 @@ def birds(tmp_path: Path, write_picture: Callable[..., Path]) -> tuple[Bird, ...
 
 
 def head_and_body(pixels: np.ndarray) -> PartLabels:
-    """The head is part 1, the row band below half of the picture part 2; the rest is background, nearest part 2."""
+    """The head is part 1, the lower half of the picture part 2; the rest is background, with nearest part 2."""
     head = pixels[..., 0] > 128
     body = np.arange(len(pixels))[:, None] >= len(pixels) // 2
     labels = np.where(head, 1, np.where(body, 2, 0)).astype(np.uint8)
@@ -127,7 +127,7 @@ def test_regression_errors_are_in_units_of_the_box(birds: tuple[Bird, ...], make
         return lambda chosen: (blank for _ in chosen)
 
     errors = evaluate_cub(birds, nothing, 2, make_run())
-    # Without any part the regression says the train half's mean landmark.
+    # Without parts the regression predicts the train split's mean landmark.
     train = [bird for bird in birds if bird.is_train and bird.class_id <= 3]
     test = [bird for bird in birds if not bird.is_train and bird.class_id == 1]
     distances = [

@@ -31,7 +31,7 @@ def data(tmp_path: Path, write_picture: Callable[..., Path]) -> Path:
 
 
 def segment(paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """The first object whole in the frames 0-2, half of it later; in two parts."""
+    """The first object as two parts: all of it in the frames 0-2, half of it later."""
     for path in paths:
         index = int(path.stem)
         found = square(5, 5) if index < 3 else square(5, 5) & (np.arange(60) < 10)
@@ -58,7 +58,7 @@ def test_2016_counts_neither_the_first_nor_the_last_frame(data: Path, make_run: 
 
 def test_2017_gives_the_foreground_to_the_object_it_fits_best(data: Path, make_run: Callable[..., Run]) -> None:
     summary = evaluate_davis(load_davis(data, 2017), segment, make_run())
-    # Object 1 is found: J 1 in three frames, 1/2 in three; object 2 has the empty proposal: J 0.
+    # Object 1: J 1 in three frames, 1/2 in three; object 2 gets the empty proposal: J 0.
     assert summary.value("J mean") == pytest.approx(100 * (0.75 + 0) / 2)
     assert summary.value("J recall") == pytest.approx(100 * (0.5 + 0) / 2)
     # The union: 1/2 in three frames, 1/4 in three.
@@ -73,7 +73,7 @@ def test_an_absent_object_is_found_by_the_empty_proposal(
         write_picture(tmp_path / f"data/JPEGImages/dog/{index:05d}.jpg", np.zeros((*SIZE, 3)))
         write_picture(tmp_path / f"data/Annotations/dog/{index:05d}.png", labels)
     summary = evaluate_davis(load_davis(tmp_path / "data", 2017), segment, make_run())
-    # Object 1: J 1 and 1; object 2: 0, and 1 where neither is there.
+    # Object 1: J 1 and 1; object 2: 0, and 1 where both masks are empty.
     assert summary.value("J mean") == pytest.approx(75)
     assert summary.value("F mean") == pytest.approx(75)
 

@@ -16,7 +16,7 @@ KEYS = Variant(9, "key", True)
 
 
 class Distinct:
-    """A picture of 192 x 108 pixels with 10 x 19 patches, each with a descriptor of its own."""
+    """A picture of 192 x 108 pixels with 10 x 19 patches, each with a unique descriptor."""
 
     patch_px = stride_px = 10
     processed_hw = picture_hw = (108, 192)
@@ -34,9 +34,9 @@ class Distinct:
 
 @pytest.fixture
 def data(tmp_path: Path, write_picture: Callable[..., Path]) -> Path:
-    """Joint n lies at the centre of patch (n % 5, n % 9); the animal has 100 px.
+    """Joint n is at the centre of patch (n % 5, n % 9); the animal's area is 100 px.
 
-    The ear is hidden everywhere, the nose in the first frame, and half of the joints in frame 5.
+    The ear is invisible in all frames, the nose in the first one, and half of the joints in frame 5.
     """
     annotations = []
     for frame in (0, 5, 10):
@@ -67,7 +67,7 @@ def test_joints_carried_from_the_first_frame_by_hand(data: Path, make_run: Calla
     run = make_run()
     summary = evaluate_keypoints(load_badja(data), describe, KEYS, run)
     assert calls == ["dog/00000", "dog/00005", "dog/00010"]
-    # The radius is 0.2 x 10 px. Frame 5 is right, with 9 joints in sight; frame 10 is 10 px off, with 18.
+    # The radius is 0.2 x 10 px. In frame 5 all 9 visible joints are right; in frame 10 all 18 are 10 px off.
     assert summary.value("dog") == pytest.approx(100 * 9 / 27)
     assert summary.value("mean") == summary.value("dog")
     assert (run.output / "items.csv").read_text().splitlines()[1:] == [

@@ -19,7 +19,7 @@ def test_nearest_positions_equal_their_plain_twin(points: int, rows: int, cols: 
 
 
 class Coloured:
-    """A picture of 32 x 48 pixels, processed at half its size: a descriptor of its own at each of 7 x 11 positions."""
+    """A picture of 32 x 48 pixels, processed at half its size, with 7 x 11 unique descriptors."""
 
     patch_px, stride_px = 4, 2
     processed_hw, picture_hw = (16, 24), (32, 48)
@@ -39,7 +39,7 @@ def test_points_go_to_the_centre_of_the_matching_patch() -> None:
     variant = Variant(9, "key", True)
     order = np.arange(77)
     source = Coloured(order)
-    # The patch at (row 2, column 5) has its centre at processed (12, 6), so at (24, 12) in the picture.
+    # The patch at row 2, column 5 has its centre at (12, 6) in the processed picture, (24, 12) in the original.
     points = np.array([[24.0, 12.0], [25.9, 13.9], [0.0, 0.0], [47.0, 31.0]])
     assert transfer_points(source, Coloured(order), variant, points).tolist() == [
         *([[24, 12]] * 2),

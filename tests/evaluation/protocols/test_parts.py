@@ -12,7 +12,7 @@ NOISE = np.random.default_rng(0).integers(0, 256, (30, 40, 3), dtype=np.uint8)
 
 
 def labels(*columns: int) -> np.ndarray:
-    """Parts side by side, ten columns each."""
+    """Adjacent parts of ten columns each."""
     return np.repeat(np.array(columns, np.uint8), 10)[None].repeat(30, 0)
 
 
@@ -41,7 +41,7 @@ def test_renamed_parts_are_perfect(data: Path, make_run: Callable[..., Run]) -> 
 
 
 def test_figures_by_hand(data: Path, make_run: Callable[..., Run]) -> None:
-    # In the third frame the names are swapped, and stay so.
+    # From the third frame on the labels are swapped.
     good, swapped = labels(0, 1, 2, 2), labels(0, 2, 1, 1)
     run = make_run()
     summary = evaluate_parts(load_part_clips(data), with_labels(good, good, good, swapped), run)

@@ -43,7 +43,7 @@ def dataset(tmp_path: Path) -> SPair:
 
 
 class Shifted:
-    """Every patch has a descriptor of its own; in some pictures what was there lies some columns further right."""
+    """Every patch has a unique descriptor; in some pictures the content is shifted right by some columns."""
 
     patch_px = stride_px = 10
     processed_hw = picture_hw = (40, 80)
@@ -61,7 +61,7 @@ class Shifted:
 
 @pytest.fixture
 def describe() -> Callable[[Picture], Shifted]:
-    """With bins every point is found; without, those of `b` and `d` are ten pixels off, or at the other edge."""
+    """With log-bins all points are found; without, those of `b` and `d` are ten pixels off, or at the other edge."""
     calls: list[str] = []
 
     def extract(picture: Picture) -> Shifted:
@@ -80,7 +80,7 @@ def test_the_papers_protocol_by_hand(dataset: SPair, describe: Callable, make_ru
     summary = evaluate_spair(dataset, describe, VARIANTS, run)
     assert describe.calls == ["cat/a.jpg", "cat/b.jpg", "dog/c.jpg", "dog/d.jpg"]
     assert summary.value("layer 9 key with bins, per pair") == pytest.approx(100)
-    # The radius is 8 px, so a column off is wrong everywhere.
+    # The radius is 8 px, so an error of one column is always wrong.
     assert summary.value("layer 9 key without bins, per pair") == pytest.approx(0)
     text = (run.output / "summary.md").read_text()
     assert "| layer 9 key with bins, per pair | 100.00 | 56.48 |" in text
@@ -94,7 +94,7 @@ def test_figures_per_pair_and_per_point_by_hand(
         found = describe(picture)
         grid = found.grid(Variant(9, "key", True)).clone()
         if picture.path.stem == "b":
-            # Of b's four points the first answers nowhere near.
+            # Of b's four points the first is found far off.
             grid[0, 0], grid[3, 6] = grid[3, 6].clone(), grid[0, 0].clone()
         found.grid = lambda variant: grid  # type: ignore[method-assign]
         return found
