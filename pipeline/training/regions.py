@@ -1,4 +1,4 @@
-"""Region prior exported with the weights: mean key of each body region, and which kinds have it.
+"""Region prior exported with the weights: mean key of each body region, and kinds that have it.
 
 k-means for the parts starts at these means (`pipeline.cluster.region_prior`); without them it would split the torso.
 """

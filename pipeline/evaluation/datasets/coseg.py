@@ -1,4 +1,4 @@
-"""Co-segmentation sets: MSRC, Internet300, PASCAL-VOC, PASCAL-CO, and folders laid out like them.
+"""Co-segmentation sets: MSRC, Internet300, PASCAL-VOC, PASCAL-CO, and similar folders.
 
 A set is pictures that show the same kind of object. The first layout that matches is used; folder names are compared
 case-insensitively:

@@ -1,4 +1,4 @@
-"""DAVIS foreground segmentation: mean, recall and decay of J and F, as in the official toolkits.
+"""DAVIS foreground segmentation: mean, recall, decay of J and F as in the official toolkits.
 
     2016: one foreground mask; the first and last frame of a sequence don't count (Perazzi et al., CVPR 2016).
     2017: numbered objects; all frames count, and each object is matched to one proposal (Caelles et al., 2019). The
