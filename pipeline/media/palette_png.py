@@ -22,7 +22,7 @@ def write_palette_png(path: Path, labels: NDArray[np.uint8], colors: NDArray[np.
     Raises:
         OutputError: it can't be written.
     """
-    image = Image.fromarray(labels, mode="P")
+    image = Image.fromarray(labels)
     image.putpalette([0, 0, 0, *colors.ravel().tolist()])
     partial = partial_path(path)
     with output_errors(path):
