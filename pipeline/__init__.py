@@ -1,7 +1,7 @@
 """vidparts: finds the parts of the objects in a video, without training or annotation, and paints them.
 
     segment(inputs, output)           parts of videos, painted            pipeline.tasks.segment
-    fit(inputs, output)               the parts that inputs share         pipeline.stages.fit
+    fit(inputs, output)               the parts that inputs share         pipeline.tasks.fit
     render(result, output)            a finished result in another style  pipeline.tasks.render
     export(result, output, format)    label maps for other tools          pipeline.tasks.export
     coseg(images, output)             the common object of pictures       pipeline.tasks.coseg
@@ -51,7 +51,7 @@ from pipeline.version import __version__
 _HOMES = {
     "segment": "pipeline.tasks.segment",
     "SegmentResult": "pipeline.tasks.segment",
-    "fit": "pipeline.stages.fit",
+    "fit": "pipeline.tasks.fit",
     "render": "pipeline.tasks.render",
     "export": "pipeline.tasks.export",
     "coseg": "pipeline.tasks.coseg",
