@@ -10,11 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import av
+import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
 
 from pipeline.config import Settings, load_settings
+
+# A deadline would assert a time, which a busy machine decides.
+hypothesis.settings.register_profile("untimed", deadline=None)
+hypothesis.settings.load_profile("untimed")
 
 ClipMaker = Callable[..., Path]
 
