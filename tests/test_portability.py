@@ -28,6 +28,9 @@ sys.meta_path.insert(0, Without())
 for module, name in {names!r}:
     if hasattr(sys.modules[module], name):
         delattr(sys.modules[module], name)
+if hasattr(os, "process_cpu_count"):
+    # Python 3.13 and newer define it by sched_getaffinity where that exists, and as this elsewhere.
+    os.process_cpu_count = os.cpu_count
 
 import pipeline
 for found in pkgutil.walk_packages(pipeline.__path__, "pipeline."):
