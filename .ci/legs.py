@@ -44,6 +44,9 @@ ONLY_GATE = (
 )
 
 
+# As in the README; one test after the other where a worker is free.
+PYTEST = ("pytest", "-n", "auto", "--dist", "worksteal")
+
 # What touches the kernels and the ViT's blocks.
 PLAIN = (
     "tests/kernels",
@@ -133,9 +136,9 @@ def gate(environment: Environment) -> None:
     environment.step("ruff", "check", ".")
     environment.step("mypy")
     environment.step("lint-imports")
-    environment.step("pytest")
+    environment.step(*PYTEST)
     # Once more without compiled code and the ViT's library, so that the plain paths are proved.
-    environment.step("env", "VIDPARTS_PLAIN=1", "pytest", *PLAIN)
+    environment.step("env", "VIDPARTS_PLAIN=1", *PYTEST, *PLAIN)
 
 
 def newest(environment: Environment) -> None:
@@ -168,7 +171,7 @@ def demo(environment: Environment) -> None:
 
 def most_tests(environment: Environment) -> None:
     """The tests but those that only the gate does."""
-    environment.step("pytest", *(f"--ignore={path}" for path in ONLY_GATE))
+    environment.step(*PYTEST, *(f"--ignore={path}" for path in ONLY_GATE))
 
 
 def find_python(version: str) -> Path | None:

@@ -27,6 +27,7 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, Generic, TypeVar
 
 T = TypeVar("T")
@@ -231,10 +232,7 @@ class Graph:
         Raises:
             BaseException: the first error of any stage, or KeyboardInterrupt, after all threads have ended.
         """
-        threads = [
-            threading.Thread(target=self._guard, args=(node,), name=f"stage {node.name}", daemon=True)
-            for node in self._nodes
-        ]
+        threads = [_StageThread(partial(self._guard, node), node.name) for node in self._nodes]
         try:
             # An interrupt may come before the last thread has started.
             for thread in threads:
@@ -273,7 +271,25 @@ class Graph:
             channel.abort()
 
 
-def _join(threads: list[threading.Thread]) -> None:
+class _StageThread(threading.Thread):
+    """A thread that can be waited for again after an interrupt: Python before 3.13 takes that for the thread's end."""
+
+    def __init__(self, work: Callable[[], None], name: str) -> None:
+        super().__init__(name=f"stage {name}", daemon=True)
+        self._work, self._ended = work, threading.Event()
+
+    def run(self) -> None:
+        try:
+            self._work()
+        finally:
+            self._ended.set()
+
+    def wait(self) -> None:
+        self._ended.wait()
+        self.join()
+
+
+def _join(threads: list[_StageThread]) -> None:
     for thread in threads:
         if thread.ident is not None:
-            thread.join()
+            thread.wait()

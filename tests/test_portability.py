@@ -13,7 +13,7 @@ PROGRAM = """
 import importlib, importlib.abc, importlib.util, os, pkgutil, sys, time
 
 import av, cv2, faiss, numba, PIL.Image, pydantic, scipy.ndimage, sklearn.cluster, timm, torch, tqdm, typer, zarr
-import huggingface_hub, safetensors.torch, yaml
+import huggingface_hub, platformdirs, safetensors.torch, yaml
 
 MODULES = {modules!r}
 

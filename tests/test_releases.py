@@ -50,7 +50,7 @@ def test_readme_and_classifiers_name_the_pythons_tested() -> None:
 
 def installed(monkeypatch: pytest.MonkeyPatch, av: str) -> None:
     """Pretends that PyAV has the given release, and all else the newest tested one."""
-    monkeypatch.setattr(releases, "_installed", lambda name: av if name == "av" else TESTED[name][1])
+    monkeypatch.setattr(releases, "version", lambda name: av if name == "av" else TESTED[name][1])
 
 
 def test_a_release_is_tested_between_the_oldest_and_the_newest(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from pipeline.cli.streams import lasting_streams
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, OutputError, UsageError, VidpartsError, one_line
 from pipeline.version import __version__
 
-_PATIENCE_S = 4.0
+PATIENCE_S = 4.0
 """Seconds that the stages get to end by themselves after an interrupt."""
 
 # Typer's base of all complaints about the command line; it has kept it in several places.
@@ -103,7 +103,7 @@ def _interrupt(number: int, frame: FrameType | None) -> None:
     """Stop the work; whoever asks a second time wants out at once."""
     for again in (signal.SIGINT, signal.SIGTERM):
         signal.signal(again, lambda *_: os._exit(EXIT_INTERRUPTED))
-    patience = threading.Timer(_PATIENCE_S, _give_up)
+    patience = threading.Timer(PATIENCE_S, _give_up)
     patience.daemon = True
     patience.start()
     raise Interrupted

@@ -91,7 +91,8 @@ class Extractor:
         plain = self.tap == Tap(model.identity.depth - 1, "key") and not features.log_bin
         self.regions = model.regions if plain else None
         """What the model knows of regions of bodies, where its settings give descriptors that these are of."""
-        self._one_by_one = self.device.type == "cpu"
+        self.one_by_one = self.device.type == "cpu"
+        """Whether each picture goes through the ViT alone."""
         self._say = say
         self._fitting_tokens: int | None = None
         self.dtype = _precision(features.precision, self.device)
@@ -220,7 +221,7 @@ class Extractor:
             start += step
 
     def _frames_at_once(self, wanted: int, tokens: int) -> int:
-        if self._one_by_one:
+        if self.one_by_one:
             return 1
         return wanted if self._fitting_tokens is None else max(1, min(wanted, self._fitting_tokens // tokens))
 

@@ -42,6 +42,11 @@ class OpenVinoBlocks:
         self._compiled: OrderedDict[tuple[Reading, int, int], Any] = OrderedDict()
         self._lock = threading.Lock()
 
+    @property
+    def kept_shapes(self) -> int:
+        """Compiled graphs that are kept."""
+        return len(self._compiled)
+
     def __call__(self, x: Tensor, rotary: Rotary | None, reading: Reading) -> tuple[Tensor, ...]:
         """As `Backbone.run_blocks`, in float32."""
         if not reading.taps and not reading.saliency:

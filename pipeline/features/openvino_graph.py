@@ -75,7 +75,7 @@ def open_graph(backbone: Backbone, fingerprint: str, reading: Reading) -> Any:
     content = read_checked(file)
     if content is not None:
         return _with_weights(_parse(content), weights)
-    graph = _without_weights(_convert(backbone, reading), weights)
+    graph = _without_weights(convert(backbone, reading), weights)
     try:
         content = _serialise(graph)
         graph = _parse(content)
@@ -97,7 +97,8 @@ class _Blocks(nn.Module):
         return self.backbone.run_blocks(x, (rotary[0], rotary[1]) if rotary else None, self.reading)
 
 
-def _convert(backbone: Backbone, reading: Reading) -> Any:
+def convert(backbone: Backbone, reading: Reading) -> Any:
+    """Trace the blocks and convert them; a constant holds each weight."""
     import_openvino()
     from openvino.frontend import FrontEndManager
     from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder

@@ -23,7 +23,7 @@ MAX_PICTURE_PIXELS = 178_956_970
 _WRITTEN_SUFFIXES = frozenset(
     {".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pnm"}
 )
-_BAND_PX = 2**22
+BAND_PX = 2**22
 _HEIF_BRANDS = frozenset({b"heic", b"heix", b"heim", b"heis", b"mif1", b"miaf"})
 _AVIF_BRANDS = frozenset({b"avif", b"avis"})
 _BRAND_BYTES = 256
@@ -244,7 +244,7 @@ def _pixels(image: Image.Image) -> NDArray[np.uint8]:
     """The pixels of an RGB image; by bands, for Pillow makes two more copies of what it hands over."""
     width, height = image.size
     rgb = np.empty((height, width, 3), np.uint8)
-    rows = max(1, _BAND_PX // width)
+    rows = max(1, BAND_PX // width)
     for top in range(0, height, rows):
         rgb[top : top + rows] = np.asarray(image.crop((0, top, width, min(top + rows, height))))
     return rgb

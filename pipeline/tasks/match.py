@@ -68,8 +68,16 @@ class MatchResult:
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class _Side:
-    """One picture, described: rows are the grid's positions in row-major order."""
+class Side:
+    """One picture, described: rows are the grid's positions in row-major order.
+
+    Attributes:
+        rgb: uint8 [height, width, 3].
+        place: where the grid lies on it.
+        descriptors: float32 [n, channels], on the extractor's device.
+        saliency: float32 [n].
+        cols: columns of the grid.
+    """
 
     rgb: NDArray[np.uint8]
     place: GridPlace
@@ -78,6 +86,7 @@ class _Side:
     cols: int
 
     def points(self, rows: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Pixels (x, y) of some rows, float64 [m, 2]."""
         return self.place.pixels(np.stack(np.divmod(rows, self.cols), axis=1))
 
 
@@ -164,7 +173,13 @@ def correspond(
         threshold: saliency that both ends must exceed.
     """
     _check(pairs, threshold)
-    left, right = _describe(first, engine), _describe(second, engine)
+    return correspond_sides(
+        _describe(first, engine), _describe(second, engine), pairs, threshold, engine.settings.run.seed
+    )
+
+
+def correspond_sides(left: Side, right: Side, pairs: int | None, threshold: float, seed: int) -> MatchResult:
+    """As `correspond`, of pictures that are described; the seed is that of the choice among too many pairs."""
     neighbours = nearest_both_ways(left.descriptors, right.descriptors)
     ahead = neighbours.forward
     salient = (left.saliency > threshold) & (right.saliency[ahead] > threshold)
@@ -174,7 +189,7 @@ def correspond(
         chosen = buddies[np.argsort(-mean, kind="stable")]
     else:
         described = [_rows(left, buddies), _rows(right, ahead[buddies])]
-        chosen = buddies[spread_pairs(described[0], described[1], mean, pairs, engine.settings.run.seed)]
+        chosen = buddies[spread_pairs(described[0], described[1], mean, pairs, seed)]
     return MatchResult(_pairs(chosen, left, right, ahead, neighbours.forward_similarity), len(buddies))
 
 
@@ -185,17 +200,17 @@ def _check(pairs: int | None, threshold: float) -> None:
         raise UsageError(f"the threshold is {threshold}; expected a saliency from 0 to 1")
 
 
-def _describe(rgb: NDArray[np.uint8], engine: Engine) -> _Side:
+def _describe(rgb: NDArray[np.uint8], engine: Engine) -> Side:
     extractor, features = engine.extractor, engine.settings.features
     tap = Tap(features.layer, features.facet)
     found = extractor.extract_taps([extractor.preprocess(rgb)], [tap], saliency=True)[tap]
     assert found.saliency is not None
     place = place_on(engine, (rgb.shape[0], rgb.shape[1]))
     descriptors = found.descriptors[0].flatten(0, 1)
-    return _Side(rgb, place, descriptors, found.saliency[0].flatten().cpu().numpy(), found.saliency.shape[2])
+    return Side(rgb, place, descriptors, found.saliency[0].flatten().cpu().numpy(), found.saliency.shape[2])
 
 
-def _rows(side: _Side, rows: NDArray[np.int64]) -> NDArray[np.float32]:
+def _rows(side: Side, rows: NDArray[np.int64]) -> NDArray[np.float32]:
     import torch
 
     picked: NDArray[np.float32] = side.descriptors[torch.from_numpy(rows).to(side.descriptors.device)].cpu().numpy()
@@ -203,7 +218,7 @@ def _rows(side: _Side, rows: NDArray[np.int64]) -> NDArray[np.float32]:
 
 
 def _pairs(
-    chosen: NDArray[np.int64], left: _Side, right: _Side, ahead: NDArray[np.int64], similarity: NDArray[np.float32]
+    chosen: NDArray[np.int64], left: Side, right: Side, ahead: NDArray[np.int64], similarity: NDArray[np.float32]
 ) -> tuple[PointPair, ...]:
     there = ahead[chosen]
     ends = zip(left.points(chosen).tolist(), right.points(there).tolist(), strict=True)

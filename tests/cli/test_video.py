@@ -274,21 +274,22 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(
     assert_one_line(*run("verify", out / "walk")[::2], 3, "overlay.mp4", "damaged")
 
 
-def test_an_interrupt_does_not_wait_for_a_step_that_takes_longer(tmp_path: Path) -> None:
+def test_an_interrupt_does_not_wait_for_a_step_that_takes_longer(
+    tmp_path: Path, make_clip: Callable[..., Path], small: list[object]
+) -> None:
     code = """
-import importlib, os, signal, time
-from pipeline.graph import Graph
-app = importlib.import_module("pipeline.cli.app")
-app._PATIENCE_S = 0.2
-signal.signal(signal.SIGTERM, app._interrupt)
-def slow():
+import importlib, os, signal, sys, time
+from pipeline.features.extractor import Extractor
+def slow(*arguments, **options):
     os.kill(os.getpid(), signal.SIGTERM)
     time.sleep(600)
-    yield 0
-graph = Graph()
-graph.sink("none", graph.source("slow", slow()), list)
-graph.run()
+Extractor.extract = slow
+app = importlib.import_module("pipeline.cli.app")
+app.PATIENCE_S = 0.2
+app.main(sys.argv[1:])
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    clip = make_clip(tmp_path / "walk.mp4")
+    command = [sys.executable, "-c", code, *map(str, ["segment", clip, "-o", tmp_path / "out", *small])]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 130
     assert "--resume continues" in done.stderr

@@ -40,10 +40,10 @@ def backend(request):
 
 @pytest.fixture
 def extractor(model, backend):
-    def build(half_size=True, heads=None, **features):
+    def build(half_size=True, heads=None, say=print, **features):
         settings = FeatureSettings(**{"load_size": META["load_size"], **features})
         saliency = SaliencySettings(half_size=half_size, heads=heads)
-        return Extractor(model, settings, saliency, backend=backend)
+        return Extractor(model, settings, saliency, say=say, backend=backend)
 
     return build
 
@@ -168,8 +168,9 @@ def small_device(extractor, monkeypatch):
     """An extractor on a device with memory for some pictures; its batches; its messages."""
 
     def build(holds, **features):
-        found, through, said = extractor(**features), [], []
-        found._one_by_one, found._say = False, said.append
+        through, said = [], []
+        found = extractor(say=said.append, **features)
+        found.one_by_one = False
         real = found.backbone.forward
 
         def forward(pixels, *arguments, **options):

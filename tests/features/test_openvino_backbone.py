@@ -75,11 +75,11 @@ def test_results_stay_when_graphs_are_used_again_and_forgotten():
     blocks, reading = blocks_of(random_backbone()), Reading((Tap(1, "key"),))
     found = {tokens: blocks(random_tokens(1, tokens), None, reading)[0] for tokens in range(5, 7 + KEPT_SHAPES)}
     expected = {tokens: facet.clone() for tokens, facet in found.items()}
-    assert len(blocks._compiled) == KEPT_SHAPES
+    assert blocks.kept_shapes == KEPT_SHAPES
     for tokens, facet in found.items():
         assert torch.equal(blocks(random_tokens(1, tokens), None, reading)[0], expected[tokens])
         assert torch.equal(facet, expected[tokens])
-    assert len(blocks._compiled) == KEPT_SHAPES
+    assert blocks.kept_shapes == KEPT_SHAPES
 
 
 def test_bfloat16_is_near():

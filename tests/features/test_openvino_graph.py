@@ -47,13 +47,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def conversions(monkeypatch: pytest.MonkeyPatch) -> list[Reading]:
     """Records the conversions."""
     found: list[Reading] = []
-    real = openvino_graph._convert
+    real = openvino_graph.convert
 
     def counted(backbone: Backbone, reading: Reading) -> object:
         found.append(reading)
         return real(backbone, reading)
 
-    monkeypatch.setattr(openvino_graph, "_convert", counted)
+    monkeypatch.setattr(openvino_graph, "convert", counted)
     return found
 
 

@@ -26,7 +26,7 @@ def test_reads_rgb_as_it_is(tmp_path: Path, suffix: str) -> None:
 
 @pytest.mark.parametrize("pixels", [1, 20, 54])
 def test_bands_of_pixels_join(tmp_path: Path, pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pictures, "_BAND_PX", pixels)
+    monkeypatch.setattr(pictures, "BAND_PX", pixels)
     assert np.array_equal(read_picture(saved(tmp_path / "a.png", Image.fromarray(RGB))), RGB)
 
 

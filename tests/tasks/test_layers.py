@@ -5,10 +5,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from torch import Tensor
 
 from pipeline.config import Settings, with_values
 from pipeline.errors import InputError, OutputError, UsageError
-from pipeline.features.extractor import Extractor
+from pipeline.features.vit import Backbone
 from pipeline.tasks import layers as module
 from pipeline.tasks.layers import layers
 
@@ -20,13 +21,13 @@ FILES = ["layers.png", "facets.png", "tsne.png", "layers.json"]
 def passes(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """Records the pictures of each ViT pass."""
     counted: list[int] = []
-    run = Extractor._run
+    forward = Backbone.forward
 
-    def count(self: Extractor, images: list, *args: object, **kwargs: object) -> object:
-        counted.append(len(images))
-        return run(self, images, *args, **kwargs)
+    def count(self: Backbone, pixels: Tensor, *args: object, **kwargs: object) -> object:
+        counted.append(len(pixels))
+        return forward(self, pixels, *args, **kwargs)
 
-    monkeypatch.setattr(Extractor, "_run", count)
+    monkeypatch.setattr(Backbone, "forward", count)
     return counted
 
 

@@ -11,8 +11,8 @@ from pipeline.config import Settings, load_settings, with_values
 from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.features.vit import Tap
 from pipeline.progress import Silent
-from pipeline.tasks import match as module
-from pipeline.tasks.match import correspond, match, open_matching_engine
+from pipeline.stages.grid_points import place_on
+from pipeline.tasks.match import Side, correspond, correspond_sides, match, open_matching_engine
 
 RNG = np.random.default_rng(0)
 
@@ -82,22 +82,19 @@ def test_pairs_are_salient_best_buddies_at_both_ends(
         assert pair.saliency == pytest.approx((saliency[0][row], saliency[1][forward[row]]), abs=3e-4)
 
 
-def test_the_second_ends_own_saliency_counts(golden_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_second_ends_own_saliency_counts(golden_settings: Settings) -> None:
     """The authors' rule keeps a pair with a non-salient target if another salient position's match is its source."""
-    engine = open_matching_engine(golden_settings, Silent())
+    place = place_on(open_matching_engine(golden_settings, Silent()), (96, 96))
     first = np.array([[1.0, 0.0], [0.0, 1.0]], dtype=np.float32)
     second = np.array([[1.0, 0.0], [0.9, 0.1]], dtype=np.float32)
-    place = module.place_on(engine, (96, 96))
 
-    def side(descriptors: np.ndarray, saliency: list[float]) -> module._Side:
+    def side(descriptors: np.ndarray, saliency: list[float]) -> Side:
         rows = torch.from_numpy(descriptors)
-        return module._Side(np.zeros((96, 96, 3), np.uint8), place, rows, np.array(saliency, np.float32), 2)
+        return Side(np.zeros((96, 96, 3), np.uint8), place, rows, np.array(saliency, np.float32), 2)
 
     # Position 0 of the second picture is the buddy of position 0 and not salient; salient position 1 matches it too.
-    sides = iter([side(first, [1.0, 1.0]), side(second, [0.0, 1.0])])
-    monkeypatch.setattr(module, "_describe", lambda rgb, engine: next(sides))
-    blank = np.zeros((96, 96, 3), np.uint8)
-    assert correspond(blank, blank, engine, pairs=None, threshold=0.5).pairs == ()
+    left, right = side(first, [1.0, 1.0]), side(second, [0.0, 1.0])
+    assert correspond_sides(left, right, None, 0.5, seed=0).pairs == ()
 
 
 def test_a_picture_matches_itself_place_by_place(golden_settings: Settings) -> None:

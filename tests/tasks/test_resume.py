@@ -5,6 +5,7 @@ import json
 import os
 import random
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -22,7 +23,6 @@ from PIL import Image
 from pipeline.config import PRESETS, Settings, with_defaults, with_values
 from pipeline.errors import InputError, Interrupted, OutputError, UsageError
 from pipeline.features.extractor import Extractor
-from pipeline.forecast import disk as space
 from pipeline.progress import Silent
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.workspace import locked
@@ -60,7 +60,7 @@ for line in sys.stdin:
         log = os.open(order["log"], os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
         os.dup2(log, 1)
         os.dup2(log, 2)
-        pipeline.forecast.disk.shutil.disk_usage = lambda _: shutil._ntuple_diskusage(2**40, 0, 2**40)
+        shutil.disk_usage = lambda _: shutil._ntuple_diskusage(2**40, 0, 2**40)
         if order["limit"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
         counted = steps(order["die_at_step"])
@@ -486,7 +486,7 @@ def test_a_disk_without_room_is_refused_before_any_work(
 ) -> None:
     clip = make_clip(tmp_path / "walk.mp4", frames=30)
     usage = namedtuple("usage", "total used free")
-    monkeypatch.setattr(space.shutil, "disk_usage", lambda _: usage(2**20, 2**20 - 5000, 5000))
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(2**20, 2**20 - 5000, 5000))
     with pytest.raises(OutputError, match=r"has 0\.00 MiB free, and the run takes about .* MiB \(labels"):
         segment([clip], tmp_path / "out", settings)
     assert not (tmp_path / "out").exists()

@@ -16,7 +16,7 @@ def write_davis(root: Path, level: str, write_picture: Callable[..., Path], anno
         for frame in range(frames):
             write_picture(root / "JPEGImages" / level / sequence / f"{frame:05d}.jpg", RGB)
             labels = np.array([[0, 1, 2, 255]] * 2, np.uint8)
-            mask = Image.fromarray(labels, "P")
+            mask = Image.fromarray(labels)
             mask.putpalette([value for index in range(256) for value in (index, 0, 0)])
             file = root / annotations / level / sequence / f"{frame:05d}.png"
             file.parent.mkdir(parents=True, exist_ok=True)

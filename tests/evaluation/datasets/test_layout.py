@@ -33,7 +33,7 @@ def test_a_box_outside_of_the_picture_keeps_a_pixel() -> None:
 
 def test_labels_are_palette_indices_grey_values_or_the_brightest_channel(tmp_path: Path) -> None:
     values = np.array([[0, 1, 2, 255]], np.uint8)
-    palette = Image.fromarray(values, "P")
+    palette = Image.fromarray(values)
     palette.putpalette([7, 7, 7] * 256)
     palette.save(tmp_path / "palette.png")
     Image.fromarray(values).save(tmp_path / "grey.png")
