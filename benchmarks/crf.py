@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from sklearn.cluster import KMeans
 
 from benchmarks import densecrf
-from pipeline.cluster.assignment import normalise, squared_distances
+from pipeline.cluster.assignment import normalise
+from pipeline.cluster.clusters import squared_distances
 from pipeline.config import CrfSettings
 from pipeline.geometry import grid_size, processed_size
 from pipeline.graph import processors, side_by_side

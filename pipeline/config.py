@@ -24,6 +24,7 @@ Device = Literal["auto", "cpu", "cuda"]
 Backend = Literal["auto", "openvino", "torch"]
 Preset = Literal["fast", "draft"]
 SaliencySource = Literal["attention", "motion", "both"]
+ClusteringMethod = Literal["kmeans", "spherical", "spectral"]
 MaskRefinement = Literal["grabcut", "crf", "none"]
 Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]
 ExportFormat = Literal["davis", "coco", "npz"]
@@ -94,8 +95,10 @@ class SaliencySettings(_Section):
 
 
 class ClusterSettings(_Section):
-    """The two k-means (paper section 4)."""
+    """The two clusterings (paper section 4)."""
 
+    method: ClusteringMethod = "kmeans"
+    """What finds the clusters; spherical k-means goes by cosines, spectral clustering uses Nyström's approximation."""
     parts: Annotated[int, Field(ge=1, le=255)] = 4
     frames: Count = 64
     """Frames of all inputs together that the codebook is fitted on."""

@@ -7,13 +7,13 @@ from typing import Annotated, Literal
 
 import typer
 
-from pipeline.cli.options import FIT, METHOD, PARTS, Output, Overwrite, settings_from
+from pipeline.cli.options import CLUSTERS, FIT, METHOD, PARTS, Output, Overwrite, settings_from
 from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
 
 
-@settings_from(METHOD, PARTS, FIT)
+@settings_from(METHOD, CLUSTERS, PARTS, FIT)
 def evaluate(
     name: Annotated[
         Literal["cub", "coseg", "spair", "facets", "davis", "parts", "keypoints"],

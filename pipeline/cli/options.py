@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import Backend, Device, Facet, PaletteName, Preset, SaliencySource, load_settings
+from pipeline.config import Backend, ClusteringMethod, Device, Facet, PaletteName, Preset, SaliencySource, load_settings
 from pipeline.progress import Progress, progress_for
 
 Inputs = Annotated[
@@ -76,6 +76,12 @@ def _frames(
     }
 
 
+def _clusters(
+    clustering: Annotated[ClusteringMethod | None, typer.Option(help="What finds clusters and parts.")] = None,
+) -> dict[str, Any]:
+    return {"cluster.method": clustering}
+
+
 def _parts(parts: Annotated[int | None, typer.Option(help="Parts to find.")] = None) -> dict[str, Any]:
     return {"cluster.parts": parts}
 
@@ -113,7 +119,7 @@ def _progress(
 
 
 Group = Callable[..., dict[str, Any]]
-METHOD, FRAMES, PARTS, FIT, MEMORY, RENDER = _method, _frames, _parts, _fit, _memory, _render
+METHOD, FRAMES, CLUSTERS, PARTS, FIT, MEMORY, RENDER = _method, _frames, _clusters, _parts, _fit, _memory, _render
 
 
 def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:

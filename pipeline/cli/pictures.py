@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import METHOD, PARTS, RENDER, CodebookFile, Images, Output, Overwrite, settings_from
+from pipeline.cli.options import CLUSTERS, METHOD, PARTS, RENDER, CodebookFile, Images, Output, Overwrite, settings_from
 from pipeline.config import MaskRefinement, Settings
 from pipeline.progress import Progress
 
@@ -42,7 +42,7 @@ def _stages(
     return {"pictures.crop_augmentations": crop_augmentations, "pictures.three_stages": three_stages or None}
 
 
-@settings_from(METHOD, _fit_pictures, _masks)
+@settings_from(METHOD, CLUSTERS, _fit_pictures, _masks)
 def coseg(
     images: Images,
     output: Output,
@@ -62,7 +62,7 @@ def coseg(
     outcome.raise_failures()
 
 
-@settings_from(METHOD, PARTS, _fit_pictures, _stages, RENDER)
+@settings_from(METHOD, CLUSTERS, PARTS, _fit_pictures, _stages, RENDER)
 def parts(
     images: Images,
     output: Output,

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import (
+    CLUSTERS,
     FIT,
     FRAMES,
     MEMORY,
@@ -26,7 +27,7 @@ from pipeline.config import ExportFormat, PaletteName, Settings, Style
 from pipeline.progress import Progress
 
 
-@settings_from(METHOD, PARTS, FIT, FRAMES, MEMORY, RENDER)
+@settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY, RENDER)
 def segment(
     inputs: Inputs,
     output: Output,
@@ -67,7 +68,7 @@ def segment(
     outcome.raise_failures()
 
 
-@settings_from(METHOD, PARTS, FIT, FRAMES, MEMORY)
+@settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY)
 def fit(
     inputs: Inputs,
     output: Annotated[Path, typer.Option("--output", "-o", help="The codebook to write, a .safetensors file.")],

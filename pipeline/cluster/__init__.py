@@ -1,1 +1,1 @@
-"""K-means with the elbow, saliency votes, the codebook and the assignment; the only user of FAISS."""
+"""Clustering with the elbow, saliency votes, the codebook and the assignment; the only user of FAISS."""

@@ -3,18 +3,36 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from pipeline.cluster.clusters import Clusters, Embedding, squared_distances
 from pipeline.cluster.codebook import Codebook
+
+
+class Assigner(Protocol):
+    """Assigns descriptors to background and parts."""
+
+    def energies(self, descriptors: Tensor) -> Tensor:
+        """Unary energies [1 + K, rows, cols] of descriptors [rows, cols, channels], as `PartAssigner.energies`."""
+
+
+def assigner_of(codebook: Codebook, device: torch.device | str = "cpu") -> Assigner:
+    """The assigner of a codebook, its tables on `device`."""
+    if codebook.embeddings is not None:
+        clusters, parts = codebook.embeddings
+        return EmbeddedAssigner(clusters, codebook.salient, parts)
+    parts_table, background = torch.from_numpy(codebook.part_centroids), torch.from_numpy(codebook.background.copy())
+    return PartAssigner(parts_table.to(device), background.to(device))
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class PartAssigner:
-    """Assigns descriptors to the parts of a codebook, on one device.
+    """Assigns descriptors to the nearest centroids, on one device.
 
     Attributes:
         parts: float32 [K, channels].
@@ -23,12 +41,6 @@ class PartAssigner:
 
     parts: Tensor
     background: Tensor
-
-    @classmethod
-    def of(cls, codebook: Codebook, device: torch.device | str = "cpu") -> PartAssigner:
-        """The assigner of a codebook, its tables on `device`."""
-        parts = torch.from_numpy(codebook.part_centroids)
-        return cls(parts.to(device), torch.from_numpy(codebook.background.copy()).to(device))
 
     def energies(self, descriptors: Tensor) -> Tensor:
         """Unary energies of background and parts, minus the maximum of each position.
@@ -54,15 +66,46 @@ class PartAssigner:
         return energies.T.reshape(-1, *descriptors.shape[:2]).contiguous()
 
 
-def squared_distances(descriptors: Tensor, centroids: Tensor) -> Tensor:
-    """Squared Euclidean distances [n, k] of descriptors [n, channels] to centroids [k, channels]."""
-    norms = (descriptors * descriptors).sum(dim=1, keepdim=True) + (centroids * centroids).sum(dim=1)
-    return torch.clamp(torch.addmm(norms, descriptors, centroids.T, alpha=-2.0), min=0.0)
-
-
 def normalise(descriptors: Tensor) -> Tensor:
     """Descriptors [..., channels] at unit length; a zero descriptor stays zero."""
     return torch.nn.functional.normalize(descriptors, dim=-1, eps=1e-12)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class EmbeddedAssigner:
+    """Assigns descriptors where spectral clustering found the clusters; they are on the descriptors' device.
+
+    Clusters and parts have each a space of their own, whose distances don't compare: the clusters decide between
+    background and foreground, and the parts among themselves.
+
+    Attributes:
+        clusters: of all descriptors.
+        salient: bool [k], which of them are foreground.
+        parts: of the foreground.
+    """
+
+    clusters: Embedding
+    salient: NDArray[np.bool_]
+    parts: Embedding
+
+    def energies(self, descriptors: Tensor) -> Tensor:
+        """As `PartAssigner.energies`.
+
+        The background's energy is the squared distance to the nearest cluster that isn't salient; a part's that to the
+        nearest salient one, and how much farther the part is than the nearest part.
+        """
+        flat = descriptors.reshape(-1, descriptors.shape[-1])
+        clusters, parts = self.clusters.distances(flat), self.parts.distances(flat)
+        salient = torch.from_numpy(self.salient).to(flat.device)
+        foreground = clusters[:, salient].amin(dim=1, keepdim=True)
+        parts = foreground + parts - parts.amin(dim=1, keepdim=True)
+        if bool(self.salient.all()):
+            background = parts.amax(dim=1, keepdim=True) + 1.0
+        else:
+            background = clusters[:, ~salient].amin(dim=1, keepdim=True)
+        energies = torch.cat([background, parts], dim=1)
+        energies = energies - energies.amax(dim=1, keepdim=True)
+        return energies.T.reshape(-1, *descriptors.shape[:2]).contiguous()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,15 +116,18 @@ class ForegroundAssigner:
         clusters: the salient clusters as parts, the others as background.
     """
 
-    clusters: PartAssigner
+    clusters: Assigner
 
     @classmethod
     def of(
-        cls, centroids: NDArray[np.float32], salient: NDArray[np.bool_], device: torch.device | str = "cpu"
+        cls, clusters: Clusters, salient: NDArray[np.bool_], device: torch.device | str = "cpu"
     ) -> ForegroundAssigner:
-        """The assigner of clusters [k, channels], of which `salient`, bool [k], are foreground."""
-        parts, background = torch.from_numpy(centroids[salient]), torch.from_numpy(centroids[~salient])
-        return cls(PartAssigner(parts.to(device), background.to(device)))
+        """The assigner of clusters of which `salient`, bool [k], are foreground."""
+        foreground = clusters.take(np.flatnonzero(salient))
+        if clusters.embedding is not None and foreground.embedding is not None:
+            return cls(EmbeddedAssigner(clusters.embedding, salient, foreground.embedding))
+        background = torch.from_numpy(clusters.centroids[~salient])
+        return cls(PartAssigner(torch.from_numpy(foreground.centroids).to(device), background.to(device)))
 
     def energies(self, descriptors: Tensor) -> Tensor:
         """Squared distances to the nearest background and foreground cluster, minus the maximum of each position.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from pipeline.cluster.clusters import Embedding
 from pipeline.config import ClusterSettings, FeatureSettings, SaliencySettings
 from pipeline.errors import CodebookError
 from pipeline.files import write_file
@@ -53,6 +54,7 @@ class Codebook:
         salient: bool [k], the clusters that are foreground.
         part_colors: uint8 [parts, 3], RGB of the parts 1..K.
         origin: the model and the settings it belongs to.
+        embeddings: of clusters and parts, where nearness is judged in a space of their own (spectral clustering).
     """
 
     centroids: NDArray[np.float32]
@@ -61,6 +63,7 @@ class Codebook:
     salient: NDArray[np.bool_]
     part_colors: NDArray[np.uint8]
     origin: CodebookOrigin
+    embeddings: tuple[Embedding, Embedding] | None = None
 
     def __post_init__(self) -> None:
         """Check that the tables fit together."""
@@ -72,6 +75,9 @@ class Codebook:
                 raise ValueError(f"{name}: got shape {getattr(self, name).shape}, expected {shape}")
         if channels != part_channels or not 1 <= parts <= 255 or not k:
             raise ValueError(f"tables of shape {self.centroids.shape} and {self.part_centroids.shape} don't fit")
+        for embedding, clusters in zip(self.embeddings or (), (k, parts), strict=False):
+            if embedding.landmarks.shape[1] != channels or len(embedding.centroids) != clusters:
+                raise ValueError(f"an embedding of {embedding.landmarks.shape} doesn't fit {clusters} clusters")
 
     @staticmethod
     def _matrix(table: NDArray[np.float32], name: str) -> tuple[int, int]:
@@ -102,6 +108,11 @@ _DTYPES: Mapping[str, Any] = {
     "salient": np.uint8,
     "part_colors": np.uint8,
 }
+_EMBEDDED = tuple(
+    f"{of}_{name}" for of in ("clusters", "parts") for name in ("landmarks", "weights", "embedded", "gamma")
+)
+"""Tables of the embeddings, float32, where there are any."""
+
 _SAFETENSORS_NAMES = {np.float32: "F32", np.int64: "I64", np.uint8: "U8"}
 
 
@@ -114,6 +125,9 @@ def save_codebook(codebook: Codebook, file: Path) -> None:
     from safetensors.numpy import save
 
     tables = {name: np.ascontiguousarray(getattr(codebook, name), dtype) for name, dtype in _DTYPES.items()}
+    for of, embedding in zip(("clusters", "parts"), codebook.embeddings or (), strict=False):
+        tables[f"{of}_landmarks"], tables[f"{of}_weights"] = embedding.landmarks, embedding.weights
+        tables[f"{of}_embedded"], tables[f"{of}_gamma"] = embedding.centroids, np.array([embedding.gamma], np.float32)
     content = save(tables, metadata={"vidparts": codebook.origin.model_dump_json()})
     write_file(file, content)
 
@@ -131,19 +145,27 @@ def load_codebook(file: Path) -> Codebook:
             raise CodebookError(f"codebook '{file}' doesn't exist; `vidparts fit INPUT... -o FILE` makes one")
         with safe_open(file, framework="numpy") as content:
             metadata = content.metadata() or {}
-            for name, dtype in _DTYPES.items():
+            embedded = _EMBEDDED if "clusters_landmarks" in content.keys() else ()  # noqa: SIM118 -- not a mapping
+            for name, dtype in {**_DTYPES, **dict.fromkeys(embedded, np.float32)}.items():
                 # Before the table is read: safetensors has types that numpy has no name for.
                 found = content.get_slice(name).get_dtype()
                 if found != _SAFETENSORS_NAMES[dtype]:
                     raise ValueError(f"{name} is {found}, expected {_SAFETENSORS_NAMES[dtype]}")  # noqa: TRY301
             tables = {name: content.get_tensor(name) for name in _DTYPES}
+            more = {name: content.get_tensor(name) for name in embedded}
         origin = CodebookOrigin.model_validate_json(metadata["vidparts"])
-        return Codebook(**{**tables, "salient": tables["salient"].astype(bool)}, origin=origin)
+        embeddings = (_embedding(more, "clusters"), _embedding(more, "parts")) if more else None
+        return Codebook(**{**tables, "salient": tables["salient"].astype(bool)}, origin=origin, embeddings=embeddings)
     except (SafetensorError, OSError, KeyError, ValueError, ValidationError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CodebookError(
             f"'{file}' is not a codebook that this version reads ({reason}); fit it again with `vidparts fit`"
         ) from error
+
+
+def _embedding(tables: Mapping[str, NDArray[np.float32]], of: str) -> Embedding:
+    gamma = float(tables[f"{of}_gamma"].reshape(1)[0])
+    return Embedding(tables[f"{of}_landmarks"], tables[f"{of}_weights"], tables[f"{of}_embedded"], gamma)
 
 
 def require_fit(origin: CodebookOrigin, fingerprint: str, features: FeatureSettings, what: str) -> None:

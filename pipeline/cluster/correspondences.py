@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.cluster.kmeans import nearest_centroids
+from pipeline.cluster.clusters import nearest_centroids
 
 BLOCK_ROWS = 1024
 """Rows of the first picture that are compared with all of the second's at once: 22 MB at 5,400 of these."""
@@ -111,7 +111,7 @@ def _cluster(points: NDArray[np.float32], count: int, seed: int) -> NDArray[np.i
     from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     sample = points[:: -(-len(points) // MOST_FITTED)]
-    compact = _compact(sample)
+    compact = compact_points(sample)
     # One thread: the sum of a cluster's members has one order on every machine, and it is faster at this size.
     with threadpool_limits(1):
         fitted = KMeans(count, n_init=KMEANS_RESTARTS, random_state=seed).fit(compact).labels_
@@ -121,7 +121,7 @@ def _cluster(points: NDArray[np.float32], count: int, seed: int) -> NDArray[np.i
     return nearest_centroids(points, centroids)[0]
 
 
-def _compact(points: NDArray[np.float32]) -> NDArray[np.float64]:
+def compact_points(points: NDArray[np.float32]) -> NDArray[np.float64]:
     """The same points in as many channels as there are points; k-means gives the same clusters there.
 
     The rows of the Cholesky factor of the Gram matrix have the same inner products. The diagonal gets a small term, so

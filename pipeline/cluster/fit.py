@@ -8,8 +8,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.cluster.clustering import Clustering, assign_blocks, fit_clusters, fit_elbow
+from pipeline.cluster.clusters import Clusters
 from pipeline.cluster.feature_cache import FeatureCache
-from pipeline.cluster.kmeans import Clustering, assign_blocks, fit_elbow, fit_kmeans, nearest_centroids, thin
+from pipeline.cluster.kmeans import thin
 from pipeline.cluster.region_prior import fit_near_regions
 from pipeline.cluster.votes import Votes, count_votes
 from pipeline.config import ClusterSettings, SaliencySettings
@@ -26,12 +28,12 @@ class PartFit:
     Attributes:
         clustering: the clusters of all descriptors.
         votes: which of them are foreground.
-        part_centroids: float32 [parts, channels], the part with most descriptors first.
+        parts: the clusters of the foreground, the part with most descriptors first.
     """
 
     clustering: Clustering
     votes: Votes
-    part_centroids: Floats
+    parts: Clusters
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -69,12 +71,12 @@ class Descriptors:
 def fit_parts(
     cache: FeatureCache, seed: int, cluster: ClusterSettings, saliency: SaliencySettings, regions: Regions | None = None
 ) -> PartFit:
-    """Fit both k-means and count the votes between them.
+    """Fit both clusterings and count the votes between them.
 
     Args:
         cache: L2-normalised descriptors and saliency of the frames to fit.
-        seed: of both k-means.
-        cluster: constants of k-means and the elbow.
+        seed: of both clusterings.
+        cluster: their method, their constants and the elbow.
         saliency: constants of the votes.
         regions: what the model knows of parts; used where the prior has a weight.
 
@@ -95,8 +97,8 @@ def fit_foreground(
     Args:
         voting: descriptors and saliency of the frames that vote.
         descriptors: theirs, followed by those of pictures that join the fit without a vote.
-        seed: of k-means.
-        cluster: constants of k-means and the elbow.
+        seed: of the clustering.
+        cluster: its method, its constants and the elbow.
         saliency: constants of the votes.
 
     Raises:
@@ -118,8 +120,9 @@ def foreground_of(voting: FeatureCache, centroids: Floats, saliency: SaliencySet
     channels = next(iter(voting)).descriptors.shape[-1]
     if centroids.ndim != 2 or not len(centroids) or centroids.shape[1] != channels:
         raise UsageError(f"the clusters have shape {centroids.shape}, expected (k, {channels}), as the descriptors")
-    labels, objective = assign_blocks(Descriptors(voting), np.ascontiguousarray(centroids, dtype=np.float32))
-    clustering = Clustering(centroids, labels, (objective,))
+    clusters = Clusters(np.ascontiguousarray(centroids, dtype=np.float32))
+    labels, objective = assign_blocks(Descriptors(voting), clusters)
+    clustering = Clustering(clusters, labels, (objective,))
     return Foreground(clustering, _vote(voting, clustering, saliency))
 
 
@@ -129,18 +132,18 @@ def fit_within(
     seed: int,
     cluster: ClusterSettings,
     regions: Regions | None = None,
-) -> Floats:
-    """K-means with `parts` clusters over some of the descriptors.
+) -> Clusters:
+    """Find `parts` clusters in some of the descriptors.
 
     Args:
         blocks: descriptors [n, channels] of each frame; can be iterated again.
         masks: for each frame which of them count, bool [n].
-        seed: of k-means.
-        cluster: number of parts and constants of k-means.
-        regions: what the model knows of parts; used where the prior has a weight.
+        seed: of the clustering.
+        cluster: number of parts, method and constants.
+        regions: what the model knows of parts; used by k-means where the prior has a weight.
 
     Returns:
-        float32 [parts, channels], the part with most descriptors first.
+        The part with most descriptors first.
 
     Raises:
         UsageError: there are fewer such descriptors than parts.
@@ -155,17 +158,17 @@ def fit_within(
     sample = _thin_all(chosen, cluster.sample_interval)
     if len(sample) < cluster.parts:
         sample = _thin_all(chosen, 1)
-    if regions is None or cluster.prior == 0:
-        return _by_size(fit_kmeans(sample, cluster.parts, seed, cluster), chosen)
-    return _by_size(fit_near_regions(sample, regions, seed, cluster), chosen)
+    if regions is None or cluster.prior == 0 or cluster.method != "kmeans":
+        return _by_size(fit_clusters(sample, cluster.parts, seed, cluster), chosen)
+    return _by_size(Clusters(fit_near_regions(sample, regions, seed, cluster)), chosen)
 
 
 def fit_within_by_elbow(
     blocks: Iterable[Floats], masks: Sequence[NDArray[np.bool_]], seed: int, cluster: ClusterSettings
-) -> Floats:
-    """As `fit_within`, with as many clusters as the elbow says; float32 [k, channels], the largest first."""
+) -> Clusters:
+    """As `fit_within`, with as many clusters as the elbow says."""
     chosen = Masked(blocks, masks)
-    return _by_size(fit_elbow(_sample(chosen, cluster), chosen, seed, cluster).centroids, chosen)
+    return _by_size(fit_elbow(_sample(chosen, cluster), chosen, seed, cluster).clusters, chosen)
 
 
 class Masked:
@@ -191,12 +194,12 @@ def _vote(voting: FeatureCache, clustering: Clustering, saliency: SaliencySettin
     return count_votes(clustering.labels[: len(maps)], maps, len(clustering.centroids), saliency)
 
 
-def _by_size(centroids: Floats, blocks: Iterable[Floats]) -> Floats:
-    """Clusters in order of size: k-means numbers them by chance, and colours should stay when a fit is repeated."""
-    sizes = np.zeros(len(centroids), dtype=np.int64)
+def _by_size(clusters: Clusters, blocks: Iterable[Floats]) -> Clusters:
+    """Clusters in order of size: they are numbered by chance, and colours should stay when a fit is repeated."""
+    sizes = np.zeros(len(clusters), dtype=np.int64)
     for block in blocks:
-        sizes += np.bincount(nearest_centroids(block, centroids)[0], minlength=len(centroids))
-    return np.ascontiguousarray(centroids[np.argsort(-sizes, kind="stable")])
+        sizes += np.bincount(clusters.nearest(block)[0], minlength=len(clusters))
+    return clusters.take(np.argsort(-sizes, kind="stable"))
 
 
 def _sample(blocks: Iterable[Floats], cluster: ClusterSettings) -> Floats:

@@ -17,7 +17,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.kmeans import fit_kmeans, nearest_centroids
+from pipeline.cluster.clusters import nearest_centroids
+from pipeline.cluster.kmeans import fit_kmeans
 from pipeline.config import ClusterSettings
 from pipeline.records import Regions
 

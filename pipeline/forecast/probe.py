@@ -14,10 +14,11 @@ from typing import Any
 
 import numpy as np
 
+from pipeline.cluster.clustering import assign_blocks, fit_each
 from pipeline.cluster.codebook import Codebook
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.fit import Descriptors, PartFit, fit_parts
-from pipeline.cluster.kmeans import assign_blocks, fit_each, thin
+from pipeline.cluster.kmeans import thin
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.features.motion import REACH
 from pipeline.forecast.cost import NOTHING, Cost, measure
@@ -179,14 +180,14 @@ def probe_clusters(cache: FeatureCache, engine: Engine, descriptors: int) -> tup
     settings = engine.settings.cluster
     regions = engine.extractor.regions
     found = fit_parts(cache, engine.settings.run.seed, settings, engine.settings.saliency, regions)
-    centroids = found.clustering.centroids
-    tried = range(1 if settings.elbow is not None else len(centroids), len(centroids) + 1)
+    clusters = found.clustering.clusters
+    tried = range(1 if settings.elbow is not None else len(clusters), len(clusters) + 1)
     held, points = sum(entry.saliency.size for entry in cache), descriptors / settings.sample_interval
     sample = np.concatenate([thin(block, max(1, int(held / points))) for block in Descriptors(cache)])
     # The time of a fit grows with k: two larger ones are measured for all.
-    ks = [k for k in tried if k in (1 + len(centroids) * 2 // 3, len(centroids)) and k <= len(sample)]
+    ks = [k for k in tried if k in (1 + len(clusters) * 2 // 3, len(clusters)) and k <= len(sample)]
     _, clustering = measure(lambda: list(fit_each(sample, ks, engine.settings.run.seed, settings)))
-    _, assignment = measure(lambda: assign_blocks(Descriptors(cache), centroids))
+    _, assignment = measure(lambda: assign_blocks(Descriptors(cache), clusters))
     share = sum(tried) / max(1, sum(ks)) * (points / len(sample)) ** (1 + LINGERING)
     return found, clustering * share + assignment * (len(tried) * descriptors / held)
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from pipeline.cluster.assignment import PartAssigner
+from pipeline.cluster.assignment import Assigner, assigner_of
 from pipeline.cluster.codebook import Codebook
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.records import EnergyMap, FeatureMap
@@ -42,7 +42,7 @@ def energy_steps(
         size_hw: its processed size.
     """
     extractor, batch = engine.extractor, engine.settings.run.batch
-    assigner = PartAssigner.of(codebook, extractor.device)
+    assigner = assigner_of(codebook, extractor.device)
     keys = key_frames_of(engine, size_hw)
     resize = Step("resize", lambda items: prepare(items, extractor, batch))
     if keys.interval == 1:
@@ -68,6 +68,6 @@ def key_frames_of(engine: Engine, size_hw: tuple[int, int]) -> KeyFrames:
     return KeyFrames.of(engine.settings.keyframes, batch)
 
 
-def assign(feature: FeatureMap, assigner: PartAssigner) -> EnergyMap:
+def assign(feature: FeatureMap, assigner: Assigner) -> EnergyMap:
     """Energies of the parts; a frame's descriptors end here."""
     return EnergyMap(feature.frame, feature.image, assigner.energies(feature.descriptors))

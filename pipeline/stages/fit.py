@@ -93,13 +93,15 @@ def sample_indices(counts: Sequence[int], settings: Settings) -> list[list[int]]
 
 def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
     """The result of a fit on some number of frames, as a codebook."""
+    clusters, parts = found.clustering.clusters.embedding, found.parts.embedding
     return Codebook(
         centroids=found.clustering.centroids,
-        part_centroids=found.part_centroids,
+        part_centroids=found.parts.centroids,
         votes=found.votes.counts,
         salient=found.votes.salient,
-        part_colors=part_colors(len(found.part_centroids), engine.settings.render.palette),
+        part_colors=part_colors(len(found.parts), engine.settings.render.palette),
         origin=_origin(engine, frames, found.clustering.objectives),
+        embeddings=None if clusters is None or parts is None else (clusters, parts),
     )
 
 

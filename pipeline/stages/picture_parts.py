@@ -15,6 +15,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.cluster.assignment import PartAssigner
+from pipeline.cluster.clusters import Clusters
 from pipeline.cluster.common_parts import common_parts
 from pipeline.cluster.fit import (
     Descriptors,
@@ -27,6 +28,7 @@ from pipeline.cluster.fit import (
 )
 from pipeline.cluster.votes import Votes
 from pipeline.config import CrfSettings
+from pipeline.errors import UsageError
 from pipeline.geometry import nearest_index
 from pipeline.records import PartMap
 from pipeline.refine.crf import refine_labels
@@ -54,6 +56,8 @@ def fit_album(album: Album) -> Fitted:
     found = fit_foreground(album.cache, everything, settings.run.seed, settings.cluster, settings.saliency)
     warnings = [found.votes.warning] if found.votes.warning else []
     if settings.pictures.three_stages:
+        if found.clustering.clusters.embedding is not None:
+            raise UsageError("three stages go by centroids of descriptors; give cluster.method kmeans or spherical")
         parts, more = _fit_remaining(album, fitted, everything, found)
         warnings += more
     else:
@@ -77,7 +81,7 @@ def fit_around(album: Album, centroids: Floats, part_centroids: Floats) -> Fitte
     album.fill()
     found = foreground_of(album.cache, centroids, album.engine.settings.saliency)
     warnings = [found.votes.warning] if found.votes.warning else []
-    return _announced(album, PartFit(found.clustering, found.votes, part_centroids), warnings, started)
+    return _announced(album, PartFit(found.clustering, found.votes, Clusters(part_centroids)), warnings, started)
 
 
 def refine_with_crf(settings: CrfSettings) -> Callable[[Floats, Image], Image]:
@@ -106,7 +110,7 @@ def _fit_remaining(
     settings = album.engine.settings
     seed, cluster = settings.run.seed, settings.cluster
     by_elbow = cluster.model_copy(update={"elbow": settings.pictures.stage_elbow})
-    first = fit_within_by_elbow(everything, found.masks, seed, by_elbow)
+    first = fit_within_by_elbow(everything, found.masks, seed, by_elbow).centroids
     background = found.clustering.centroids[~found.votes.salient]
     assigner = PartAssigner(torch.from_numpy(first), torch.from_numpy(background))
     labels = _labels_after_crf(album, fitted, assigner)
@@ -147,10 +151,10 @@ def _kept_of_crops(album: Album, assigner: PartAssigner, kept: NDArray[np.bool_]
     return masks
 
 
-def _with_dropped(found: Foreground, dropped: Floats, parts: Floats) -> PartFit:
+def _with_dropped(found: Foreground, dropped: Floats, parts: Clusters) -> PartFit:
     """The parts, with those that were dropped among the clusters of the background."""
     centroids = np.concatenate([found.clustering.centroids, dropped])
     blank = np.zeros(len(dropped), dtype=np.int64)
     votes = Votes(np.concatenate([found.votes.counts, blank]), np.concatenate([found.votes.salient, blank > 0]))
     # Labels stay those of the clusters that voted.
-    return PartFit(replace(found.clustering, centroids=centroids), votes, parts)
+    return PartFit(replace(found.clustering, clusters=Clusters(centroids)), votes, parts)

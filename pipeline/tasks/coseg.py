@@ -100,11 +100,6 @@ class CommonForeground:
     seconds: float
 
     @property
-    def centroids(self) -> NDArray[np.float32]:
-        """The clusters, float32 [k, channels]."""
-        return self.foreground.clustering.centroids
-
-    @property
     def salient(self) -> NDArray[np.bool_]:
         """Which of them are foreground, bool [k]."""
         return self.foreground.votes.salient
@@ -216,7 +211,7 @@ def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> C
 def label_common(album: Album, common: CommonForeground, sink: Sink) -> list[StageReport]:
     """Send the masks of a set to a sink as label maps of 0 and 1; the empty masks of outliers come last."""
     engine = album.engine
-    assigner = ForegroundAssigner.of(common.centroids, common.salient, engine.extractor.device)
+    assigner = ForegroundAssigner.of(common.foreground.clustering.clusters, common.salient, engine.extractor.device)
     members = [index for index in range(len(album.pictures)) if index not in common.outliers]
     reports = album.label(members, assigner.energies, _refinement(engine.settings), sink)
     sink(_empty(frame, engine) for frame in album.frames(common.outliers))

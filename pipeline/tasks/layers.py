@@ -165,7 +165,7 @@ def _draw_tsne(atlas: Atlas, file: Path) -> None:
     fit = fit_parts(atlas.for_parts, settings.run.seed, settings.cluster, settings.saliency, regions)
     descriptors, labels, groups = _labelled(atlas, fit)
     points = embed_plane(descriptors, settings.run.seed)
-    parts = len(fit.part_centroids)
+    parts = len(fit.parts)
     colors = np.concatenate([np.array([BACKGROUND_RGB], dtype=np.uint8), part_colors(parts, settings.render.palette)])
     names = ["background", *(f"part {number}" for number in range(1, parts + 1))]
     save_png(file, draw_scatter(points, labels, groups, colors, names, [view.name for view in atlas.views]))
@@ -174,7 +174,7 @@ def _draw_tsne(atlas: Atlas, file: Path) -> None:
 def _labelled(atlas: Atlas, fit: PartFit) -> tuple[Floats, NDArray[np.int64], NDArray[np.int64]]:
     """Evenly spread descriptors of all pictures with their parts and their picture's number."""
     background = fit.clustering.centroids[~fit.votes.salient]
-    assigner = PartAssigner(torch.from_numpy(fit.part_centroids), torch.from_numpy(background))
+    assigner = PartAssigner(torch.from_numpy(fit.parts.centroids), torch.from_numpy(background))
     entries = [entry.descriptors for entry in atlas.for_parts]
     step = max(1, -(-sum(each.shape[0] * each.shape[1] for each in entries) // TSNE_POINTS))
     thinned = [each.reshape(-1, each.shape[-1])[::step] for each in entries]

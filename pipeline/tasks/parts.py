@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.assignment import PartAssigner
+from pipeline.cluster.assignment import assigner_of
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.config import Settings
 from pipeline.errors import UsageError
@@ -155,7 +155,7 @@ def _label(album: Album, fitted: Fitted, folder: Path) -> AlbumRecord:
     codebook, file = fitted.codebook, folder / CODEBOOK
     save_codebook(codebook, file)
     with PartFiles(folder, album, codebook) as files:
-        assigner = PartAssigner.of(codebook, album.engine.extractor.device)
+        assigner = assigner_of(codebook, album.engine.extractor.device)
         refine = refine_with_crf(album.engine.settings.crf)
         everything = range(len(album.pictures))
         reports = album.label(everything, assigner.energies, refine, files.write)

@@ -3,7 +3,8 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cluster.assignment import PartAssigner, normalise, squared_distances
+from pipeline.cluster.assignment import PartAssigner, normalise
+from pipeline.cluster.clusters import squared_distances
 
 
 @settings(max_examples=30, deadline=None)

@@ -93,7 +93,7 @@ def test_pairs_that_are_alike_do_no_harm() -> None:
 
 def test_compact_points_have_the_same_distances() -> None:
     points = random_rows(5, 30, 200)
-    compact = module._compact(points)
+    compact = module.compact_points(points)
     assert compact.shape == (30, 30)
     expected = ((points[:, None] - points[None]) ** 2).sum(-1)
     found = ((compact[:, None] - compact[None]) ** 2).sum(-1)

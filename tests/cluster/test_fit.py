@@ -30,7 +30,7 @@ def test_parts_are_the_salient_kinds_the_larger_first(tmp_path: Path) -> None:
         kinds = scene(cache)
         found = fit_parts(cache, 0, CLUSTER, SALIENCY)
     assert found.votes.warning is None
-    assert np.argmax(found.part_centroids @ kinds.T, axis=1).tolist() == [1, 2]
+    assert np.argmax(found.parts.centroids @ kinds.T, axis=1).tolist() == [1, 2]
     salient_kinds = set(np.argmax(found.clustering.centroids[found.votes.salient] @ kinds.T, axis=1).tolist())
     assert salient_kinds == {1, 2}
 
@@ -56,7 +56,7 @@ def test_a_prior_without_weight_and_no_prior_are_plain_k_means(tmp_path: Path) -
             fit_parts(cache, 0, CLUSTER.model_copy(update={"parts": 3, "prior": prior}), SALIENCY, known)
             for prior, known in ((0.5, None), (0.0, regions), (0.5, regions))
         )
-    assert np.array_equal(plain.part_centroids, unweighed.part_centroids)
+    assert np.array_equal(plain.parts.centroids, unweighed.parts.centroids)
     # Plain k-means splits a band for the third part; a region without descriptors keeps its centroid.
-    assert (plain.part_centroids @ kinds[0]).max() < 0.1
-    assert (drawn.part_centroids @ kinds[0]).max() > 0.5
+    assert (plain.parts.centroids @ kinds[0]).max() < 0.1
+    assert (drawn.parts.centroids @ kinds[0]).max() > 0.5

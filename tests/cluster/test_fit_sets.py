@@ -68,8 +68,8 @@ def test_the_parts_of_pictures_alone_are_those_of_the_video_fit(caches: tuple[Fe
     whole = fit_parts(pictures, 0, CLUSTER, SALIENCY)
     everything = Descriptors(pictures, crops)
     found = fit_foreground(pictures, everything, 0, CLUSTER, SALIENCY)
-    assert np.array_equal(fit_within(everything, found.masks, 0, CLUSTER), whole.part_centroids)
-    assert kinds_of(whole.part_centroids) == [1, 2]
+    assert np.array_equal(fit_within(everything, found.masks, 0, CLUSTER).centroids, whole.parts.centroids)
+    assert kinds_of(whole.parts.centroids) == [1, 2]
 
 
 def test_given_clusters_are_voted_on(caches: tuple[FeatureCache, FeatureCache]) -> None:
@@ -97,8 +97,8 @@ def test_the_elbow_says_how_many_parts_there_are(caches: tuple[FeatureCache, Fea
     masks = [np.isin(np.arange(56) % 7, [2, 3, 4, 5, 6])] * 3
     found = fit_within_by_elbow(Descriptors(pictures), masks, 0, CLUSTER.model_copy(update={"elbow": 0.5}))
     assert len(found) >= 3
-    assert set(kinds_of(found)) == {1, 2, 3}
-    assert kinds_of(found)[0] == 3
+    assert set(kinds_of(found.centroids)) == {1, 2, 3}
+    assert kinds_of(found.centroids)[0] == 3
 
 
 def test_what_is_dropped_from_a_cache_is_gone(caches: tuple[FeatureCache, FeatureCache]) -> None:

@@ -3,6 +3,7 @@ import pytest
 import torch
 
 from pipeline.cluster.assignment import ForegroundAssigner
+from pipeline.cluster.clusters import Clusters
 
 
 def unit(rng: np.random.Generator, *shape: int) -> np.ndarray:
@@ -14,7 +15,7 @@ def test_energies_are_distances_to_the_nearest_cluster_of_either_kind() -> None:
     rng = np.random.default_rng(0)
     centroids, grid = unit(rng, 5, 8), unit(rng, 3, 4, 8)
     salient = np.array([True, False, False, True, False])
-    found = ForegroundAssigner.of(centroids, salient).energies(torch.from_numpy(grid)).numpy()
+    found = ForegroundAssigner.of(Clusters(centroids), salient).energies(torch.from_numpy(grid)).numpy()
     distances = ((grid[:, :, None] - centroids) ** 2).sum(-1)
     expected = np.stack([distances[..., ~salient].min(-1), distances[..., salient].min(-1)])
     assert np.allclose(found, expected - expected.max(0), atol=1e-5)
@@ -24,6 +25,6 @@ def test_energies_are_distances_to_the_nearest_cluster_of_either_kind() -> None:
 @pytest.mark.parametrize("k", [1, 3])
 def test_where_every_cluster_is_salient_all_is_foreground(k: int) -> None:
     rng = np.random.default_rng(1)
-    assigner = ForegroundAssigner.of(unit(rng, k, 4), np.ones(k, bool))
+    assigner = ForegroundAssigner.of(Clusters(unit(rng, k, 4)), np.ones(k, bool))
     energies = assigner.energies(torch.from_numpy(unit(rng, 2, 3, 4))).numpy()
     assert (energies[1] < energies[0]).all()

@@ -3,7 +3,8 @@
 import numpy as np
 import pytest
 
-from pipeline.cluster.kmeans import fit_kmeans, nearest_centroids
+from pipeline.cluster.clusters import nearest_centroids
+from pipeline.cluster.kmeans import fit_kmeans
 from pipeline.cluster.region_prior import fit_near_regions, nearest_kind
 from pipeline.config import ClusterSettings
 from pipeline.records import Regions

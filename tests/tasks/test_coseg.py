@@ -93,7 +93,7 @@ def test_the_plain_mask_is_the_nearest_clusters(tmp_path: Path, small_settings: 
         for picture, mask in zip(pictures, cosegment(pictures, engine), strict=True):
             grid = engine.extractor.extract([picture.read()]).descriptors[0].numpy()
             grid /= np.linalg.norm(grid, axis=2, keepdims=True)
-            nearest = ((grid[:, :, None] - common.centroids) ** 2).sum(3).argmin(2)
+            nearest = ((grid[:, :, None] - common.foreground.clustering.centroids) ** 2).sum(3).argmin(2)
             centres = [
                 np.floor((np.arange(side) + 0.5) * cells / side).astype(int)
                 for side, cells in zip(mask.shape, nearest.shape, strict=True)

@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.cluster.assignment import PartAssigner
+from pipeline.cluster.assignment import assigner_of
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
 from pipeline.config import with_defaults
 from pipeline.evaluation.datasets.coseg import load_sets
@@ -121,7 +121,7 @@ def _fit(album: Album) -> Codebook:
 
 def _segmenter(album: Album, codebook: Codebook, opened: contextlib.ExitStack) -> SegmentParts:
     places = {picture.name: index for index, picture in enumerate(album.pictures)}
-    engine, assigner = album.engine, PartAssigner.of(codebook, album.engine.extractor.device)
+    engine, assigner = album.engine, assigner_of(codebook, album.engine.extractor.device)
 
     def segment(pictures: Sequence[Picture]) -> Iterator[PartLabels]:
         with opened:
