@@ -16,7 +16,7 @@ from pipeline.progress import Progress
 @settings_from(METHOD, CLUSTERS, PARTS, FIT)
 def evaluate(
     name: Annotated[
-        Literal["cub", "coseg", "spair", "facets", "davis", "parts", "keypoints"],
+        Literal["cub", "celeba", "coseg", "spair", "facets", "davis", "parts", "keypoints"],
         typer.Argument(help="What to measure on.", metavar="NAME"),
     ],
     data: Annotated[Path, typer.Option(help="The data set, as its archive unpacks.")],
@@ -24,6 +24,9 @@ def evaluate(
     limit: Annotated[int | None, typer.Option(help="Sets, pictures, pairs or clips at most.")] = None,
     protocol: Annotated[
         Literal["paper", "standard"] | None, typer.Option(help="spair: pairs and radius; paper by default.")
+    ] = None,
+    method: Annotated[
+        Literal["ours", "dff"] | None, typer.Option(help="cub, celeba, coseg: ours, or factorisation as a baseline.")
     ] = None,
     year: Annotated[
         Literal["2016", "2017"] | None, typer.Option(help="davis: whose annotation; 2016 by default.")
@@ -33,7 +36,7 @@ def evaluate(
         typer.Option(help="spair, facets: layers to sweep, such as 9,11.", metavar="N,N..."),
     ] = None,
     fit_pictures: Annotated[
-        int | None, typer.Option(help="coseg, cub: pictures of a set to fit on; all by default.")
+        int | None, typer.Option(help="coseg, cub, celeba: pictures of a set to fit on; all by default.")
     ] = None,
     overwrite: Overwrite = False,
     *,
@@ -53,6 +56,7 @@ def evaluate(
         with_values(settings, {"pictures.fit": fit_pictures}),
         limit=limit,
         protocol=protocol,
+        method=method,
         year=None if year is None else (2016 if year == "2016" else 2017),
         layers=None if layers is None else _numbers(layers),
         overwrite=overwrite,

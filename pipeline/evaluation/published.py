@@ -8,13 +8,13 @@ from __future__ import annotations
 PAPER = "paper"
 
 CUB = {
-    "key-point error CUB-01": {PAPER: 17.1, "SCOPS": 18.3, "Choudhury et al.": 11.3},
-    "key-point error CUB-02": {PAPER: 14.7, "SCOPS": 17.7, "Choudhury et al.": 15.0},
-    "key-point error CUB-03": {PAPER: 19.6, "SCOPS": 17.0, "Choudhury et al.": 10.6},
-    "FG-NMI": {PAPER: 39.4, "SCOPS": 39.1, "Choudhury et al.": 46.0},
-    "FG-ARI": {PAPER: 19.2, "SCOPS": 17.9, "Choudhury et al.": 21.0},
-    "NMI": {PAPER: 38.9, "SCOPS": 24.4, "Choudhury et al.": 43.5},
-    "ARI": {PAPER: 16.1, "SCOPS": 7.1, "Choudhury et al.": 19.6},
+    "key-point error CUB-01": {PAPER: 17.1, "DFF": 22.4, "SCOPS": 18.3, "Choudhury et al.": 11.3},
+    "key-point error CUB-02": {PAPER: 14.7, "DFF": 21.6, "SCOPS": 17.7, "Choudhury et al.": 15.0},
+    "key-point error CUB-03": {PAPER: 19.6, "DFF": 22.0, "SCOPS": 17.0, "Choudhury et al.": 10.6},
+    "FG-NMI": {PAPER: 39.4, "DFF": 32.4, "SCOPS": 39.1, "Choudhury et al.": 46.0},
+    "FG-ARI": {PAPER: 19.2, "DFF": 14.3, "SCOPS": 17.9, "Choudhury et al.": 21.0},
+    "NMI": {PAPER: 38.9, "DFF": 25.9, "SCOPS": 24.4, "Choudhury et al.": 43.5},
+    "ARI": {PAPER: 16.1, "DFF": 12.4, "SCOPS": 7.1, "Choudhury et al.": 19.6},
 }
 """Table 1, k = 4; SCOPS and Choudhury et al. train with foreground masks."""
 

@@ -12,7 +12,7 @@ GrabCut or a CRF aligns the mask with the edges. Differences from the authors' c
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -152,7 +152,10 @@ def coseg(
 
 
 def cosegment(
-    pictures: Sequence[Readable], engine: Engine, progress: Progress | None = None
+    pictures: Sequence[Readable],
+    engine: Engine,
+    progress: Progress | None = None,
+    label: Callable[[Album, Sink], object] | None = None,
 ) -> list[NDArray[np.bool_]]:
     """The masks of a set that fits in memory, for other programs and evaluations.
 
@@ -160,6 +163,7 @@ def cosegment(
         pictures: pictures with a name and a path.
         engine: model and settings.
         progress: receives progress and messages.
+        label: sends label maps of an opened set's pictures to a sink; None: those of its common foreground.
 
     Returns:
         bool [height, width] each, at the pictures' own sizes; empty for outliers.
@@ -174,7 +178,10 @@ def cosegment(
             masks[item.frame.index] = resize_labels(item.labels, item.frame.size_hw) > 0
 
     with open_album(pictures, engine, progress or Silent()) as album:
-        label_common(album, find_common(album), collect)
+        if label is None:
+            label_common(album, find_common(album), collect)
+        else:
+            label(album, collect)
         if album.failures:
             raise album.failures[0].error
     return [masks[index] for index in range(len(pictures))]
@@ -213,7 +220,7 @@ def label_common(album: Album, common: CommonForeground, sink: Sink) -> list[Sta
     engine = album.engine
     assigner = ForegroundAssigner.of(common.foreground.clustering.clusters, common.salient, engine.extractor.device)
     members = [index for index in range(len(album.pictures)) if index not in common.outliers]
-    reports = album.label(members, assigner.energies, _refinement(engine.settings), sink)
+    reports = album.label(members, assigner.energies, mask_refinement(engine.settings), sink)
     sink(_empty(frame, engine) for frame in album.frames(common.outliers))
     return reports
 
@@ -236,7 +243,8 @@ def _empty(frame: Frame, engine: Engine) -> PartMap:
     return PartMap(frame, np.zeros(engine.extractor.preprocess(frame.rgb).shape[:2], dtype=np.uint8))
 
 
-def _refinement(settings: Settings) -> Refine:
+def mask_refinement(settings: Settings) -> Refine:
+    """What aligns a mask with the picture's edges, given energies of background and foreground."""
     pictures, seed = settings.pictures, settings.run.seed
 
     def plain(energies: NDArray[np.float32], image: Image) -> Image:

@@ -124,9 +124,24 @@ def write_cub(root: Path) -> Path:
     return root
 
 
+def write_celeba(root: Path) -> Path:
+    names = [f"{number:06d}.jpg" for number in range(6)]
+    for number, name in enumerate(names):
+        save(root / "img_celeba" / name, disc(number % 4)[0])
+    points = [f"{name} 10 12 30 12 20 {20 + number} 14 30 26 30" for number, name in enumerate(names)]
+    boxes = [f"{name} 2 2 44 36" for name in names]
+    for file, lines in {
+        "list_landmarks_celeba.txt": ["6", "lefteye_x ...", *points],
+        "list_bbox_celeba.txt": ["6", "image_id x_1 y_1 width height", *boxes],
+        "list_eval_partition.txt": [f"{name} {2 * (number % 2)}" for number, name in enumerate(names)],
+    }.items():
+        (root / file).write_text("\n".join(lines))
+    return root
+
+
 WRITERS: dict[str, Callable[[Path], Path]] = {
     **{"davis": write_davis, "parts": write_parts, "keypoints": write_badja, "coseg": write_sets},
-    **{"facets": write_sets, "spair": write_spair, "cub": write_cub},
+    **{"facets": write_sets, "spair": write_spair, "cub": write_cub, "celeba": write_celeba},
 }
 
 
@@ -192,6 +207,17 @@ def test_other_settings_are_refused_and_overwrite_begins_anew(tmp_path: Path, me
     summary = measure("davis", year=2017, overwrite=True)
     assert summary.title == "DAVIS 2017 unsupervised"
     assert {row["object"] for row in read_items(tmp_path / "out")} == {"1", "2", "union"}
+
+
+@pytest.mark.parametrize("name", ["cub", "celeba", "coseg"])
+def test_factorisation_is_measured_beside_the_method(tmp_path: Path, measure: Measure, name: str) -> None:
+    ours, theirs = measure(name), measure(name, output="dff", method="dff")
+    assert [figure.name for figure in theirs.figures] == [figure.name for figure in ours.figures]
+    assert "factorisation" in theirs.as_markdown()
+    assert "factorisation" not in ours.as_markdown()
+    assert measure(name, output="dff", method="dff") == theirs
+    with pytest.raises(OutputError, match=r"other settings \(method\)"):
+        measure(name, method="dff")
 
 
 def test_a_limit_of_birds_makes_other_parts(tmp_path: Path, measure: Measure) -> None:

@@ -1,6 +1,7 @@
 """The method on public benchmarks: a data set, a protocol, and the part of the method it measures.
 
     cub        parts of CUB-200-2011's birds               paper, Table 1
+    celeba     parts of unaligned CelebA's faces           paper, supplement
     coseg      common foreground of sets of pictures       paper, Table 2
     facets     the same by facets, layers and baselines    paper, Table 3
     spair      point correspondences on SPair-71k          paper, Table 4
@@ -25,11 +26,12 @@ from pipeline.progress import Progress, Silent
 from pipeline.tasks.evaluate.facets import evaluate_facets_and_baselines
 from pipeline.tasks.evaluate.points import evaluate_matching, evaluate_propagation
 from pipeline.tasks.evaluate.request import Request
-from pipeline.tasks.evaluate.sets import evaluate_birds, evaluate_sets
+from pipeline.tasks.evaluate.sets import evaluate_birds, evaluate_faces, evaluate_sets
 from pipeline.tasks.evaluate.videos import evaluate_foreground, evaluate_part_clips
 
 BENCHMARKS: Mapping[str, Callable[[Request], Summary]] = {
     "cub": evaluate_birds,
+    "celeba": evaluate_faces,
     "coseg": evaluate_sets,
     "spair": evaluate_matching,
     "facets": evaluate_facets_and_baselines,
@@ -39,7 +41,12 @@ BENCHMARKS: Mapping[str, Callable[[Request], Summary]] = {
 }
 """What can be measured on, by name."""
 
-OPTIONS: Mapping[str, tuple[str, ...]] = {"protocol": ("spair",), "year": ("davis",), "layers": ("spair", "facets")}
+OPTIONS: Mapping[str, tuple[str, ...]] = {
+    "protocol": ("spair",),
+    "method": ("cub", "celeba", "coseg"),
+    "year": ("davis",),
+    "layers": ("spair", "facets"),
+}
 """Which benchmarks each option is for."""
 
 
@@ -51,6 +58,7 @@ def evaluate(
     *,
     limit: int | None = None,
     protocol: Literal["paper", "standard"] | None = None,
+    method: Literal["ours", "dff"] | None = None,
     year: Year | None = None,
     layers: Sequence[int] | None = None,
     overwrite: bool = False,
@@ -66,6 +74,7 @@ def evaluate(
         settings: the defaults if None; protocols fix some, such as four parts for CUB.
         limit: items at most: sets, pictures, pairs or clips; None: all.
         protocol: of `spair`: the paper's pairs and radius, or all test pairs and the object's box; the paper's if None.
+        method: of `cub`, `celeba` and `coseg`: ours, or deep feature factorisation as a baseline; ours if None.
         year: of `davis`: 2016 if None.
         layers: of `spair` and `facets`: blocks to sweep; if None three quarters of the depth and the last one, which
             are the paper's 9 and 11.
@@ -80,7 +89,7 @@ def evaluate(
     """
     if name not in BENCHMARKS:
         raise UsageError(f"there is no benchmark named '{name}'; expected one of {', '.join(BENCHMARKS)}")
-    _require_its_own(name, {"protocol": protocol, "year": year, "layers": layers})
+    _require_its_own(name, {"protocol": protocol, "method": method, "year": year, "layers": layers})
     if limit is not None and limit < 1:
         raise UsageError(f"the limit is {limit}; expected at least 1 item")
     request = Request(
@@ -91,6 +100,7 @@ def evaluate(
         progress=progress or Silent(),
         limit=limit,
         protocol=protocol or "paper",
+        method=method or "ours",
         year=year or 2016,
         layers=None if layers is None else tuple(layers),
         overwrite=overwrite,

@@ -31,6 +31,7 @@ class Request:
     progress: Progress
     limit: int | None = None
     protocol: Literal["paper", "standard"] = "paper"
+    method: Literal["ours", "dff"] = "ours"
     year: Year = 2016
     layers: tuple[int, ...] | None = None
     overwrite: bool = False

@@ -1,11 +1,11 @@
-"""Co-segmentation benchmarks, and the parts of CUB's birds."""
+"""Co-segmentation benchmarks, and the parts of CUB's birds and CelebA's faces."""
 
 from __future__ import annotations
 
 import contextlib
 import hashlib
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -14,30 +14,42 @@ from numpy.typing import NDArray
 
 from pipeline.cluster.assignment import assigner_of
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.cluster.fit import Descriptors
+from pipeline.cluster.kmeans import thin
 from pipeline.config import with_defaults
+from pipeline.evaluation.datasets.celeba import load_faces
 from pipeline.evaluation.datasets.coseg import load_sets
 from pipeline.evaluation.datasets.cub import load_birds
 from pipeline.evaluation.datasets.layout import Picture
+from pipeline.evaluation.factorisation import factorise
+from pipeline.evaluation.protocols.celeba import evaluate_celeba
 from pipeline.evaluation.protocols.coseg import evaluate_coseg
 from pipeline.evaluation.protocols.cub import evaluate_cub
 from pipeline.evaluation.protocols.predictors import FitParts, PartLabels, SegmentParts
 from pipeline.evaluation.published import COSEG
-from pipeline.evaluation.reports import Summary
+from pipeline.evaluation.reports import Run, Summary
 from pipeline.geometry import resize_labels, resize_nearest
 from pipeline.progress import Progress
 from pipeline.records import EnergyMap
 from pipeline.refine.crf import refine_labels
 from pipeline.stages.batches import prepare
 from pipeline.stages.describe import describe
-from pipeline.stages.energies import assign
 from pipeline.stages.engine import Engine
 from pipeline.stages.picture_parts import fit_album
-from pipeline.stages.picture_set import Album, open_album
-from pipeline.tasks.coseg import cosegment
+from pipeline.stages.picture_set import Album, Energies, Sink, open_album
+from pipeline.tasks.coseg import cosegment, mask_refinement
 from pipeline.tasks.evaluate.request import Request, with_notes
 
 BIRD_PARTS = 4
 """Parts in the paper's Table 1."""
+
+FACE_PARTS = 8
+"""Parts that SCOPS finds in CelebA."""
+
+METHOD_NOTES = {
+    "ours": (),
+    "dff": ("Method: deep feature factorisation by NMF of the same descriptors, without saliency (baseline).",),
+}
 
 
 def evaluate_sets(request: Request) -> Summary:
@@ -52,13 +64,15 @@ def evaluate_sets(request: Request) -> Summary:
     """
     sets = load_sets(request.data)
     engine = request.open_engine()
-    run = request.open_run(engine)
+    run = request.open_run(engine, method=request.method)
+    label = _label_by_factors if request.method == "dff" else None
 
     def segment(pictures: Sequence[Picture]) -> list[NDArray[np.bool_]]:
-        return cosegment(pictures, engine, request.aside)
+        return cosegment(pictures, engine, request.aside, label)
 
     refined = f"Masks refined by: {engine.settings.pictures.refine}."
-    return with_notes(run, evaluate_coseg(sets, segment, run, benchmark_of(request.data)), engine, [refined])
+    summary = evaluate_coseg(sets, segment, run, benchmark_of(request.data))
+    return with_notes(run, summary, engine, [*METHOD_NOTES[request.method], refined])
 
 
 def benchmark_of(folder: Path) -> str | None:
@@ -80,14 +94,33 @@ def evaluate_birds(request: Request) -> Summary:
         ModelError: the model can't be loaded.
     """
     birds = load_birds(request.data)
-    parts = with_defaults(request.settings, {"cluster": {"parts": BIRD_PARTS}}).cluster.parts
+    return _evaluate_parts(request, BIRD_PARTS, lambda fit, parts, run: evaluate_cub(birds, fit, parts, run))
+
+
+def evaluate_faces(request: Request) -> Summary:
+    """Unaligned CelebA: parts of all faces against their landmarks; eight parts by default.
+
+    Raises:
+        InputError: a file of the data set is missing.
+        OutputError: the results can't be written, or are those of other settings.
+        ModelError: the model can't be loaded.
+    """
+    faces = load_faces(request.data)
+    return _evaluate_parts(request, FACE_PARTS, lambda fit, parts, run: evaluate_celeba(faces, fit, parts, run))
+
+
+def _evaluate_parts(request: Request, parts: int, measure: Callable[[FitParts, int, Run], Summary]) -> Summary:
+    parts = with_defaults(request.settings, {"cluster": {"parts": parts}}).cluster.parts
     engine = request.open_engine(cluster__parts=parts)
     # With fewer pictures the fit finds other parts, so a limit makes other results of the same pictures.
-    run = request.open_run(engine, limit=request.limit)
-    fit = part_fitter(engine, request.aside, request.output, overwrite=request.overwrite)
+    run = request.open_run(engine, limit=request.limit, method=request.method)
+    if request.method == "dff":
+        fit = factor_fitter(engine, request.aside, request.output)
+    else:
+        fit = part_fitter(engine, request.aside, request.output, overwrite=request.overwrite)
     fitted = engine.settings.pictures.fit
     note = f"Parts of each pass are fitted on {'all' if fitted is None else f'at most {fitted}'} of its pictures."
-    return with_notes(run, evaluate_cub(birds, fit, parts, run), engine, [note])
+    return with_notes(run, measure(fit, parts, run), engine, [*METHOD_NOTES[request.method], note])
 
 
 def part_fitter(engine: Engine, progress: Progress, folder: Path, *, overwrite: bool) -> FitParts:
@@ -108,9 +141,43 @@ def part_fitter(engine: Engine, progress: Progress, folder: Path, *, overwrite: 
             codebook = load_codebook(file) if known else _fit(album)
             if not known:
                 save_codebook(codebook, file)
-            return _segmenter(album, codebook, opened.pop_all())
+            return _segmenter(album, assigner_of(codebook, engine.extractor.device).energies, opened.pop_all())
 
     return fit
+
+
+def factor_fitter(engine: Engine, progress: Progress, folder: Path) -> FitParts:
+    """As `part_fitter`, by deep feature factorisation; nothing of it is kept.
+
+    Args:
+        engine: model and settings.
+        progress: receives messages.
+        folder: where descriptors are during the fit.
+    """
+
+    def fit(pictures: Sequence[Picture]) -> SegmentParts:
+        folder.mkdir(parents=True, exist_ok=True)
+        with contextlib.ExitStack() as opened:
+            album = opened.enter_context(open_album(pictures, engine, progress, folder))
+            energies = _factor_energies(album, engine.settings.cluster.parts)
+            return _segmenter(album, energies, opened.pop_all())
+
+    return fit
+
+
+def _factor_energies(album: Album, parts: int) -> Energies:
+    """Fill a set's cache, factorise a sample of it, and return what gives a picture's energies."""
+    settings = album.engine.settings
+    album.fill()
+    _require_all(album)
+    sample = np.concatenate([thin(block, settings.cluster.sample_interval) for block in Descriptors(album.cache)])
+    factors = factorise(sample, parts, settings.run.seed)
+    return lambda descriptors: torch.from_numpy(factors.energies(descriptors.cpu().numpy()))
+
+
+def _label_by_factors(album: Album, sink: Sink) -> None:
+    energies = _factor_energies(album, parts=1)
+    album.label(range(len(album.pictures)), energies, mask_refinement(album.engine.settings), sink)
 
 
 def _fit(album: Album) -> Codebook:
@@ -119,16 +186,17 @@ def _fit(album: Album) -> Codebook:
     return codebook
 
 
-def _segmenter(album: Album, codebook: Codebook, opened: contextlib.ExitStack) -> SegmentParts:
+def _segmenter(album: Album, energies: Energies, opened: contextlib.ExitStack) -> SegmentParts:
     places = {picture.name: index for index, picture in enumerate(album.pictures)}
-    engine, assigner = album.engine, assigner_of(codebook, album.engine.extractor.device)
+    engine = album.engine
 
     def segment(pictures: Sequence[Picture]) -> Iterator[PartLabels]:
         with opened:
             frames = album.frames([places[picture.name] for picture in pictures])
             batches = prepare(frames, engine.extractor, engine.settings.run.batch)
             for feature in describe(batches, engine.extractor, album.cache, 0):
-                yield _part_labels(assign(feature, assigner), engine)
+                found = EnergyMap(feature.frame, feature.image, energies(feature.descriptors))
+                yield _part_labels(found, engine)
             _require_all(album)
 
     return segment
