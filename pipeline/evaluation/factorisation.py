@@ -76,14 +76,9 @@ def coefficients(descriptors: Floats, factors: Floats) -> Floats:
     from sklearn.decomposition import non_negative_factorization
 
     positive = np.ascontiguousarray(np.maximum(descriptors, 0), dtype=np.float32)
+    ending = {"tol": TOLERANCE, "max_iter": ITERATIONS}
     found, _, _ = non_negative_factorization(
-        positive,
-        H=factors,
-        n_components=len(factors),
-        init="custom",
-        update_H=False,
-        tol=TOLERANCE,
-        max_iter=ITERATIONS,
+        positive, H=factors, n_components=len(factors), init="custom", update_H=False, **ending
     )
     return np.asarray(found, dtype=np.float32)
 
@@ -97,9 +92,11 @@ def _factors(positive: Floats, k: int, seed: int) -> tuple[Floats, Floats]:
 
 
 def _otsu(values: Floats) -> float:
-    """The threshold between two classes of values that aren't negative."""
+    """The threshold between two classes of values that aren't negative: the middle of the means of Otsu's classes."""
     import cv2
 
     largest = max(float(values.max()), 1e-12)
     grey = (values / largest * 255).astype(np.uint8).reshape(-1, 1)
-    return cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[0] / 255 * largest
+    above = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1].reshape(values.shape) > 0
+    # Otsu's own is the lowest of all thresholds that give these classes.
+    return float((values[above].mean() + values[~above].mean()) / 2) if above.any() and not above.all() else 0.0

@@ -27,9 +27,8 @@ def write_celeba(root: Path, nested: bool = True) -> Path:
     boxes = ["1 1 10 6", "0 0 20 10", "1 1 10 5", "2 1 12 8", "0 0 20 10"]
     table = "".join(f"{name}  {box}\n" for name, box in zip(NAMES, boxes, strict=True))
     (annotation / "list_bbox_celeba.txt").write_text(f"5\nimage_id x_1 y_1 width height\n{table}")
-    (split / "list_eval_partition.txt").write_text(
-        "".join(f"{name} {k}\n" for name, k in zip(NAMES, "02021", strict=True))
-    )
+    splits = "".join(f"{name} {kind}\n" for name, kind in zip(NAMES, "02021", strict=True))
+    (split / "list_eval_partition.txt").write_text(splits)
     return folder
 
 
