@@ -24,6 +24,7 @@ from pipeline.cli.options import (
     settings_from,
 )
 from pipeline.config import ExportFormat, PaletteName, Settings, Style
+from pipeline.errors import UsageError
 from pipeline.progress import Progress
 
 
@@ -146,11 +147,22 @@ def verify(result: Result, *, progress: Progress) -> None:
 
 
 @settings_from()
-def info(*, progress: Progress) -> None:
+def info(
+    model: Annotated[
+        str | None, typer.Option("--fetch", help="Write this model's weights to a file for another machine.")
+    ] = None,
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="That .safetensors file.")] = None,
+    overwrite: Overwrite = False,
+    *,
+    progress: Progress,
+) -> None:
     """Show versions, devices, models and presets."""
+    from pipeline.tasks.info import fetch
     from pipeline.tasks.info import info as run
 
-    typer.echo(run())
+    if (model is None) != (output is None):
+        raise UsageError("--fetch and --output go together: vidparts info --fetch dino_vits8 -o FILE.safetensors")
+    typer.echo(run() if model is None or output is None else fetch(model, output, overwrite=overwrite))
 
 
 COMMANDS = (segment, fit, render, export, verify, info)

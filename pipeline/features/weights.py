@@ -23,6 +23,7 @@ from pipeline.features.models import (
     find_spec,
 )
 from pipeline.features.vit import Backbone, ViTConfig
+from pipeline.files import write_file
 from pipeline.records import Regions
 
 AUTO = "auto"
@@ -108,6 +109,25 @@ def load_bundled() -> Model:
         ModelError: the installation is damaged.
     """
     return load_file(BUNDLED_FILE, name=BUNDLED)
+
+
+def save_model(model: Model, file: Path) -> None:
+    """Write a model as a safetensors file that says all of itself: `load_file` gives the same model again.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    from safetensors.torch import save
+
+    identity = model.identity
+    heads = identity.saliency_heads or tuple(range(identity.heads))
+    numbers = {"num_heads": (identity.heads,), "mean": identity.mean, "std": identity.std, "saliency_heads": heads}
+    if identity.grid_hw is not None:
+        numbers["img_size"] = tuple(side * identity.patch_px for side in identity.grid_hw)
+    metadata = {name: ",".join(map(repr, values)) for name, values in numbers.items()}
+    metadata["patch_size"] = str(identity.patch_px)
+    state = {name: tensor.contiguous() for name, tensor in model.backbone.state_dict().items()}
+    write_file(file, save(state, metadata))
 
 
 def cached_weights(name: str) -> Path | None:

@@ -1,12 +1,15 @@
-"""Versions, devices, models and presets of this installation, for a bug report."""
+"""Versions, devices, models and presets of this installation, for a bug report; a model for another machine."""
 
 from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 
 from pipeline.config import PRESETS, preset_file
+from pipeline.errors import UsageError
 from pipeline.releases import releases, untested
+from pipeline.runs.outputs import require_free
 from pipeline.version import __version__
 
 
@@ -25,6 +28,29 @@ def info() -> str:
         *_presets(),
     ]
     return "\n".join(lines)
+
+
+def fetch(name: str, file: Path, *, overwrite: bool = False) -> str:
+    """Write a model of the registry to a file that `--model` takes on a machine without network; say what it is.
+
+    Args:
+        name: of the registry; its weights come from the hub's cache, or from the hub.
+        file: a .safetensors file.
+        overwrite: replace it where it exists.
+
+    Raises:
+        UsageError: there is no such name, or the file is of another kind.
+        ModelError: the weights can't be had.
+        OutputError: the file exists or can't be written.
+    """
+    from pipeline.features.weights import load_named, save_model
+
+    if file.suffix != ".safetensors":
+        raise UsageError(f"'{file}' doesn't end with .safetensors; give a name that does by --output")
+    require_free([file], overwrite)
+    model = load_named(name)
+    save_model(model, file)
+    return f"{file}: {name}, fingerprint {model.identity.fingerprint[:12]}; use it by --model {file}"
 
 
 def _devices() -> list[str]:

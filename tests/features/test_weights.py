@@ -13,12 +13,13 @@ import torch
 from safetensors.torch import load_file as load_tensors
 from safetensors.torch import save_file
 
-from pipeline.errors import ModelError, UsageError
+from pipeline.errors import ModelError, OutputError, UsageError
 from pipeline.features import weights
 from pipeline.features.checkpoints import Checkpoint, normalise, read_checkpoint
-from pipeline.features.models import IMAGENET_MEAN, PAPER_HEADS
+from pipeline.features.models import IMAGENET_MEAN, MODELS, PAPER_HEADS
 from pipeline.features.vit import Tap
-from pipeline.features.weights import load_file, load_named, resolve_model
+from pipeline.features.weights import load_file, load_named, resolve_model, save_model
+from pipeline.tasks.info import fetch
 
 VIT = Path(__file__).resolve().parents[1] / "data" / "parity" / "vit.safetensors"
 
@@ -337,3 +338,51 @@ def test_regions_beside_the_weights_are_read_and_change_no_fingerprint(state, sa
 def test_regions_that_do_not_fit_are_refused(state, save, keys, kinds, message):
     with pytest.raises(ModelError, match=message):
         load_file(save({**state, "region_keys": keys, "region_kinds": kinds}))
+
+
+@pytest.mark.parametrize(
+    ("architecture", "sizes"),
+    [
+        ("vit_small_patch16_224", {"img_size": 64}),
+        ("vit_small_patch14_dinov2", {"img_size": 70}),
+        ("vit_small_patch14_reg4_dinov2", {"img_size": 70}),
+        ("vit_small_patch16_dinov3", {}),
+    ],
+)
+def test_a_saved_model_is_the_same_model_again(tmp_path, architecture, sizes):
+    torch.manual_seed(0)
+    reference = timm.create_model(architecture, num_classes=0, embed_dim=128, depth=2, num_heads=2, **sizes)
+    first = tmp_path / "first.safetensors"
+    save_file({name: tensor.contiguous() for name, tensor in reference.state_dict().items()}, first)
+    model = load_file(first, heads=2)
+    save_model(model, tmp_path / "second.safetensors")
+    again = load_file(tmp_path / "second.safetensors")
+    assert again.identity.fingerprint == model.identity.fingerprint
+    assert again.backbone.config == model.backbone.config
+    assert (again.identity.mean, again.identity.std) == (model.identity.mean, model.identity.std)
+    assert again.identity.saliency_heads == (0, 1)
+
+
+def test_a_fetched_model_is_used_as_a_file_elsewhere(cached, tmp_path):
+    file = tmp_path / "dino.safetensors"
+    assert f"use it by --model {file}" in fetch("dino_vits8", file)
+    named, elsewhere = load_named("dino_vits8"), resolve_model(str(file))
+    assert elsewhere.identity.fingerprint == named.identity.fingerprint
+    assert elsewhere.identity.saliency_heads == PAPER_HEADS
+    with pytest.raises(OutputError, match="exists"):
+        fetch("dino_vits8", file)
+    with pytest.raises(UsageError, match=r"doesn't end with \.safetensors"):
+        fetch("dino_vits8", tmp_path / "dino.pth")
+
+
+def test_the_hub_has_each_model_of_the_registry():
+    """Needs the network; the reason of the skip says what is in its way."""
+    for spec in MODELS.values():
+        url = huggingface_hub.hf_hub_url(f"timm/{spec.timm_name}", "model.safetensors")
+        try:
+            found = huggingface_hub.get_hf_file_metadata(url, timeout=2)
+        except huggingface_hub.errors.HfHubHTTPError:
+            raise
+        except Exception as error:  # noqa: BLE001 -- network, proxy and name service raise errors of their own
+            pytest.skip(f"the hub can't be reached: {' '.join(str(error).split())[:80]}")
+        assert found.size > 10 * 2**20
