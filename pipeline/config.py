@@ -133,7 +133,7 @@ class PictureSettings(_Section):
     """Sets of pictures: co-segmentation and part co-segmentation (constants of the paper's code)."""
 
     fit: Count | None = None
-    """Pictures that the clusters are fitted on, evenly spread; none: all of them, as in the paper."""
+    """Pictures that clusters are fitted on, evenly spread; none: all, as in the paper, up to 2 GB of descriptors."""
     refine: MaskRefinement = "grabcut"
     """What aligns a co-segmentation's mask with the picture's edges."""
     grabcut_iterations: Rounds = 5

@@ -22,6 +22,7 @@ Images = Annotated[list[str], typer.Argument(help="Pictures, directories of pict
 Result = Annotated[Path, typer.Argument(help="The directory of a finished input: OUT/<name>.", metavar="RESULT")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where results are written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, to the same bytes.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Say what the run would take, and do nothing.")]
 CodebookFile = Annotated[
     Path | None, typer.Option("--codebook", help="Use the parts of this codebook instead of fitting one.")

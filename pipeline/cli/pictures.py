@@ -6,13 +6,26 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.cli.options import CLUSTERS, METHOD, PARTS, RENDER, CodebookFile, Images, Output, Overwrite, settings_from
+from pipeline.cli.options import (
+    CLUSTERS,
+    MEMORY,
+    METHOD,
+    PARTS,
+    RENDER,
+    CodebookFile,
+    DryRun,
+    Images,
+    Output,
+    Overwrite,
+    Resume,
+    settings_from,
+)
 from pipeline.config import MaskRefinement, Settings
 from pipeline.progress import Progress
 
 
 def _fit_pictures(
-    fit_pictures: Annotated[int | None, typer.Option(help="Pictures to fit on, evenly spread; default: all.")] = None,
+    fit_pictures: Annotated[int | None, typer.Option(help="Pictures to fit on; default: what 2 GB hold.")] = None,
 ) -> dict[str, Any]:
     return {"pictures.fit": fit_pictures}
 
@@ -42,11 +55,13 @@ def _stages(
     return {"pictures.crop_augmentations": crop_augmentations, "pictures.three_stages": three_stages or None}
 
 
-@settings_from(METHOD, CLUSTERS, _fit_pictures, _masks)
+@settings_from(METHOD, CLUSTERS, _fit_pictures, _masks, MEMORY)
 def coseg(
     images: Images,
     output: Output,
     overwrite: Overwrite = False,
+    resume: Resume = False,
+    dry_run: DryRun = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -56,18 +71,24 @@ def coseg(
     Writes OUT/<stem>_mask.png, <stem>_cutout.png and overview.png.
     """
     from pipeline.tasks.coseg import coseg as run
+    from pipeline.tasks.coseg import estimate_coseg
 
-    outcome = run(images, output, settings, overwrite=overwrite, progress=progress)
+    if dry_run:
+        typer.echo(estimate_coseg(images, settings, progress=progress).summary())
+        return
+    outcome = run(images, output, settings, overwrite=overwrite, resume=resume, progress=progress)
     typer.echo(outcome.summary())
     outcome.raise_failures()
 
 
-@settings_from(METHOD, CLUSTERS, PARTS, _fit_pictures, _stages, RENDER)
+@settings_from(METHOD, CLUSTERS, PARTS, _fit_pictures, _stages, MEMORY, RENDER)
 def parts(
     images: Images,
     output: Output,
     codebook: CodebookFile = None,
     overwrite: Overwrite = False,
+    resume: Resume = False,
+    dry_run: DryRun = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -76,9 +97,13 @@ def parts(
 
     Writes OUT/<stem>_labels.png, <stem>_parts.png, overview.png and codebook.safetensors.
     """
+    from pipeline.tasks.parts import estimate_parts
     from pipeline.tasks.parts import parts as run
 
-    outcome = run(images, output, settings, codebook=codebook, overwrite=overwrite, progress=progress)
+    if dry_run:
+        typer.echo(estimate_parts(images, settings, codebook=codebook, progress=progress).summary())
+        return
+    outcome = run(images, output, settings, codebook=codebook, overwrite=overwrite, resume=resume, progress=progress)
     typer.echo(outcome.summary())
     outcome.raise_failures()
 

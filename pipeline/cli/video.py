@@ -21,6 +21,7 @@ from pipeline.cli.options import (
     Output,
     Overwrite,
     Result,
+    Resume,
     settings_from,
 )
 from pipeline.config import ExportFormat, PaletteName, Settings, Style
@@ -34,7 +35,7 @@ def segment(
     output: Output,
     codebook: CodebookFile = None,
     overwrite: Overwrite = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Continue an interrupted run, to the same bytes.")] = False,
+    resume: Resume = False,
     save_frames: Annotated[
         bool, typer.Option("--save-frames", help="Also write the painted frames under the input's own names.")
     ] = False,

@@ -7,7 +7,7 @@ batch that is chosen here change the last bits of a label's energies; nothing el
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from pipeline.config import Settings, with_values
@@ -53,6 +53,9 @@ TRACK_BYTES = 40
 MARGIN = 1.05
 """Fragmentation of the allocator."""
 
+LabellingBytes = Callable[[InputLoad, Settings, int, float], float]
+"""From an input, settings, a batch and the bytes of one described frame to the bytes that labelling it takes."""
+
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
@@ -81,8 +84,22 @@ def size_run(work: Workload, engine: Engine) -> Capacity:
     Raises:
         UsageError: the limit is too low even for one frame at a time.
     """
+    return size_work(work, engine, stream_bytes)
+
+
+def size_work(work: Workload, engine: Engine, labelling: LabellingBytes) -> Capacity:
+    """As `size_run`, for a run whose label maps end elsewhere than in clips.
+
+    Args:
+        work: frames and sizes of the inputs.
+        engine: model and settings.
+        labelling: bytes that labelling an input takes beside the program.
+
+    Raises:
+        UsageError: the limit is too low even for one frame at a time.
+    """
     vit = vit_bytes(engine.extractor, {each.size_hw for each in work.inputs})
-    limit, need = _limit(engine.settings), _Need(work, engine, resident_bytes(), vit)
+    limit, need = _limit(engine.settings), _Need(work, engine, labelling, resident_bytes(), vit)
     for settings in _smaller_and_smaller(engine, work):
         least = need.peak(settings)
         if least <= limit:
@@ -97,12 +114,39 @@ def size_run(work: Workload, engine: Engine) -> Capacity:
     )
 
 
+def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: float) -> float:
+    """Of streaming an input into a clip: every queue is full, and all stages are at work.
+
+    Args:
+        load: the input.
+        settings: with the depth of the queues.
+        batch: frames in a batch.
+        described: bytes of one described frame.
+    """
+    depth = settings.run.queue_depth
+    source_px, painted_px, processed_px = map(math.prod, (load.source_hw, load.painted_hw, load.size_hw))
+    keys = KeyFrames.of(settings.keyframes, batch)
+    followed = keys.interval + (depth + 2) * keys.chunk if keys.interval > 1 else 0
+    lookahead = min(load.frames, ENCODER_FRAMES)
+    # A lookahead frame has left the queues, except for those that are being handed over.
+    left = load.frames - lookahead + 4
+    # Between decoding and resizing, in batches, and behind each of three more stages; one frame in each hand.
+    frames = min(left, (depth + 2) + batch * (depth + 2) + 3 * (depth + 2) + followed)
+    labels = 1 + settings.cluster.parts
+    pictures = 3.0 * source_px * frames + DECODED_BYTES * source_px
+    encoder = (PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * lookahead) * painted_px
+    crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * processed_px
+    tracks = TRACK_BYTES * min(load.frames, followed) + 4 * labels * (depth + 2) * (followed > 0)
+    return pictures + encoder + crf + tracks * processed_px + described * min(load.frames, batch + depth + 2)
+
+
 @dataclass(frozen=True, slots=True)
 class _Need:
     """The arithmetic of a run's memory."""
 
     work: Workload
     engine: Engine
+    labelling: LabellingBytes
     resident: int
     vit: float
 
@@ -112,24 +156,9 @@ class _Need:
         return max([self.resident, *passes, *([self.fit_peak(settings)] if self.work.fits else [])])
 
     def stream_peak(self, load: InputLoad, settings: Settings) -> int:
-        """Of pass 2 over one input: every queue is full, and all stages are at work."""
-        batch, depth = self._batch(load, settings), settings.run.queue_depth
-        source_px, painted_px, processed_px = map(math.prod, (load.source_hw, load.painted_hw, load.size_hw))
-        keys = KeyFrames.of(settings.keyframes, batch)
-        followed = keys.interval + (depth + 2) * keys.chunk if keys.interval > 1 else 0
-        lookahead = min(load.frames, ENCODER_FRAMES)
-        # A lookahead frame has left the queues, except for those that are being handed over.
-        left = load.frames - lookahead + 4
-        # Between decoding and resizing, in batches, and behind each of three more stages; one frame in each hand.
-        frames = min(left, (depth + 2) + batch * (depth + 2) + 3 * (depth + 2) + followed)
-        labels = 1 + settings.cluster.parts
-        pictures = 3.0 * source_px * frames + DECODED_BYTES * source_px
-        encoder = (PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * lookahead) * painted_px
-        crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * processed_px
-        tracks = TRACK_BYTES * min(load.frames, followed) + 4 * labels * (depth + 2) * (followed > 0)
-        described = self._descriptors(load) * min(load.frames, batch + depth + 2)
-        work = pictures + encoder + crf + tracks * processed_px + described
-        return self._with_libraries(work)
+        """Of pass 2 over one input."""
+        batch = self._batch(load, settings)
+        return self._with_libraries(self.labelling(load, settings, batch, self._descriptors(load)))
 
     def fit_peak(self, settings: Settings) -> int:
         """Of pass 1 over all inputs: describing, or k-means over what was described."""

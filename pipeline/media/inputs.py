@@ -15,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.media.animation import AnimationSource
 from pipeline.media.kinds import Kind, kind_of
 from pipeline.media.picture_sequence import DirectorySource, natural_key, require_text
-from pipeline.media.pictures import read_picture
+from pipeline.media.pictures import picture_size, read_picture
 from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
 from pipeline.media.video_source import VideoSource
 
@@ -224,6 +224,14 @@ class Picture:
             InputError: it can't be read.
         """
         return read_picture(self.path)
+
+    def pixels(self) -> tuple[int, int]:
+        """Height and width, without decoding it.
+
+        Raises:
+            InputError: it can't be read.
+        """
+        return picture_size(self.path)
 
 
 def resolve_pictures(arguments: Sequence[str]) -> list[Picture]:

@@ -22,6 +22,7 @@ from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
 from pipeline.runs.record import RunRecord, installed_packages, processor_kind
 from pipeline.stages.engine import Engine
+from pipeline.stages.picture_set import Readable
 from pipeline.version import __version__
 
 _FREE = ("run.queue_depth", "run.max_memory")
@@ -57,7 +58,8 @@ class Manifest(BaseModel):
     inputs: tuple[InputFacts, ...]
     codebook_sha256: str | None
     """Of the codebook that was given, None where one is fitted."""
-    save_frames: bool
+    save_frames: bool = False
+    task: str = "segment"
 
     def differences(self, now: Manifest) -> list[str]:
         """Each thing in which another manifest differs, with both values."""
@@ -71,6 +73,7 @@ class Manifest(BaseModel):
             "input": _short(done.source.sha256),
             "codebook": _short(done.codebook_sha256 if done.fit_seconds is None else None),
             "save-frames": "frames" in done.files,
+            "task": "segment",
         }
         now = {key: value for key, value in self._facts().items() if not key.startswith(("input ", "number "))}
         return _differences(then, {**now, "input": _short(given.sha256)})
@@ -84,11 +87,23 @@ class Manifest(BaseModel):
             **inputs,
             "codebook": _short(self.codebook_sha256),
             "save-frames": self.save_frames,
+            "task": self.task,
         }
 
 
 def make_manifest(sources: Sequence[Source], engine: Engine, codebook: Path | None, save_frames: bool) -> Manifest:
     """The manifest of a run that is about to begin; every input is read once, for its checksum."""
+    inputs = tuple(InputFacts(name=source.name, sha256=content_sha256(source)) for source in sources)
+    return _manifest(engine, inputs, None if codebook is None else sha256(codebook), save_frames=save_frames)
+
+
+def make_picture_manifest(task: str, pictures: Sequence[Readable], engine: Engine, given: str | None) -> Manifest:
+    """The manifest of a run over pictures; `given` is the SHA-256 of the clusters that it was given, if any."""
+    inputs = tuple(InputFacts(name=picture.name, sha256=_sha256_or_none(picture.path)) for picture in pictures)
+    return _manifest(engine, inputs, given, task=task)
+
+
+def _manifest(engine: Engine, inputs: tuple[InputFacts, ...], given: str | None, **more: Any) -> Manifest:
     return Manifest(
         packages=installed_packages(),
         device=str(engine.extractor.device),
@@ -97,9 +112,9 @@ def make_manifest(sources: Sequence[Source], engine: Engine, codebook: Path | No
         model=engine.extractor.identity.name,
         fingerprint=engine.fingerprint,
         settings=engine.settings,
-        inputs=tuple(InputFacts(name=source.name, sha256=content_sha256(source)) for source in sources),
-        codebook_sha256=None if codebook is None else sha256(codebook),
-        save_frames=save_frames,
+        inputs=inputs,
+        codebook_sha256=given,
+        **more,
     )
 
 
@@ -109,7 +124,14 @@ def content_sha256(source: Source) -> str | None:
         if isinstance(source, DirectorySource):
             listing = [[file.name, _regular_sha256(file)] for file in source.files]
             return hashlib.sha256(json.dumps(listing).encode()).hexdigest()
-        return _regular_sha256(source.path)
+    except (OSError, InputError):
+        return None
+    return _sha256_or_none(source.path)
+
+
+def _sha256_or_none(file: Path) -> str | None:
+    try:
+        return _regular_sha256(file)
     except (OSError, InputError):
         return None
 
@@ -129,10 +151,14 @@ def _tool_facts(run: Manifest | RunRecord) -> dict[str, Any]:
 
 
 def _model_facts(name: str, fingerprint: str, settings: Settings, device: str) -> dict[str, Any]:
+    return {"model": f"{name} {_short(fingerprint)}", **compared_settings(settings, device)}
+
+
+def compared_settings(settings: Settings, device: str) -> dict[str, Any]:
+    """The settings that results depend on, by dotted name."""
     # The same model may be given by another name or path; what counts is its parameters.
     free = {"model", "run.device", "run.backend", *_FREE, *(_FREE_ON_CPU if device == "cpu" else ())}
-    flat = {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in free}
-    return {"model": f"{name} {_short(fingerprint)}", **flat}
+    return {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in free}
 
 
 def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:

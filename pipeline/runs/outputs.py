@@ -54,8 +54,13 @@ def require_free(files: Iterable[Path], overwrite: bool) -> None:
             raise OutputError(f"'{file}' exists; give another --output, or --overwrite to replace it")
 
 
-def require_empty(output: Path, overwrite: bool) -> None:
+def require_empty(output: Path, overwrite: bool, *, hidden: bool = False) -> None:
     """Refuse to write among other files, before any work is done.
+
+    Args:
+        output: a directory, or where one can be made.
+        overwrite: whether other files may be there.
+        hidden: whether hidden ones may, such as a run's lock.
 
     Raises:
         OutputError: the directory isn't empty and `overwrite` is false, or a file is in its way.
@@ -63,7 +68,8 @@ def require_empty(output: Path, overwrite: bool) -> None:
     with output_errors(output):
         if output.exists() and not output.is_dir():
             raise OutputError(f"'{output}' is a file; give a directory as --output")
-        if output.is_dir() and any(output.iterdir()) and not overwrite:
+        others = output.iterdir() if output.is_dir() and not overwrite else ()
+        if any(not (hidden and file.name.startswith(".")) for file in others):
             raise OutputError(f"'{output}' isn't empty; give another --output, or --overwrite to write into it")
 
 

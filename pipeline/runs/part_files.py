@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,8 +11,9 @@ from pipeline.media.palette_png import write_palette_png
 from pipeline.media.pictures import write_picture
 from pipeline.painting.styles import paint
 from pipeline.records import PartMap
-from pipeline.runs.picture_files import AlbumFiles, Overview
+from pipeline.runs.picture_files import AlbumFiles
 from pipeline.runs.picture_record import PictureRecord
+from pipeline.runs.picture_workspace import PictureWorkspace
 from pipeline.stages.picture_set import Album
 
 ARRAYS, LABELS, PROCESSED, PAINTED = "labels.npz", "_labels.png", "_labels_processed.png", "_parts.png"
@@ -23,13 +22,13 @@ ARRAYS, LABELS, PROCESSED, PAINTED = "labels.npz", "_labels.png", "_labels_proce
 class PartFiles(AlbumFiles):
     """Writes each picture's label maps and painting."""
 
-    def __init__(self, folder: Path, album: Album, codebook: Codebook) -> None:
-        """Begin an overview and the arrays' archive."""
+    def __init__(self, work: PictureWorkspace, album: Album, codebook: Codebook) -> None:
+        """Go on behind the last page that is finished."""
         self._colors = codebook.part_colors
         legend = [(f"part {part}", _rgb(color)) for part, color in enumerate(codebook.part_colors, 1)]
-        super().__init__(folder, album, Overview(folder, "Common parts", legend), ARRAYS)
+        super().__init__(work, album, "Common parts", legend)
 
-    def _write(self, item: PartMap) -> None:
+    def _write(self, item: PartMap) -> PictureRecord:
         frame, render = item.frame, self._album.engine.settings.render
         labels = resize_labels(item.labels, frame.size_hw)
         write_palette_png(self._folder / f"{frame.name}{LABELS}", labels, self._colors)
@@ -39,7 +38,7 @@ class PartFiles(AlbumFiles):
         write_picture(self._folder / f"{frame.name}{PAINTED}", painted)
         self._overview.add(frame.name, [frame.rgb, paint(frame.rgb, labels, self._colors, "overlay", render.alpha)])
         path = self._album.pictures[frame.index].path
-        self.rows.append(PictureRecord.of(frame, path, labels, len(self._colors)))
+        return PictureRecord.of(frame, path, labels, len(self._colors))
 
 
 def _rgb(color: NDArray[np.uint8]) -> tuple[int, int, int]:

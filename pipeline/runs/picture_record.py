@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Settings
+from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.records import Frame
@@ -121,6 +122,20 @@ def album_record(
         stages=stage_records(stages),
         warnings=tuple(warnings),
     )
+
+
+def load_album_record(directory: Path) -> AlbumRecord:
+    """Read the run.json of a set of pictures.
+
+    Raises:
+        InputError: it is missing or damaged.
+    """
+    file = directory / RECORD
+    try:
+        return AlbumRecord.model_validate_json(file.read_bytes())
+    except (OSError, ValueError, RecursionError) as error:
+        reason = " ".join(str(error).split())[:160]
+        raise InputError(f"'{file}' can't be read ({reason}); give another --output, or --overwrite") from error
 
 
 def save_album_record(record: AlbumRecord, directory: Path) -> None:

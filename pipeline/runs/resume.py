@@ -64,7 +64,7 @@ def begin_run(
     if begun is None:
         finished = () if overwrite else _finished_results(work, sources, codebook, manifest)
         return Finished(finished) if finished else Fresh()
-    _require_same(work, begun, manifest)
+    require_same(work, begun, manifest)
     failures = work.concluded()
     return Resumed(begun) if failures is None else Concluded(_published_results(work, sources), failures)
 
@@ -88,7 +88,12 @@ def require_room(work: Workspace, sources: Sequence[Source], codebook: Path | No
         raise OutputError(f"'{taken[0]}' exists; give another --output{hint}, or --overwrite to replace it")
 
 
-def _require_same(work: Workspace, begun: Manifest, now: Manifest) -> None:
+def require_same(work: Workspace, begun: Manifest, now: Manifest) -> None:
+    """Refuse to continue a run with other settings or inputs than it was begun with.
+
+    Raises:
+        UsageError: names each difference.
+    """
     differences = begun.differences(now)
     if differences:
         raise UsageError(

@@ -93,6 +93,10 @@ class Workspace:
                 self.partial(given.name).mkdir(parents=True)
             for folder in (self.fit, self._inputs, self.folder, self.output):
                 sync(folder)
+        self.save_manifest(manifest)
+
+    def save_manifest(self, manifest: Manifest) -> None:
+        """Write what the run is begun with; from now on the rest counts."""
         write_file(self._manifest, manifest.model_dump_json(indent=2).encode())
 
     def partial(self, name: str) -> Path:

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from pipeline.cluster.assignment import normalise
-from pipeline.cluster.feature_cache import FeatureCache
+from pipeline.cluster.feature_cache import FeatureCache, KeptCache
 from pipeline.cluster.frame_sampling import spread_frames
 from pipeline.errors import InputError, VidpartsError
 from pipeline.failures import Failure
@@ -39,6 +39,9 @@ Energies = Callable[[Tensor], Tensor]
 Refine = Callable[[NDArray[np.float32], Image], Image]
 """From energies [labels, rows, cols] and a picture [h, w, 3] to labels uint8 [h, w]."""
 Sink = Callable[[Iterator[PartMap]], None]
+
+CACHE_BYTES = 2 * 10**9
+"""Descriptors of the fit's pictures on the disk, at most, where the settings don't say how many pictures there are."""
 
 _SOURCE = 0
 """A set is one input: the first half of its cache's keys."""
@@ -58,6 +61,9 @@ class Readable(Protocol):
     def read(self) -> Image:
         """Upright uint8 [height, width, 3]."""
 
+    def pixels(self) -> tuple[int, int]:
+        """Height and width, without decoding it."""
+
 
 @dataclass(slots=True)
 class Album:
@@ -69,7 +75,7 @@ class Album:
         progress: receives progress and messages.
         cache: descriptors and saliency of the pictures of the fit.
         crops: descriptors of random crops and their mirror images; they join the fit without a vote.
-        cls: class tokens of the pictures of the fit, float32 [channels] by index.
+        tokens: class tokens of the pictures of the fit, as grids of one position.
         failures: pictures that couldn't be read or are too small; the others are processed.
     """
 
@@ -78,7 +84,7 @@ class Album:
     progress: Progress
     cache: FeatureCache
     crops: FeatureCache
-    cls: dict[int, NDArray[np.float32]] = field(default_factory=dict)
+    tokens: FeatureCache
     failures: list[Failure] = field(default_factory=list)
 
     def fill(self, crops: int = 0) -> list[int]:
@@ -93,18 +99,34 @@ class Album:
         Raises:
             InputError: none could.
         """
-        settings = self.engine.settings
-        (chosen,) = spread_frames([len(self.pictures)], settings.pictures.fit or len(self.pictures))
+        chosen = fit_indices(self.pictures, self.engine)
         self.progress.start("fit", len(chosen))
-        graph = Graph(settings.run.queue_depth)
-        decoded = graph.source("decode", self.frames(chosen, vote=True))
+        known = {index for index in chosen if self._is_described(index, crops)}
+        self.progress.advance(len(known))
+        graph = Graph(self.engine.settings.run.queue_depth)
+        decoded = graph.source("decode", self.frames([index for index in chosen if index not in known], vote=True))
         batches = graph.stage("resize", decoded, self._prepared)
         graph.sink("describe", batches, lambda items: self._store(items, crops))
         graph.run()
         self.progress.finish()
-        if not self.cls:
+        fitted = [index for index in chosen if (_SOURCE, index) in self.tokens]
+        if not fitted:
             raise self.failures[0].error if self.failures else InputError("there are no pictures; give some")
-        return list(self.cls)
+        return fitted
+
+    def token(self, index: int) -> NDArray[np.float32]:
+        """The class token of a picture of the fit, float32 [channels]."""
+        return self.tokens.get((_SOURCE, index)).descriptors.ravel()
+
+    def _is_described(self, index: int, crops: int) -> bool:
+        """Whether all of a picture is in the caches; what an interruption has left of one is dropped."""
+        keys = [(self.cache, (_SOURCE, index)), *((self.crops, (index, number)) for number in range(2 * crops))]
+        if (_SOURCE, index) in self.tokens:
+            return True
+        for cache, key in keys:
+            if key in cache:
+                cache.drop(key)
+        return False
 
     def label(self, indices: Collection[int], energies: Energies, refine: Refine, sink: Sink) -> list[StageReport]:
         """Label pictures and hand them to a sink, in the order of their indices."""
@@ -163,8 +185,9 @@ class Album:
             for item, grid, salient, token in zip(batch, found.descriptors, found.saliency, found.cls, strict=True):
                 index = item.frame.index
                 self.cache.put((_SOURCE, index), grid.cpu().numpy(), salient.cpu().numpy())
-                self.cls[index] = token.cpu().numpy()
                 self._store_crops(index, item.image, crops)
+                # Last: it says that the rest is there.
+                self.tokens.put((_SOURCE, index), token.cpu().numpy()[None, None], np.zeros((1, 1), np.float32))
             self.progress.advance(len(batch))
 
     def _store_crops(self, index: int, image: Image, crops: int) -> None:
@@ -177,7 +200,7 @@ class Album:
             found = normalise(extractor.extract([crop, np.ascontiguousarray(crop[:, ::-1])]).descriptors)
             for side, grid in enumerate(found):
                 blank = np.zeros(grid.shape[:2], dtype=np.float32)
-                self.crops.put((index, number, side), grid.cpu().numpy(), blank)
+                self.crops.put((index, 2 * number + side), grid.cpu().numpy(), blank)
 
     def _counted(self, items: Iterator[PartMap]) -> Iterator[PartMap]:
         for item in items:
@@ -187,19 +210,59 @@ class Album:
 
 @contextlib.contextmanager
 def open_album(
-    pictures: Sequence[Readable], engine: Engine, progress: Progress, folder: Path | None = None
+    pictures: Sequence[Readable],
+    engine: Engine,
+    progress: Progress,
+    folder: Path | None = None,
+    *,
+    kept: bool = False,
 ) -> Iterator[Album]:
-    """A set of pictures, with room for its descriptors on the disk of `folder` (of temporary files if None).
+    """A set of pictures, with room for its descriptors.
+
+    Args:
+        pictures: the set.
+        engine: model and settings.
+        progress: receives progress and messages.
+        folder: the directory on whose disk descriptors are; that of temporary files if None.
+        kept: whether they stay in it, and what is there of an interrupted run is used.
 
     Raises:
         OutputError: there is no room.
     """
-    with tempfile.TemporaryDirectory(prefix=".fit-", dir=folder) as work:
-        places = Path(work) / "pictures", Path(work) / "crops"
+    with contextlib.ExitStack() as opened:
+        if kept and folder is not None:
+            work = folder
+        else:
+            work = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix=".fit-", dir=folder)))
+        kind = KeptCache if kept else FeatureCache
+        places = [work / name for name in ("pictures", "crops", "tokens")]
         for place in places:
-            place.mkdir()
-        with FeatureCache(places[0]) as cache, FeatureCache(places[1]) as crops:
-            yield Album(pictures, engine, progress, cache, crops)
+            place.mkdir(exist_ok=True)
+        cache, crops, tokens = (opened.enter_context(kind(place)) for place in places)
+        yield Album(pictures, engine, progress, cache, crops, tokens)
+
+
+def fit_indices(pictures: Sequence[Readable], engine: Engine) -> list[int]:
+    """The pictures that the clusters are fitted on, evenly spread over the set.
+
+    They are as many as the settings say, else all of which the descriptors take no more room than `CACHE_BYTES`.
+    """
+    budget = engine.settings.pictures.fit
+    if budget is None:
+        each = max((_descriptor_bytes(picture, engine) for picture in pictures), default=0)
+        each *= 1 + 2 * engine.settings.pictures.crop_augmentations
+        budget = max(1, CACHE_BYTES // each) if each else len(pictures)
+    (chosen,) = spread_frames([len(pictures)], budget)
+    return chosen
+
+
+def _descriptor_bytes(picture: Readable, engine: Engine) -> int:
+    try:
+        rows, cols = engine.extractor.grid_hw(processed_size(picture.pixels(), engine.settings.features.load_size))
+    except InputError:
+        # It is said when the picture is read.
+        return 0
+    return 4 * rows * cols * (engine.extractor.channels + 1)
 
 
 def random_crop(image: Image, share: float, least_px: int, rng: np.random.Generator) -> Image:

@@ -11,8 +11,9 @@ GrabCut or a CRF aligns the mask with the edges. Differences from the authors' c
 
 from __future__ import annotations
 
+import hashlib
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -25,6 +26,8 @@ from pipeline.cluster.outliers import similarity_to_mean
 from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.failures import Failure
+from pipeline.forecast.picture_dry_run import PictureEstimate, estimate_pictures
+from pipeline.forecast.picture_memory import size_picture_run
 from pipeline.geometry import resize_labels
 from pipeline.graph import StageReport
 from pipeline.media.inputs import resolve_pictures
@@ -34,7 +37,8 @@ from pipeline.progress import Progress, Silent
 from pipeline.records import Frame, PartMap
 from pipeline.refine.crf import refine_labels
 from pipeline.refine.grabcut import enlarge_mask, refine_mask
-from pipeline.runs.picture_files import AlbumFiles, Overview
+from pipeline.runs.manifest import make_picture_manifest
+from pipeline.runs.picture_files import AlbumFiles
 from pipeline.runs.picture_record import (
     AlbumRecord,
     ClustersRecord,
@@ -42,7 +46,7 @@ from pipeline.runs.picture_record import (
     album_record,
     save_album_record,
 )
-from pipeline.runs.staging import staged_results
+from pipeline.runs.picture_workspace import PictureWorkspace, failures_of, picture_run, require_startable
 from pipeline.stages.engine import Engine, open_engine
 from pipeline.stages.picture_set import Album, Image, Readable, Refine, Sink, open_album, raise_failures
 
@@ -117,6 +121,7 @@ def coseg(
     *,
     centroids: NDArray[np.float32] | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> CosegResult:
     """Find the object that pictures have in common, and write masks, cut-outs and an overview.
@@ -130,25 +135,58 @@ def coseg(
         centroids: clusters to use instead of fitting some, float32 [k, channels]; the pictures' votes still say
             which are foreground.
         overwrite: write into a directory that isn't empty.
+        resume: continue an interrupted run, to the same results; begins a new one where there is none.
         progress: receives progress and messages.
 
     Raises:
         InputError: no picture can be read, or all are outliers; single failures are listed in the result.
-        OutputError: the directory isn't empty or can't be written.
+        UsageError: with `resume`, the interrupted run was begun with other settings or pictures; or the run would take
+            more memory than it may.
+        OutputError: the directory isn't empty, can't be written, or another run is at work on it.
         ModelError: the model can't be loaded.
+        Interrupted, KeyboardInterrupt: with a message that says what is kept, if anything is.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    require_startable(output, overwrite=overwrite, resume=resume)
+    pictures = resolve_pictures([str(image) for image in images])
+    engine = open_engine(settings, progress)
+    given = None if centroids is None else hashlib.sha256(np.ascontiguousarray(centroids).tobytes()).hexdigest()
+    manifest = make_picture_manifest("coseg", pictures, engine, given)
+    sized = size_picture_run(pictures, engine, fits=True)
+    with picture_run(output, manifest, progress, resume=resume) as work:
+        if isinstance(work, AlbumRecord):
+            return CosegResult(output, work, failures_of(work))
+        with open_album(pictures, sized, progress, work.fit, kept=True) as album:
+            album.failures += work.failures()
+            record = _finish(album, work, centroids)
+    return CosegResult(output, record, tuple(album.failures))
+
+
+def estimate_coseg(
+    images: Sequence[str | Path], settings: Settings | None = None, *, progress: Progress | None = None
+) -> PictureEstimate:
+    """Say what `coseg` would take; the arguments are those of it.
+
+    Raises:
+        InputError: no picture can be read.
+        ModelError: the model can't be loaded.
+        UsageError: the run would take more memory than it may.
     """
     settings, progress = settings or Settings(), progress or Silent()
     pictures = resolve_pictures([str(image) for image in images])
-    with staged_results(output, overwrite=overwrite) as folder:
-        engine = open_engine(settings, progress)
-        with open_album(pictures, engine, progress, folder) as album:
-            common = find_common(album, centroids)
-            with _Files(folder, album, common.outliers) as files:
-                reports = label_common(album, common, files.write)
-            clusters = ClustersRecord.of(common.foreground.votes.counts, common.salient, common.seconds)
-            record = album_record("coseg", album, files.rows, clusters, reports, common.warnings)
-            save_album_record(record, folder)
-    return CosegResult(output, record, tuple(album.failures))
+    return estimate_pictures(pictures, open_engine(settings, progress), _finish, fits=True, progress=progress)
+
+
+def _finish(album: Album, work: PictureWorkspace, centroids: NDArray[np.float32] | None = None) -> AlbumRecord:
+    """Find the common foreground, write all masks and what else there is to write."""
+    common = find_common(album, centroids)
+    with _Files(work, album, common.outliers) as files:
+        reports = label_common(album, common, files.write, files.left)
+    files.join_arrays(ARRAYS)
+    clusters = ClustersRecord.of(common.foreground.votes.counts, common.salient, common.seconds)
+    record = album_record("coseg", album, files.rows, clusters, reports, common.warnings)
+    save_album_record(record, work.files)
+    return record
 
 
 def cosegment(
@@ -215,19 +253,28 @@ def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> C
     return common
 
 
-def label_common(album: Album, common: CommonForeground, sink: Sink) -> list[StageReport]:
-    """Send the masks of a set to a sink as label maps of 0 and 1; the empty masks of outliers come last."""
+def label_common(
+    album: Album, common: CommonForeground, sink: Sink, left: Callable[[Iterable[int]], list[int]] = list
+) -> list[StageReport]:
+    """Send the masks of a set to a sink as label maps of 0 and 1; the empty masks of outliers come last.
+
+    Args:
+        album: the set.
+        common: its foreground.
+        sink: takes the masks.
+        left: which of some pictures are still to be done.
+    """
     engine = album.engine
     assigner = ForegroundAssigner.of(common.foreground.clustering.clusters, common.salient, engine.extractor.device)
     members = [index for index in range(len(album.pictures)) if index not in common.outliers]
-    reports = album.label(members, assigner.energies, mask_refinement(engine.settings), sink)
-    sink(_empty(frame, engine) for frame in album.frames(common.outliers))
+    reports = album.label(left(members), assigner.energies, mask_refinement(engine.settings), sink)
+    sink(_empty(frame, engine) for frame in album.frames(left(common.outliers)))
     return reports
 
 
 def _leave_out_outliers(album: Album, fitted: Sequence[int]) -> tuple[int, ...]:
     least = album.engine.settings.pictures.outlier_similarity
-    similarity = similarity_to_mean(np.stack([album.cls[index] for index in fitted]))
+    similarity = similarity_to_mean(np.stack([album.token(index) for index in fitted]))
     outliers = tuple(index for index, value in zip(fitted, similarity, strict=True) if value < least)
     if len(outliers) == len(fitted):
         raise InputError(
@@ -264,11 +311,11 @@ def mask_refinement(settings: Settings) -> Refine:
 class _Files(AlbumFiles):
     """Writes each picture's mask and cut-out."""
 
-    def __init__(self, folder: Path, album: Album, outliers: tuple[int, ...]) -> None:
+    def __init__(self, work: PictureWorkspace, album: Album, outliers: tuple[int, ...]) -> None:
         self._outliers = outliers
-        super().__init__(folder, album, Overview(folder, "Common foreground"), ARRAYS)
+        super().__init__(work, album, "Common foreground")
 
-    def _write(self, item: PartMap) -> None:
+    def _write(self, item: PartMap) -> PictureRecord:
         frame = item.frame
         mask = resize_labels(item.labels, frame.size_hw)
         cutout = cut_out(frame.rgb, mask > 0)
@@ -278,4 +325,4 @@ class _Files(AlbumFiles):
         outlier = frame.index in self._outliers
         self._overview.add(f"left out: {frame.name}" if outlier else frame.name, [frame.rgb, cutout])
         path = self._album.pictures[frame.index].path
-        self.rows.append(PictureRecord.of(frame, path, mask, 1, outlier=outlier))
+        return PictureRecord.of(frame, path, mask, 1, outlier=outlier)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +20,12 @@ from pipeline.config import Settings
 from pipeline.errors import UsageError
 from pipeline.failures import Failure
 from pipeline.files import sha256
+from pipeline.forecast.picture_dry_run import PictureEstimate, estimate_pictures
+from pipeline.forecast.picture_memory import size_picture_run
 from pipeline.graph import StageReport
 from pipeline.media.inputs import resolve_pictures
 from pipeline.progress import Progress, Silent
+from pipeline.runs.manifest import make_picture_manifest
 from pipeline.runs.part_files import ARRAYS, PartFiles
 from pipeline.runs.picture_record import (
     AlbumRecord,
@@ -31,8 +35,8 @@ from pipeline.runs.picture_record import (
     album_record,
     save_album_record,
 )
+from pipeline.runs.picture_workspace import PictureWorkspace, failures_of, picture_run, require_startable
 from pipeline.runs.record import CODEBOOK
-from pipeline.runs.staging import staged_results
 from pipeline.stages.engine import open_engine
 from pipeline.stages.fit import Fitted
 from pipeline.stages.picture_parts import fit_album, fit_around, refine_with_crf
@@ -82,6 +86,7 @@ def parts(
     *,
     codebook: Path | None = None,
     overwrite: bool = False,
+    resume: bool = False,
     progress: Progress | None = None,
 ) -> PartsResult:
     """Find the parts that the objects of pictures share, and write label maps, paintings and an overview.
@@ -95,25 +100,55 @@ def parts(
         settings: the defaults if None; `cluster.parts` is the number of parts, `pictures` has augmentations and stages.
         codebook: use its parts, such as those of a video, instead of fitting.
         overwrite: write into a directory that isn't empty.
+        resume: continue an interrupted run, to the same results; begins a new one where there is none.
         progress: receives progress and messages.
 
     Raises:
         InputError: no picture can be read; single failures are listed in the result.
-        UsageError: there are fewer foreground descriptors than parts.
-        OutputError: the directory isn't empty or can't be written.
+        UsageError: there are fewer foreground descriptors than parts; with `resume`, the interrupted run was begun with
+            other settings or pictures; or the run would take more memory than it may.
+        OutputError: the directory isn't empty, can't be written, or another run is at work on it.
         ModelError: the model can't be loaded, or the codebook doesn't fit.
+        Interrupted, KeyboardInterrupt: with a message that says what is kept, if anything is.
     """
     settings, progress = settings or Settings(), progress or Silent()
+    require_startable(output, overwrite=overwrite, resume=resume)
     pictures = resolve_pictures([str(image) for image in images])
     given = load_codebook(codebook) if codebook else None
     if given:
         _require_no_fit(settings)
-    with staged_results(output, overwrite=overwrite) as folder:
-        engine = open_engine(settings, progress, given, str(codebook))
-        with open_album(pictures, engine, progress, folder) as album:
-            fitted = Fitted(given, (), None) if given else fit_album(album)
-            record = _label(album, fitted, folder)
+    engine = open_engine(settings, progress, given, str(codebook))
+    manifest = make_picture_manifest("parts", pictures, engine, sha256(codebook) if codebook else None)
+    sized = size_picture_run(pictures, engine, fits=given is None)
+    with picture_run(output, manifest, progress, resume=resume) as work:
+        if isinstance(work, AlbumRecord):
+            return PartsResult(output, load_codebook(output / CODEBOOK), work, failures_of(work))
+        with open_album(pictures, sized, progress, work.fit, kept=True) as album:
+            album.failures += work.failures()
+            fitted, record = _finish(album, work, given)
     return PartsResult(output, fitted.codebook, record, tuple(album.failures))
+
+
+def estimate_parts(
+    images: Sequence[str | Path],
+    settings: Settings | None = None,
+    *,
+    codebook: Path | None = None,
+    progress: Progress | None = None,
+) -> PictureEstimate:
+    """Say what `parts` would take; the arguments are those of it.
+
+    Raises:
+        InputError: no picture can be read.
+        ModelError: the model can't be loaded, or the codebook doesn't fit.
+        UsageError: the run would take more memory than it may.
+    """
+    settings, progress = settings or Settings(), progress or Silent()
+    given = load_codebook(codebook) if codebook else None
+    pictures = resolve_pictures([str(image) for image in images])
+    engine = open_engine(settings, progress, given, str(codebook))
+    finish = partial(_finish, given=given)
+    return estimate_pictures(pictures, engine, finish, fits=given is None, progress=progress)
 
 
 def codebook_around(
@@ -151,18 +186,24 @@ def _require_no_fit(settings: Settings) -> None:
         )
 
 
-def _label(album: Album, fitted: Fitted, folder: Path) -> AlbumRecord:
-    codebook, file = fitted.codebook, folder / CODEBOOK
+def _finish(album: Album, work: PictureWorkspace, given: Codebook | None) -> tuple[Fitted, AlbumRecord]:
+    """Find the parts where none are given, label all pictures and write what there is to write."""
+    fitted = Fitted(given, (), None) if given else fit_album(album)
+    return fitted, _label(album, fitted, work)
+
+
+def _label(album: Album, fitted: Fitted, work: PictureWorkspace) -> AlbumRecord:
+    codebook, file = fitted.codebook, work.files / CODEBOOK
     save_codebook(codebook, file)
-    with PartFiles(folder, album, codebook) as files:
+    with PartFiles(work, album, codebook) as files:
         assigner = assigner_of(codebook, album.engine.extractor.device)
         refine = refine_with_crf(album.engine.settings.crf)
-        everything = range(len(album.pictures))
-        reports = album.label(everything, assigner.energies, refine, files.write)
+        reports = album.label(files.left(range(len(album.pictures))), assigner.energies, refine, files.write)
     if not files.rows:
         raise album.failures[0].error
+    files.join_arrays(ARRAYS)
     record = _record(album, fitted, file, files.rows, reports)
-    save_album_record(record, folder)
+    save_album_record(record, work.files)
     return record
 
 

@@ -114,8 +114,7 @@ def outlier_settings(files: list[Path], settings: Settings) -> Settings:
     with open_album(
         resolve_pictures([str(file) for file in files]), open_engine(settings, Silent()), Silent()
     ) as album:
-        album.fill()
-        similarity = similarity_to_mean(np.stack(list(album.cls.values())))
+        similarity = similarity_to_mean(np.stack([album.token(index) for index in album.fill()]))
     assert int(similarity.argmin()) == 1
     limit = float(np.sort(similarity)[:2].mean())
     return with_values(settings, {"pictures.remove_outliers": True, "pictures.outlier_similarity": limit})

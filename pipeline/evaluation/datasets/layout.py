@@ -57,6 +57,18 @@ class Picture:
         rgb = read_rgb(self.path)
         return rgb if self.crop is None else rgb[crop_slices(self.crop, rgb.shape[:2])]
 
+    def pixels(self) -> tuple[int, int]:
+        """Height and width, without decoding it.
+
+        Raises:
+            InputError: the file is missing, or isn't a picture.
+        """
+        size_hw = size_of(self.path)
+        if self.crop is None:
+            return size_hw
+        rows, cols = crop_slices(self.crop, size_hw)
+        return rows.stop - rows.start, cols.stop - cols.start
+
 
 def crop_slices(box: Box, size_hw: tuple[int, ...]) -> tuple[slice, slice]:
     """Slices of rows and columns of a box, rounded to whole pixels, within the picture, and at least one pixel."""
