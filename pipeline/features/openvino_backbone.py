@@ -15,12 +15,25 @@ from torch import Tensor
 
 from pipeline.features.openvino_graph import import_openvino, open_graph
 from pipeline.features.positions import Rotary
-from pipeline.features.vit import Backbone, Reading
+from pipeline.features.vit import Backbone, Reading, ViTConfig
 
 KEPT_SHAPES = 5
-"""Compiled graphs that are kept, each with a copy of the weights: five is the most that a video of one size needs."""
+"""Compiled graphs that are kept in any case, each with a copy of the weights: a video of one size needs five."""
+
+KEPT_BYTES = 640 * 2**20
+"""Memory up to which more are kept: pictures of a set have many sizes, and to compile one again takes some tenths of a
+second."""
+
+GRAPH_BYTES = 20 * 2**20
+"""A compiled graph beside weights and tokens, 13 to 20 MiB; a token takes 15 to 20 kB of a block's 21.6 kB."""
 
 _PRECISIONS = {torch.float32: "f32", torch.bfloat16: "bf16"}
+
+
+def graph_bytes(config: ViTConfig, dtype: torch.dtype, tokens: int) -> int:
+    """Memory of a graph that is compiled for a number of tokens."""
+    weights = config.depth * config.embed_dim * (4 * config.embed_dim + 2 * config.mlp_dim)
+    return dtype.itemsize * weights + GRAPH_BYTES + tokens * config.token_bytes
 
 
 class OpenVinoBlocks:
@@ -37,7 +50,7 @@ class OpenVinoBlocks:
         self._backbone, self._fingerprint = backbone, fingerprint
         self._core = import_openvino().Core()
         able = dtype != torch.bfloat16 or "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-        self._precision = _PRECISIONS[dtype if able else torch.float32]
+        self._dtype = dtype if able else torch.float32
         self._graphs: dict[Reading, Any] = {}
         self._compiled: OrderedDict[tuple[Reading, int, int], Any] = OrderedDict()
         self._lock = threading.Lock()
@@ -65,10 +78,13 @@ class OpenVinoBlocks:
         key = (reading, tokens, torch.get_num_threads())
         if key not in self._compiled:
             self._compiled[key] = self._compile(*key)
-            if len(self._compiled) > KEPT_SHAPES:
+            while len(self._compiled) > KEPT_SHAPES and self._held_bytes() > KEPT_BYTES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
         return self._compiled[key]
+
+    def _held_bytes(self) -> int:
+        return sum(graph_bytes(self._backbone.config, self._dtype, tokens) for _, tokens, _ in self._compiled)
 
     def _compile(self, reading: Reading, tokens: int, threads: int) -> Any:
         if reading not in self._graphs:
@@ -79,7 +95,7 @@ class OpenVinoBlocks:
         options = {
             "INFERENCE_NUM_THREADS": threads,
             "NUM_STREAMS": "1",
-            "INFERENCE_PRECISION_HINT": self._precision,
+            "INFERENCE_PRECISION_HINT": _PRECISIONS[self._dtype],
             # The threads share the processors with those of the other stages.
             "ENABLE_CPU_PINNING": False,
         }

@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import math
 from collections.abc import Collection
+from itertools import accumulate
 
 from pipeline.features.extractor import Extractor
 from pipeline.features.interleaved_grid import pass_sizes
-from pipeline.features.openvino_backbone import KEPT_SHAPES
+from pipeline.features.openvino_backbone import KEPT_BYTES, KEPT_SHAPES, graph_bytes
 from pipeline.geometry import grid_size
 
 ACTIVATION_SHARE = 1.5
 """Memory of one pass through torch as a multiple of one block's tensors."""
-
-GRAPH_BYTES = 20 * 2**20
-"""A compiled graph beside weights and tokens, 13 to 20 MiB; a token takes 15 to 20 kB of a block's 21.6 kB."""
 
 
 def vit_bytes(extractor: Extractor, size_hws: Collection[tuple[int, int]]) -> float:
@@ -34,9 +32,9 @@ def vit_bytes(extractor: Extractor, size_hws: Collection[tuple[int, int]]) -> fl
         return ACTIVATION_SHARE * config.token_bytes * max(described)
     # Saliency has graphs of its own: of the half-size picture, or of the same passes.
     halves = {_tokens(extractor, (rows // 2, cols // 2), config.patch_px) for rows, cols in size_hws}
-    kept = sorted([*described, *(halves if extractor.half_size else described)])[-KEPT_SHAPES:]
-    weights = config.depth * config.embed_dim * (4 * config.embed_dim + 2 * config.mlp_dim)
-    return len(kept) * (extractor.dtype.itemsize * weights + GRAPH_BYTES) + sum(kept) * config.token_bytes
+    kept = sorted([*described, *(halves if extractor.half_size else described)], reverse=True)
+    held = list(accumulate(graph_bytes(config, extractor.dtype, tokens) for tokens in kept))
+    return max([*held[:KEPT_SHAPES], *(total for total in held if total <= KEPT_BYTES)])
 
 
 def _pass_tokens(extractor: Extractor, size_hw: tuple[int, int]) -> set[int]:

@@ -11,6 +11,7 @@ import torch
 import yaml
 
 from pipeline.config import with_values
+from pipeline.features import openvino_backbone
 from pipeline.features.interleaved_grid import run_interleaved
 from pipeline.features.openvino_backbone import KEPT_SHAPES, OpenVinoBlocks
 from pipeline.features.vit import FACETS, Backbone, Reading, Tap, ViTConfig
@@ -71,7 +72,18 @@ def test_bytes_depend_neither_on_the_batch_nor_on_the_threads(dtype, tokens):
             assert all(torch.equal(one[0], several[number]) for one, several in zip(alone, together, strict=True))
 
 
-def test_results_stay_when_graphs_are_used_again_and_forgotten():
+def test_many_small_graphs_are_kept_up_to_some_memory(monkeypatch):
+    blocks, reading = blocks_of(random_backbone()), Reading((Tap(1, "key"),))
+    for tokens in range(5, 15):
+        blocks(random_tokens(1, tokens), None, reading)
+    assert blocks.kept_shapes == 10
+    monkeypatch.setattr(openvino_backbone, "KEPT_BYTES", 7 * openvino_backbone.GRAPH_BYTES)
+    blocks(random_tokens(1, 15), None, reading)
+    assert blocks.kept_shapes == 6
+
+
+def test_results_stay_when_graphs_are_used_again_and_forgotten(monkeypatch):
+    monkeypatch.setattr(openvino_backbone, "KEPT_BYTES", 0)
     blocks, reading = blocks_of(random_backbone()), Reading((Tap(1, "key"),))
     found = {tokens: blocks(random_tokens(1, tokens), None, reading)[0] for tokens in range(5, 7 + KEPT_SHAPES)}
     expected = {tokens: facet.clone() for tokens, facet in found.items()}
