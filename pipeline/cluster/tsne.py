@@ -25,6 +25,7 @@ def embed_plane(descriptors: NDArray[np.float32], seed: int) -> NDArray[np.float
         InputError: there are too few descriptors.
     """
     from sklearn.manifold import TSNE
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if len(descriptors) < LEAST_POINTS:
         raise InputError(
@@ -33,4 +34,6 @@ def embed_plane(descriptors: NDArray[np.float32], seed: int) -> NDArray[np.float
         )
     perplexity = min(PERPLEXITY, (len(descriptors) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    return np.asarray(tsne.fit_transform(descriptors), dtype=np.float32)
+    # One thread: sums have one order on every machine, and a thousand short steps wait for each other on a busy one.
+    with threadpool_limits(1):
+        return np.asarray(tsne.fit_transform(descriptors), dtype=np.float32)
