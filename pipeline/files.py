@@ -6,7 +6,6 @@ import errno
 import hashlib
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -165,29 +164,3 @@ def sha256(file: Path) -> str:
     """The SHA-256 of a file's bytes, in hexadecimal."""
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def read_checked(path: Path) -> bytes | None:
-    """What `write_checked` wrote; None where there is nothing, or anything else."""
-    try:
-        found = path.read_bytes()
-    except OSError:
-        return None
-    digest, content = found[:32], found[32:]
-    return content if hashlib.sha256(content).digest() == digest else None
-
-
-def write_checked(path: Path, content: bytes) -> None:
-    """Write a file of a cache, which any number of processes may do at once: its SHA-256, then the content.
-
-    Raises:
-        OSError: it can't be written.
-    """
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, partial = tempfile.mkstemp(dir=path.parent, suffix=".part")
-    try:
-        with os.fdopen(handle, "wb") as stream:
-            stream.write(hashlib.sha256(content).digest() + content)
-        Path(partial).replace(path)
-    finally:
-        Path(partial).unlink(missing_ok=True)

@@ -21,12 +21,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from platformdirs import user_cache_path
 from safetensors.numpy import load, save
 from torch import Tensor, nn
 
+from pipeline.caches import cache_folder, read_checked, write_checked
 from pipeline.features.vit import Backbone, Reading
-from pipeline.files import read_checked, write_checked
 from pipeline.version import __version__
 
 _log = logging.getLogger(__name__)
@@ -72,14 +71,15 @@ def open_graph(backbone: Backbone, fingerprint: str, reading: Reading) -> Any:
         reading: at least one facet or the saliency.
     """
     weights, file = dict(backbone.named_parameters()), _cache_file(fingerprint, reading)
-    content = read_checked(file)
+    content = None if file is None else read_checked(file)
     if content is not None:
         return _with_weights(_parse(content), weights)
     graph = _without_weights(convert(backbone, reading), weights)
     try:
         content = _serialise(graph)
         graph = _parse(content)
-        write_checked(file, content)
+        if file is not None:
+            write_checked(file, content)
     # A disk that is full shows in OpenVINO's own words, or only in a file that can't be read.
     except (OSError, RuntimeError) as error:
         _log.info("the graph can't be kept: %s", " ".join(str(error).split())[:160])
@@ -159,7 +159,10 @@ def _parse(content: bytes) -> Any:
     return openvino.Core().read_model(parts["xml"].tobytes(), openvino.Tensor(parts["bin"]))
 
 
-def _cache_file(fingerprint: str, reading: Reading) -> Path:
+def _cache_file(fingerprint: str, reading: Reading) -> Path | None:
+    folder = cache_folder("graphs")
+    if folder is None:
+        return None
     versions = (__version__, torch.__version__, import_openvino().__version__)
     name = hashlib.sha256(repr((fingerprint, reading, versions)).encode()).hexdigest()
-    return user_cache_path("vidparts", appauthor=False) / "graphs" / f"{name[:40]}.graph"
+    return folder / f"{name[:40]}.graph"

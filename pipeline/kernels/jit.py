@@ -7,6 +7,8 @@ from typing import ParamSpec, TypeVar
 
 import numba
 
+from pipeline.caches import cache_folder
+
 _OPTIONS = {"error_model": "numpy", "fastmath": {"contract"}}
 
 Params = ParamSpec("Params")
@@ -16,14 +18,20 @@ Result = TypeVar("Result")
 def compiled(function: Callable[Params, Result]) -> Callable[Params, Result]:
     """A function compiled by numba, which runs without the GIL; the first process that calls it compiles.
 
-    The machine code is cached beside the sources and dropped when the function's own file changes; after a change of a
-    constant that it imports, delete `__pycache__`. Multiply-add may be fused (FMA), nothing else is reordered, so that
-    the bytes don't depend on how the work is divided.
+    The machine code is cached beside the sources, or where that can't be written in the user's cache directory, and
+    dropped when the function's own file changes; after a change of a constant that it imports, delete `__pycache__`.
+    Multiply-add may be fused (FMA), nothing else is reordered, so that the bytes don't depend on how the work is
+    divided.
     """
+    options = {"nogil": True, **_OPTIONS}
     try:
-        kernel = numba.njit(cache=True, nogil=True, **_OPTIONS)(function)
-    except RuntimeError:  # No cache directory can be written: compile in every process.
-        kernel = numba.njit(nogil=True, **_OPTIONS)(function)
+        kernel = numba.njit(cache=True, **options)(function)
+    except RuntimeError:
+        # Neither beside the sources nor where numba looks in the home directory.
+        folder = cache_folder("kernels")
+        if folder is not None:
+            numba.config.CACHE_DIR = str(folder)
+        kernel = numba.njit(cache=folder is not None, **options)(function)
     return kernel  # type: ignore[no-any-return]
 
 
