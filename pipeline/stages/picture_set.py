@@ -247,12 +247,12 @@ def fit_indices(pictures: Sequence[Readable], engine: Engine) -> list[int]:
 
     They are as many as the settings say, else all of which the descriptors take no more room than `CACHE_BYTES`.
     """
-    budget = engine.settings.pictures.fit
-    if budget is None:
-        each = max((_descriptor_bytes(picture, engine) for picture in pictures), default=0)
-        each *= 1 + 2 * engine.settings.pictures.crop_augmentations
-        budget = max(1, CACHE_BYTES // each) if each else len(pictures)
-    (chosen,) = spread_frames([len(pictures)], budget)
+    pictured = engine.settings.pictures
+    (chosen,) = spread_frames([len(pictures)], len(pictures) if pictured.fit is None else pictured.fit)
+    if pictured.fit is None:
+        each = [(1 + 2 * pictured.crop_augmentations) * _descriptor_bytes(picture, engine) for picture in pictures]
+        while len(chosen) > 1 and (total := sum(each[index] for index in chosen)) > CACHE_BYTES:
+            (chosen,) = spread_frames([len(pictures)], max(1, min(len(chosen) - 1, len(chosen) * CACHE_BYTES // total)))
     return chosen
 
 
