@@ -3,6 +3,7 @@
     segment(inputs, output)           parts of videos, painted            pipeline.tasks.segment
     fit(inputs, output)               the parts that inputs share         pipeline.tasks.fit
     render(result, output)            a finished result in another style  pipeline.tasks.render
+    edit(result, change)              parts named, merged, hidden         pipeline.tasks.edit
     export(result, output, format)    label maps for other tools          pipeline.tasks.export
     coseg(images, output)             the common object of pictures       pipeline.tasks.coseg
     parts(images, output)             the parts that pictures share       pipeline.tasks.parts
@@ -53,6 +54,8 @@ _HOMES = {
     "SegmentResult": "pipeline.tasks.segment",
     "fit": "pipeline.tasks.fit",
     "render": "pipeline.tasks.render",
+    "edit": "pipeline.tasks.edit",
+    "Change": "pipeline.runs.edits",
     "export": "pipeline.tasks.export",
     "coseg": "pipeline.tasks.coseg",
     "CosegResult": "pipeline.tasks.coseg",
@@ -85,8 +88,10 @@ if TYPE_CHECKING:
     from pipeline.errors import VidpartsError
     from pipeline.evaluation.reports import Summary
     from pipeline.features.extractor import Extractor
+    from pipeline.runs.edits import Change
     from pipeline.runs.outputs import Outcome
     from pipeline.tasks.coseg import CosegResult, coseg
+    from pipeline.tasks.edit import edit
     from pipeline.tasks.evaluate import evaluate
     from pipeline.tasks.export import export
     from pipeline.tasks.features import open_extractor
@@ -101,6 +106,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.similarity import similarity
 
 __all__ = [
+    "Change",
     "Codebook",
     "CosegResult",
     "Extractor",
@@ -115,6 +121,7 @@ __all__ = [
     "__version__",
     "codebook_around",
     "coseg",
+    "edit",
     "evaluate",
     "export",
     "fit",

@@ -27,7 +27,7 @@ SaliencySource = Literal["attention", "motion", "both"]
 ClusteringMethod = Literal["kmeans", "spherical", "spectral"]
 MaskRefinement = Literal["grabcut", "crf", "none"]
 Style = Literal["overlay", "parts", "outline", "cutout", "side-by-side"]
-ExportFormat = Literal["davis", "coco", "npz"]
+ExportFormat = Literal["davis", "coco", "npz", "yolo", "cvat", "label-studio", "csv", "parquet"]
 PaletteName = Literal["vivid", "pastel", "davis", "colorblind"]
 
 Share = Annotated[float, Field(ge=0.0, le=1.0)]

@@ -24,6 +24,21 @@ MAX_PARTS = 255
 """Labels are stored as uint8, and 0 is the background."""
 
 
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One part of a result, as it is shown and exported.
+
+    Attributes:
+        label: its value in label maps, 1..K.
+        name: what a person calls it.
+        color: RGB, 0 to 255 each.
+    """
+
+    label: int
+    name: str
+    color: tuple[int, int, int]
+
+
 def _require(condition: bool, message: str) -> None:
     # Only this program builds records: a wrong shape is a bug, not a user's mistake.
     if not condition:

@@ -1,4 +1,4 @@
-"""The commands for videos: segment, fit, render, export, verify, info."""
+"""The commands for videos, segment and fit, and info."""
 
 from __future__ import annotations
 
@@ -20,11 +20,10 @@ from pipeline.cli.options import (
     Inputs,
     Output,
     Overwrite,
-    Result,
     Resume,
     settings_from,
 )
-from pipeline.config import ExportFormat, PaletteName, Settings, Style
+from pipeline.config import Settings
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
 
@@ -93,61 +92,6 @@ def fit(
 
 
 @settings_from()
-def render(
-    result: Result,
-    output: Annotated[Path, typer.Option("--output", "-o", help="The clip to write, an .mp4 file.")],
-    style: Annotated[Style, typer.Option(help="How to paint.")] = "overlay",
-    alpha: Annotated[float | None, typer.Option(help="Opacity of the colours, 0 to 1.")] = None,
-    palette: Annotated[PaletteName | None, typer.Option(help="Colours; the codebook's own by default.")] = None,
-    source: Annotated[Path | None, typer.Option(help="The input, if it has moved since.")] = None,
-    overwrite: Overwrite = False,
-    *,
-    progress: Progress,
-) -> None:
-    """Paint a finished result in another style."""
-    from pipeline.tasks.render import render as run
-
-    clip = run(
-        result,
-        output,
-        style=style,
-        alpha=alpha,
-        palette=palette,
-        source=source,
-        overwrite=overwrite,
-        progress=progress,
-    )
-    typer.echo(f"{clip.frames} frames: {clip.file}")
-
-
-@settings_from()
-def export(
-    result: Result,
-    output: Output,
-    format: Annotated[ExportFormat, typer.Option(help="davis: palette PNGs; coco: RLE JSON; npz: arrays.")],
-    overwrite: Overwrite = False,
-    *,
-    progress: Progress,
-) -> None:
-    """Export label maps for other tools."""
-    from pipeline.tasks.export import export as run
-
-    typer.echo(str(run(result, output, format, overwrite=overwrite)))
-
-
-@settings_from()
-def verify(result: Result, *, progress: Progress) -> None:
-    """Check that a finished result is complete.
-
-    Compares checksums, and that labels and clip hold every frame once, at its own time.
-    """
-    from pipeline.tasks.verify import verify as run
-
-    found = run(result, progress=progress)
-    typer.echo(f"{found.directory}: {found.frames} frames, all there")
-
-
-@settings_from()
 def info(
     model: Annotated[
         str | None, typer.Option("--fetch", help="Write this model's weights to a file for another machine.")
@@ -166,4 +110,4 @@ def info(
     typer.echo(run() if model is None or output is None else fetch(model, output, overwrite=overwrite))
 
 
-COMMANDS = (segment, fit, render, export, verify, info)
+COMMANDS = (segment, fit, info)

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from pipeline.cluster.clusters import Embedding
 from pipeline.config import ClusterSettings, FeatureSettings, SaliencySettings
@@ -55,6 +57,7 @@ class Codebook:
         part_colors: uint8 [parts, 3], RGB of the parts 1..K.
         origin: the model and the settings it belongs to.
         embeddings: of clusters and parts, where nearness is judged in a space of their own (spectral clustering).
+        part_names: what a person calls the parts 1..K, empty for those that nobody has named; () where none is.
     """
 
     centroids: NDArray[np.float32]
@@ -64,6 +67,7 @@ class Codebook:
     part_colors: NDArray[np.uint8]
     origin: CodebookOrigin
     embeddings: tuple[Embedding, Embedding] | None = None
+    part_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Check that the tables fit together."""
@@ -78,6 +82,8 @@ class Codebook:
         for embedding, clusters in zip(self.embeddings or (), (k, parts), strict=False):
             if embedding.landmarks.shape[1] != channels or len(embedding.centroids) != clusters:
                 raise ValueError(f"an embedding of {embedding.landmarks.shape} doesn't fit {clusters} clusters")
+        if len(self.part_names) not in (0, parts):
+            raise ValueError(f"{len(self.part_names)} names for {parts} parts")
 
     @staticmethod
     def _matrix(table: NDArray[np.float32], name: str) -> tuple[int, int]:
@@ -113,6 +119,8 @@ _EMBEDDED = tuple(
 )
 """Tables of the embeddings, float32, where there are any."""
 
+_NAMES = "part_names"
+_NAMES_TYPE = TypeAdapter(tuple[Annotated[str, Field(max_length=320)], ...])
 _SAFETENSORS_NAMES = {np.float32: "F32", np.int64: "I64", np.uint8: "U8"}
 
 
@@ -122,14 +130,26 @@ def save_codebook(codebook: Codebook, file: Path) -> None:
     Raises:
         OutputError: the file can't be written.
     """
+    write_file(file, _serialised(codebook, codebook.part_names))
+
+
+def codebook_sha256(codebook: Codebook) -> str:
+    """What identifies a codebook: the SHA-256 of its file without names, so that naming a part changes nothing."""
+    return hashlib.sha256(_serialised(codebook, ())).hexdigest()
+
+
+def _serialised(codebook: Codebook, names: tuple[str, ...]) -> bytes:
     from safetensors.numpy import save
 
     tables = {name: np.ascontiguousarray(getattr(codebook, name), dtype) for name, dtype in _DTYPES.items()}
     for of, embedding in zip(("clusters", "parts"), codebook.embeddings or (), strict=False):
         tables[f"{of}_landmarks"], tables[f"{of}_weights"] = embedding.landmarks, embedding.weights
         tables[f"{of}_embedded"], tables[f"{of}_gamma"] = embedding.centroids, np.array([embedding.gamma], np.float32)
-    content = save(tables, metadata={"vidparts": codebook.origin.model_dump_json()})
-    write_file(file, content)
+    # One entry: safetensors writes several in any order.
+    origin = codebook.origin.model_dump_json()
+    if any(names):
+        origin = json.dumps({**json.loads(origin), _NAMES: names}, ensure_ascii=False)
+    return bytes(save(tables, metadata={"vidparts": origin}))
 
 
 def load_codebook(file: Path) -> Codebook:
@@ -153,10 +173,13 @@ def load_codebook(file: Path) -> Codebook:
                     raise ValueError(f"{name} is {found}, expected {_SAFETENSORS_NAMES[dtype]}")  # noqa: TRY301
             tables = {name: content.get_tensor(name) for name in _DTYPES}
             more = {name: content.get_tensor(name) for name in embedded}
-        origin = CodebookOrigin.model_validate_json(metadata["vidparts"])
         embeddings = (_embedding(more, "clusters"), _embedding(more, "parts")) if more else None
-        return Codebook(**{**tables, "salient": tables["salient"].astype(bool)}, origin=origin, embeddings=embeddings)
-    except (SafetensorError, OSError, KeyError, ValueError, ValidationError) as error:
+        described = json.loads(metadata["vidparts"])
+        names = _NAMES_TYPE.validate_python(described.pop(_NAMES, ()))
+        origin = CodebookOrigin.model_validate(described)
+        tables["salient"] = tables["salient"].astype(bool)
+        return Codebook(**tables, origin=origin, embeddings=embeddings, part_names=names)
+    except (SafetensorError, OSError, KeyError, ValueError, ValidationError, AttributeError, RecursionError) as error:
         reason = str(error).splitlines()[0] if str(error) else type(error).__name__
         raise CodebookError(
             f"'{file}' is not a codebook that this version reads ({reason}); fit it again with `vidparts fit`"

@@ -267,12 +267,13 @@ class LabelStore:
         size_hw: height and width of the label maps.
     """
 
-    def __init__(self, path: Path, layout: StoreLayout) -> None:
+    def __init__(self, path: Path, layout: StoreLayout, table: NDArray[np.uint8] | None = None) -> None:
         """Use `open_labels`; `layout` is the store's description, checked."""
         self.path = path
         self.attributes = layout.attributes
         self.size_hw = (layout.shape[1], layout.shape[2])
         self._layout = layout
+        self._table = table
         self._chunk: tuple[int, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
@@ -291,7 +292,8 @@ class LabelStore:
             raise IndexError(f"frame {index} of {len(self)}")
         number, offset = divmod(position, self._layout.chunk_frames)
         if self._chunk is None or self._chunk[0] != number:
-            self._chunk = (number, read_chunk(self.path, self._layout, number))
+            chunk = read_chunk(self.path, self._layout, number)
+            self._chunk = (number, chunk if self._table is None else self._table[chunk])
         labels: NDArray[np.uint8] = self._chunk[1][offset]
         return labels
 
@@ -329,13 +331,17 @@ class LabelStore:
             yield index, pts, self[index]
 
 
-def open_labels(path: Path) -> LabelStore:
+def open_labels(path: Path, table: NDArray[np.uint8] | None = None) -> LabelStore:
     """Open a label store for reading; its description is checked now, each chunk when it is read.
+
+    Args:
+        path: the store's directory.
+        table: uint8 [256], the label that each stored label is read as; None: itself.
 
     Raises:
         InputError: there is no store, or it is damaged or of another kind.
     """
-    return LabelStore(path, read_layout(path))
+    return LabelStore(path, read_layout(path), table)
 
 
 def _sync_chunk(store: Path, number: int) -> None:

@@ -6,9 +6,10 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from pipeline.cluster.codebook import load_codebook
+from pipeline.cluster.codebook import codebook_sha256, load_codebook
+from pipeline.errors import CodebookError
 from pipeline.failures import Failure, FailureRecord
-from pipeline.files import sha256, write_file
+from pipeline.files import write_file
 from pipeline.stages.fit import Fitted
 
 _FILE = "fit.json"
@@ -31,7 +32,7 @@ def save_fit(folder: Path, codebook_file: Path, fitted: Fitted, failures: list[F
         OutputError: it can't be written.
     """
     record = _FitRecord(
-        codebook_sha256=sha256(codebook_file),
+        codebook_sha256=codebook_sha256(fitted.codebook),
         warnings=fitted.warnings,
         seconds=fitted.seconds,
         failures=tuple(FailureRecord.of(failure) for failure in failures),
@@ -40,19 +41,16 @@ def save_fit(folder: Path, codebook_file: Path, fitted: Fitted, failures: list[F
 
 
 def load_fit(folder: Path, codebook_file: Path) -> tuple[Fitted, list[Failure]] | None:
-    """The fit that was done and the inputs it couldn't read; None where it must be done again.
-
-    Raises:
-        CodebookError: the codebook is the fit's, and can't be read.
-    """
+    """The fit that was done and the inputs it couldn't read; None where it must be done again."""
     if not ((folder / _FILE).is_file() and codebook_file.is_file()):
         # Reading a named pipe in place of either would never end.
         return None
     try:
         record = _FitRecord.model_validate_json((folder / _FILE).read_bytes())
-        if sha256(codebook_file) != record.codebook_sha256:
-            return None
-    except (OSError, ValidationError):
+        codebook = load_codebook(codebook_file)
+    except (OSError, ValidationError, CodebookError):
+        return None
+    if codebook_sha256(codebook) != record.codebook_sha256:
         return None
     failures = [failed.failure() for failed in record.failures]
-    return Fitted(load_codebook(codebook_file), record.warnings, record.seconds), failures
+    return Fitted(codebook, record.warnings, record.seconds), failures

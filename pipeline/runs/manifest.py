@@ -15,6 +15,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict
 
+from pipeline.cluster.codebook import codebook_sha256, load_codebook
 from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.files import sha256
@@ -94,7 +95,8 @@ class Manifest(BaseModel):
 def make_manifest(sources: Sequence[Source], engine: Engine, codebook: Path | None, save_frames: bool) -> Manifest:
     """The manifest of a run that is about to begin; every input is read once, for its checksum."""
     inputs = tuple(InputFacts(name=source.name, sha256=content_sha256(source)) for source in sources)
-    return _manifest(engine, inputs, None if codebook is None else sha256(codebook), save_frames=save_frames)
+    given = None if codebook is None else codebook_sha256(load_codebook(codebook))
+    return _manifest(engine, inputs, given, save_frames=save_frames)
 
 
 def make_picture_manifest(task: str, pictures: Sequence[Readable], engine: Engine, given: str | None) -> Manifest:

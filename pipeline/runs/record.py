@@ -118,6 +118,8 @@ class RunRecord(_Record):
     codebook_sha256: _Checksum
     seed: int
     part_colors: Annotated[tuple[tuple[_Level, _Level, _Level], ...], Field(max_length=255)]
+    part_names: Annotated[tuple[Annotated[str, Field(max_length=320)], ...], Field(max_length=255)] = ()
+    """What the codebook calls the parts 1..K; empty where nobody has named one."""
     files: dict[ResultFile, _Checksum]
     """SHA-256 of the result's parts; that of a directory is over its listing."""
     steadiness: SteadinessRecord

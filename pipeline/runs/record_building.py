@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from pipeline.cluster.codebook import codebook_sha256
 from pipeline.errors import InputError
-from pipeline.files import sha256
 from pipeline.graph import StageReport
 from pipeline.media.label_store import LabelStore
 from pipeline.media.source import Source
@@ -26,7 +26,6 @@ def build_record(
     reports: Sequence[StageReport],
     engine: Engine,
     fitted: Fitted,
-    codebook_file: Path,
     folder: Path,
 ) -> RunRecord:
     """The record of one input, whose files are complete.
@@ -39,7 +38,6 @@ def build_record(
         reports: where the time went, by stage.
         engine: model and settings.
         fitted: the codebook, and what pass 1 warned of.
-        codebook_file: where the codebook is.
         folder: where the result's files are.
 
     Raises:
@@ -54,9 +52,10 @@ def build_record(
         source=_source_record(sinks.source, manifest.inputs[number].sha256, store),
         settings=manifest.settings,
         model=ModelRecord(name=identity.name, fingerprint=identity.fingerprint, notes=identity.notes),
-        codebook_sha256=sha256(codebook_file),
+        codebook_sha256=codebook_sha256(fitted.codebook),
         seed=manifest.settings.run.seed,
         part_colors=tuple(tuple(color) for color in fitted.codebook.part_colors.tolist()),
+        part_names=fitted.codebook.part_names,
         files=result_checksums(folder),
         steadiness=sinks.steadiness(),
         fit_seconds=fitted.seconds,

@@ -47,7 +47,6 @@ class Streaming:
         manifest: what the run was begun with.
         engine: model and settings.
         fitted: the codebook, and what pass 1 warned of.
-        codebook_file: where the codebook is.
         cache: the descriptors that pass 1 computed.
         progress: receives progress and messages.
     """
@@ -56,7 +55,6 @@ class Streaming:
     manifest: Manifest
     engine: Engine
     fitted: Fitted
-    codebook_file: Path
     cache: FeatureCache
     progress: Progress
 
@@ -95,9 +93,7 @@ class Streaming:
         if problem:
             raise OutputError(f"'{self.work.output / source.name}' is not complete: {problem}; check the disk")
         sinks.sync_pictures()
-        return build_record(
-            self.manifest, number, sinks, store, reports, self.engine, self.fitted, self.codebook_file, folder
-        )
+        return build_record(self.manifest, number, sinks, store, reports, self.engine, self.fitted, folder)
 
     def _write(self, number: int, source: Source, folder: Path, sinks: Sinks) -> list[StageReport]:
         """Labels and clip, or, where an interrupted run has finished the labels, the clip alone."""

@@ -15,11 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.cluster.assignment import assigner_of
-from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.cluster.codebook import Codebook, codebook_sha256, load_codebook, save_codebook
 from pipeline.config import Settings
 from pipeline.errors import UsageError
 from pipeline.failures import Failure
-from pipeline.files import sha256
 from pipeline.forecast.picture_dry_run import PictureEstimate, estimate_pictures
 from pipeline.forecast.picture_memory import size_picture_run
 from pipeline.graph import StageReport
@@ -118,7 +117,7 @@ def parts(
     if given:
         _require_no_fit(settings)
     engine = open_engine(settings, progress, given, str(codebook))
-    manifest = make_picture_manifest("parts", pictures, engine, sha256(codebook) if codebook else None)
+    manifest = make_picture_manifest("parts", pictures, engine, codebook_sha256(given) if given else None)
     sized = size_picture_run(pictures, engine, fits=given is None)
     with picture_run(output, manifest, progress, resume=resume) as work:
         if isinstance(work, AlbumRecord):
@@ -193,8 +192,8 @@ def _finish(album: Album, work: PictureWorkspace, given: Codebook | None) -> tup
 
 
 def _label(album: Album, fitted: Fitted, work: PictureWorkspace) -> AlbumRecord:
-    codebook, file = fitted.codebook, work.files / CODEBOOK
-    save_codebook(codebook, file)
+    codebook = fitted.codebook
+    save_codebook(codebook, work.files / CODEBOOK)
     with PartFiles(work, album, codebook) as files:
         assigner = assigner_of(codebook, album.engine.extractor.device)
         refine = refine_with_crf(album.engine.settings.crf)
@@ -202,16 +201,14 @@ def _label(album: Album, fitted: Fitted, work: PictureWorkspace) -> AlbumRecord:
     if not files.rows:
         raise album.failures[0].error
     files.join_arrays(ARRAYS)
-    record = _record(album, fitted, file, files.rows, reports)
+    record = _record(album, fitted, files.rows, reports)
     save_album_record(record, work.files)
     return record
 
 
-def _record(
-    album: Album, fitted: Fitted, file: Path, rows: Sequence[PictureRecord], reports: Sequence[StageReport]
-) -> AlbumRecord:
+def _record(album: Album, fitted: Fitted, rows: Sequence[PictureRecord], reports: Sequence[StageReport]) -> AlbumRecord:
     codebook = fitted.codebook
     colors = tuple((int(red), int(green), int(blue)) for red, green, blue in codebook.part_colors)
     clusters = ClustersRecord.of(codebook.votes, codebook.salient, fitted.seconds)
-    found = PartsRecord(codebook_sha256=sha256(file), part_colors=colors)
+    found = PartsRecord(codebook_sha256=codebook_sha256(codebook), part_colors=colors)
     return album_record("parts", album, rows, clusters, reports, fitted.warnings, found)

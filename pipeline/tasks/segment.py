@@ -164,7 +164,7 @@ class _Run:
             fitted, failures = self._given(given, file, sources) if given else self._fitted(sources, cache, file)
             for warning in fitted.warnings:
                 self.progress.say(f"warning: {warning}")
-            streaming = Streaming(self.work, self.manifest, self.engine, fitted, file, cache, self.progress)
+            streaming = Streaming(self.work, self.manifest, self.engine, fitted, cache, self.progress)
             finished = self._stream(streaming, sources, failures)
         return SegmentResult(file, tuple(finished), tuple(failures))
 

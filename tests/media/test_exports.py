@@ -15,13 +15,24 @@ from pipeline.evaluation.datasets.davis import load_davis
 from pipeline.evaluation.datasets.layout import read_indices
 from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import encode_mask, mask_runs
-from pipeline.media.exports import export_coco, export_davis, export_npz
+from pipeline.media.exports.masks import export_coco, export_davis, export_npz
+from pipeline.media.exports.pictures import frame_stems, picture_names
 from pipeline.media.label_store import LabelStore, LabelWriter, open_labels
 from pipeline.painting.palettes import davis_palette
+from pipeline.records import Part
 
 coco_mask = pytest.importorskip("pycocotools.mask", reason="pycocotools is a test dependency")
 
 SOURCE = (45, 70)
+PARTS = tuple(Part(label, f"part {label}", (80 * label, 0, 0)) for label in (1, 2, 3))
+
+
+def write_davis(store: LabelStore, folder: Path) -> list[Path]:
+    return export_davis(store, folder, frame_stems(store), davis_palette())
+
+
+def write_coco(store: LabelStore, file: Path, title: str = "clip") -> None:
+    export_coco(store, file, [f"{title}/{name}" for name in picture_names(store)], PARTS, title)
 
 
 def blobs(frames: int) -> list[NDArray[np.uint8]]:
@@ -43,7 +54,7 @@ def store(tmp_path: Path) -> LabelStore:
 
 
 def test_davis_pngs_hold_the_labels_at_the_sources_size(store: LabelStore, tmp_path: Path) -> None:
-    files = export_davis(store, tmp_path / "davis", davis_palette())
+    files = write_davis(store, tmp_path / "davis")
     assert [file.name for file in files] == [f"{number:05d}.png" for number in range(6)]
     assert sorted((tmp_path / "davis").iterdir()) == files
     for file, labels in zip(files, blobs(6), strict=True):
@@ -57,7 +68,7 @@ def test_davis_pngs_of_a_directory_bear_its_names(tmp_path: Path) -> None:
     with LabelWriter(tmp_path / "l.zarr", (12, 18), SOURCE, Fraction(1, 30), 3) as writer:
         for number, labels in enumerate(blobs(2)):
             writer.write(number, labels, f"bild {number + 7}")
-    files = export_davis(open_labels(tmp_path / "l.zarr"), tmp_path / "davis", davis_palette())
+    files = write_davis(open_labels(tmp_path / "l.zarr"), tmp_path / "davis")
     assert [file.name for file in files] == ["bild 7.png", "bild 8.png"]
 
 
@@ -70,14 +81,14 @@ def named(folder: Path, names: list[str]) -> LabelStore:
 
 def test_davis_pngs_bear_the_stems_of_pictures(tmp_path: Path) -> None:
     store = named(tmp_path, ["00000.jpg", "00001.JPG", "shot.v2.png", "take 1.5"])
-    files = export_davis(store, tmp_path / "davis", davis_palette())
+    files = write_davis(store, tmp_path / "davis")
     assert [file.name for file in files] == ["00000.png", "00001.png", "shot.v2.png", "take 1.5.png"]
 
 
 def test_two_frames_of_one_stem_are_refused_before_anything_is_written(tmp_path: Path) -> None:
     store = named(tmp_path, ["00000.jpg", "00000.png"])
-    with pytest.raises(OutputError, match=r"'00000.jpg' and '00000.png' would both be 00000.png"):
-        export_davis(store, tmp_path / "davis", davis_palette())
+    with pytest.raises(OutputError, match=r"'00000.jpg' and '00000.png' would both be called 00000"):
+        write_davis(store, tmp_path / "davis")
     assert not (tmp_path / "davis").exists()
 
 
@@ -87,7 +98,7 @@ def test_a_davis_export_is_read_back_by_the_layouts_loader(tmp_path: Path) -> No
         path = root / "JPEGImages" / "480p" / "bear" / name
         path.parent.mkdir(parents=True, exist_ok=True)
         Image.new("RGB", SOURCE[::-1]).save(path)
-    export_davis(named(tmp_path, names), root / "Annotations" / "480p" / "bear", davis_palette())
+    write_davis(named(tmp_path, names), root / "Annotations" / "480p" / "bear")
     (sequence,) = load_davis(root, 2017)
     assert [path.stem for path in sequence.frames] == [path.stem for path in sequence.masks]
     for path, labels in zip(sequence.masks, blobs(3), strict=True):
@@ -95,7 +106,7 @@ def test_a_davis_export_is_read_back_by_the_layouts_loader(tmp_path: Path) -> No
 
 
 def test_coco_names_of_a_directory_are_its_pictures(tmp_path: Path) -> None:
-    export_coco(named(tmp_path, ["00000.jpg", "00001.jpg"]), tmp_path / "coco.json", "bear")
+    write_coco(named(tmp_path, ["00000.jpg", "00001.jpg"]), tmp_path / "coco.json", "bear")
     images = json.loads((tmp_path / "coco.json").read_text())["images"]
     assert [image["file_name"] for image in images] == ["bear/00000.jpg", "bear/00001.jpg"]
 
@@ -103,7 +114,7 @@ def test_coco_names_of_a_directory_are_its_pictures(tmp_path: Path) -> None:
 def test_coco_json_is_read_by_pycocotools(store: LabelStore, tmp_path: Path) -> None:
     from pycocotools.coco import COCO
 
-    export_coco(store, tmp_path / "coco.json", "clip")
+    write_coco(store, tmp_path / "coco.json", "clip")
     coco = COCO(str(tmp_path / "coco.json"))
     assert [category["name"] for category in coco.loadCats(coco.getCatIds())] == ["part 1", "part 2", "part 3"]
     assert len(coco.getImgIds()) == 6
@@ -135,14 +146,14 @@ def test_npz_is_read_by_numpy(store: LabelStore, tmp_path: Path) -> None:
 def test_same_labels_give_the_same_bytes(store: LabelStore, tmp_path: Path) -> None:
     for name in ("a", "b"):
         export_npz(store, tmp_path / f"{name}.npz")
-        export_coco(store, tmp_path / f"{name}.json", "clip")
+        write_coco(store, tmp_path / f"{name}.json", "clip")
     assert (tmp_path / "a.npz").read_bytes() == (tmp_path / "b.npz").read_bytes()
     assert (tmp_path / "a.json").read_bytes() == (tmp_path / "b.json").read_bytes()
 
 
 def test_a_damaged_store_leaves_no_half_export(store: LabelStore, tmp_path: Path) -> None:
     (store.path / "c" / "1" / "0" / "0").unlink()
-    for export in (export_npz, lambda labels, file: export_coco(labels, file, "clip")):
+    for export in (export_npz, lambda labels, file: write_coco(labels, file, "clip")):
         with pytest.raises(InputError, match="chunk 1"):
             export(store, tmp_path / "out")
         assert [file.name for file in tmp_path.iterdir()] == ["labels.zarr"]
@@ -153,15 +164,15 @@ def test_an_unwritable_place_is_told(store: LabelStore, tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="can't be written"):
         export_npz(store, tmp_path / "file" / "labels.npz")
     with pytest.raises(OutputError, match="can't be written"):
-        export_coco(store, tmp_path / "file" / "labels.json", "clip")
+        write_coco(store, tmp_path / "file" / "labels.json", "clip")
     with pytest.raises(OutputError):
-        export_davis(store, tmp_path / "file", davis_palette())
+        write_davis(store, tmp_path / "file")
 
 
 def test_an_empty_frame_has_no_annotation(tmp_path: Path) -> None:
     with LabelWriter(tmp_path / "l.zarr", (12, 18), SOURCE, Fraction(1, 30), 3) as writer:
         writer.write(0, np.zeros((12, 18), np.uint8))
-    export_coco(open_labels(tmp_path / "l.zarr"), tmp_path / "c.json", "clip")
+    write_coco(open_labels(tmp_path / "l.zarr"), tmp_path / "c.json", "clip")
     content = json.loads((tmp_path / "c.json").read_text())
     assert (content["annotations"], len(content["images"])) == ([], 1)
 

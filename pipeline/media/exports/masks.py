@@ -1,47 +1,46 @@
-"""Exports of label maps: DAVIS palette PNGs, COCO RLE JSON, NumPy npz."""
+"""Exports of masks: DAVIS palette PNGs, COCO RLE JSON, NumPy npz."""
 
 from __future__ import annotations
 
 import json
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.errors import OutputError
 from pipeline.files import output_errors, replaced_file, sync
 from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import encode_mask
-from pipeline.media.kinds import is_picture
 from pipeline.media.label_store import LabelStore
 from pipeline.media.npz import open_npz
 from pipeline.media.palette_png import write_palette_png
+from pipeline.records import Part
 
 
-def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) -> list[Path]:
-    """Write one palette PNG a frame at the source's size, named as DAVIS names them, or by the stems of its pictures.
+def export_davis(store: LabelStore, folder: Path, stems: Sequence[str], palette: NDArray[np.uint8]) -> list[Path]:
+    """Write one palette PNG a frame at the source's size.
 
     Args:
         store: the labels.
         folder: where the PNGs go; made if need be.
+        stems: the frames' names without a suffix.
         palette: uint8 [256, 3], the colours of the labels, the first black; DAVIS' own is expected by its tools.
 
     Returns:
         The files written.
 
     Raises:
-        OutputError: they can't be written, or two frames would get one name.
+        OutputError: they can't be written.
         InputError: the store is damaged.
     """
     files = []
-    names = _stems(store)
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
     for index, _, labels in store.frames():
-        file = folder / f"{names[index]}.png"
+        file = folder / f"{stems[index]}.png"
         write_palette_png(file, resize_labels(labels, store.source_size_hw), palette[1:])
         files.append(file)
     with output_errors(folder):
@@ -49,14 +48,15 @@ def export_davis(store: LabelStore, folder: Path, palette: NDArray[np.uint8]) ->
     return files
 
 
-def export_coco(store: LabelStore, file: Path, title: str) -> None:
+def export_coco(store: LabelStore, file: Path, names: Sequence[str], parts: Sequence[Part], title: str) -> None:
     """Write COCO annotations: one image a frame, one RLE annotation for each part in it, at the source's size.
 
     Args:
         store: the labels.
         file: the JSON file.
-        title: the name of the folder of the frames; they are called `title/<picture>`, and those of a video as
-            `--save-frames` calls them.
+        names: the pictures' paths, as the file names them.
+        parts: the categories.
+        title: what the file is about.
 
     Raises:
         OutputError: it can't be written.
@@ -65,10 +65,9 @@ def export_coco(store: LabelStore, file: Path, title: str) -> None:
     with replaced_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
         # Annotations are written as they arise: a long video's don't fit in memory.
         height, width = store.source_size_hw
-        categories = [{"id": part, "name": f"part {part}"} for part in range(1, store.parts + 1)]
+        categories = [{"id": part.label, "name": part.name} for part in parts]
         images = [
-            {"id": index + 1, "file_name": f"{title}/{picture_name(store, index)}", "height": height, "width": width}
-            for index in range(len(store))
+            {"id": index, "file_name": name, "height": height, "width": width} for index, name in enumerate(names, 1)
         ]
         info = {"description": f"parts of {title}"}
         head = {"info": info, "licenses": [], "categories": categories, "images": images}
@@ -100,30 +99,6 @@ def export_npz(store: LabelStore, file: Path) -> None:
         archive.write_rows("labels", (len(store), *store.size_hw), (labels for _, _, labels in store.frames()))
         for name, array in small.items():
             archive.write(name, array)
-
-
-def picture_name(store: LabelStore, index: int) -> str:
-    """The name of a frame as a picture: its own, or for a video's frame `000000.png`, as `--save-frames` has it."""
-    names = store.attributes.frame_names
-    return names[index] if names else f"{index:06d}.png"
-
-
-def _stems(store: LabelStore) -> list[str]:
-    """The frames' names without the suffix of a picture.
-
-    Raises:
-        OutputError: two are the same.
-    """
-    seen: dict[str, str] = {}
-    for name in map(store.name, range(len(store))):
-        stem = name[: -len(Path(name).suffix)] if is_picture(Path(name)) else name
-        if stem in seen:
-            raise OutputError(
-                f"frames {seen[stem]!r} and {name!r} would both be {stem}.png in DAVIS' layout; "
-                "rename one and segment the input again, or export coco or npz"
-            )
-        seen[stem] = name
-    return list(seen)
 
 
 def _annotations(store: LabelStore) -> Iterator[dict[str, Any]]:

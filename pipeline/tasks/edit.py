@@ -1,0 +1,163 @@
+"""Corrections of a run's parts: kept in OUT/edits.json, beside labels that stay as they are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.errors import InputError, UsageError
+from pipeline.records import Part
+from pipeline.runs.edits import (
+    Change,
+    EditedParts,
+    Edits,
+    EditState,
+    apply_edits,
+    edits_place,
+    parse_edits,
+    read_edits,
+    replace_edits,
+    revision,
+)
+from pipeline.runs.record import CODEBOOK, RECORD, RunRecord, load_record
+
+
+@dataclass(frozen=True, slots=True)
+class EditedRun:
+    """A run's parts after an edit.
+
+    Attributes:
+        file: edits.json, or the codebook whose parts were named.
+        parts: the parts that are left, in their order.
+        state: what was corrected in all.
+    """
+
+    file: Path
+    parts: tuple[Part, ...]
+    state: EditState
+
+    def summary(self) -> str:
+        """The parts, one a line, and what became of the others."""
+        lines = [f"{part.label:>4}  {code(part.color)}  {part.name}" for part in self.parts]
+        lines += [f"{label:>4}  merged into {root}" for label, root in sorted(self.state.merged.items())]
+        lines += [f"{label:>4}  hidden" for label in sorted(self.state.hidden)]
+        return "\n".join([*lines, str(self.file)])
+
+
+def code(color: tuple[int, int, int]) -> str:
+    """A colour as `#rrggbb`."""
+    return "#" + bytes(color).hex()
+
+
+def edit(result: Path, change: Change | None = None, *, undo: bool = False, reset: bool = False) -> EditedRun:
+    """Correct the parts of a run, or name those of a codebook.
+
+    Names are also written into OUT/codebook.safetensors, so that later videos have them.
+
+    Args:
+        result: OUT, one of its results OUT/<name>, or a codebook's file.
+        change: what to correct; None: nothing.
+        undo: take the last edit back instead.
+        reset: take all of them back instead; that can be undone.
+
+    Raises:
+        InputError: there is no result, or its edits.json is damaged.
+        UsageError: a part, name or colour can't be; says which.
+        OutputError: the edit can't be written, or another was made meanwhile.
+        CodebookError: the codebook can't be read.
+    """
+    if result.is_file():
+        return _name_codebook(result, change, undo=undo or reset)
+    record, file = any_record(result), edits_place(result)
+    content = read_edits(file)
+    edits = parse_edits(content, str(file))
+    if undo:
+        after = edits.undone()
+    elif reset:
+        after = edits.followed_by(EditState())
+    else:
+        after = edits.followed_by((change or Change()).applied(edits.current))
+    edited = apply_edits(after.current, record.part_colors, record.part_names)
+    if after != edits:
+        replace_edits(after, file, revision(content))
+        carry_names(file.parent / CODEBOOK, record, after.current)
+    return EditedRun(file, edited.parts, after.current)
+
+
+def any_record(result: Path) -> RunRecord:
+    """The run.json of OUT/<name>, or of the first result in OUT: what it says of the parts is the same in all.
+
+    Raises:
+        InputError: there is none.
+    """
+    return load_record(results_in(result)[0])
+
+
+def results_in(result: Path) -> list[Path]:
+    """The finished results that a path means: OUT/<name> itself, or all of OUT, by name.
+
+    Raises:
+        InputError: there is none; says what there is instead.
+    """
+    if (result / RECORD).is_file():
+        return [result]
+    try:
+        found = sorted(folder for folder in result.iterdir() if (folder / RECORD).is_file())
+    except OSError as error:
+        raise InputError(
+            f"'{result}' can't be read: {error.strerror}; give the directory that `vidparts segment -o` wrote"
+        ) from error
+    if not found:
+        unfinished = (result / ".run" / "manifest.json").is_file()
+        advice = (
+            "it holds an unfinished run and no finished input: `vidparts segment --resume` continues it"
+            if unfinished
+            else "it holds no result; give the directory that `vidparts segment -o` wrote"
+        )
+        raise InputError(f"'{result}': {advice}")
+    return found
+
+
+def carry_names(file: Path, record: RunRecord, state: EditState) -> None:
+    """Write the names that a state gives into the run's codebook, if it is there and still the run's.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    if not file.is_file():
+        return
+    codebook = load_codebook(file)
+    if codebook.parts != len(record.part_colors):
+        return
+    names = tuple(_names(codebook, record.part_names, state))
+    if names != codebook.part_names and (any(names) or codebook.part_names):
+        save_codebook(replace(codebook, part_names=names), file)
+
+
+def _names(codebook: Codebook, given: tuple[str, ...], state: EditState) -> list[str]:
+    own = given or ("",) * codebook.parts
+    return [state.names.get(label, own[label - 1]) for label in range(1, codebook.parts + 1)]
+
+
+def _name_codebook(file: Path, change: Change | None, *, undo: bool) -> EditedRun:
+    codebook, change = load_codebook(file), change or Change()
+    if undo or replace(change, names=None) != Change():
+        raise UsageError("a codebook's parts can be named only; hide, merge and recolour the parts of a result")
+    colors = codebook.part_colors.tolist()
+    state = change.applied(EditState())
+    apply_edits(state, colors, codebook.part_names)
+    named = change.names or {}
+    own = codebook.part_names or ("",) * codebook.parts
+    names = tuple(state.names.get(label, "" if label in named else own[label - 1]) for label in _labels(codebook))
+    if named:
+        save_codebook(replace(codebook, part_names=names if any(names) else ()), file)
+    edited: EditedParts = apply_edits(EditState(), colors, names)
+    return EditedRun(file, edited.parts, EditState())
+
+
+def _labels(codebook: Codebook) -> range:
+    return range(1, codebook.parts + 1)
+
+
+__all__ = ["EditedRun", "Edits", "any_record", "carry_names", "code", "edit", "results_in"]
