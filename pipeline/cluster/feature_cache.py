@@ -122,6 +122,10 @@ class FeatureCache:
         self._held.clear()
         self._room = 0
 
+    def items(self) -> Iterator[tuple[Hashable, CachedFeatures]]:
+        """All keys and frames in the order they were put, one in memory at a time."""
+        return ((key, self.get(key)) for key in self._places)
+
     def __iter__(self) -> Iterator[CachedFeatures]:
         """All frames in the order they were put, one in memory at a time."""
         return (self.get(key) for key in self._places)

@@ -21,6 +21,8 @@ from pipeline.kernels import host_cpu, plain_paths
 from pipeline.version import __version__
 
 CODEBOOK: Final = "codebook.safetensors"
+CLUSTERS: Final = "clusters.png"
+"""What the clusters of the fit look like, beside the codebook."""
 RECORD: Final = "run.json"
 LABELS: Final = "labels.zarr"
 OVERLAY: Final = "overlay.mp4"

@@ -18,6 +18,7 @@ from pipeline.media.pictures import writable_name, write_picture
 from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
+from pipeline.runs.measures import MeasureTaker
 from pipeline.runs.record import FRAMES, OVERLAY, SteadinessRecord
 from pipeline.stages.engine import Engine, selection_of
 from pipeline.stages.refinement import paint_parts
@@ -36,6 +37,7 @@ class Sinks:
         clip: the overlay clip; None where frames are too large for one, and only pictures are written.
         frames_folder: where painted frames are written as pictures too; None: nowhere.
         meter: how steady the labels are.
+        measures: areas and small pictures for the report.
     """
 
     source: Source
@@ -43,15 +45,17 @@ class Sinks:
     render: RenderSettings
     clip: ClipWriter | None
     frames_folder: Path | None
+    measures: MeasureTaker
     meter: SteadinessMeter = field(default_factory=SteadinessMeter)
 
     @classmethod
     def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
         """The sinks of an input whose result grows in `folder`."""
         info, render = source.probe(), engine.settings.render
+        taker = MeasureTaker(source.count(selection_of(engine.settings)))
         size_hw = painted_size(info.size_hw, render.style)
         if save_frames and not is_encodable(size_hw):
-            return cls(source, codebook, render, None, folder / FRAMES)
+            return cls(source, codebook, render, None, folder / FRAMES, taker)
         clip = ClipWriter(
             folder / OVERLAY,
             size_hw,
@@ -60,7 +64,7 @@ class Sinks:
             audio=source.path if info.audio else None,
             selection=selection_of(engine.settings),
         )
-        return cls(source, codebook, render, clip, folder / FRAMES if save_frames else None)
+        return cls(source, codebook, render, clip, folder / FRAMES if save_frames else None, taker)
 
     def open(self) -> AbstractContextManager[object]:
         """The clip, while it is written."""
@@ -82,8 +86,9 @@ class Sinks:
                 write_picture(self.frames_folder / name, painted)
 
     def measure(self, items: Iterator[PartMap]) -> None:
-        """Compare each frame's labels with those of the frame before."""
+        """Compare each frame's labels with those of the frame before, and take what the report shows."""
         for part in items:
+            self.measures.add(part.frame.rgb, part.labels, self.codebook.parts)
             self.meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
 
     def steadiness(self) -> SteadinessRecord:

@@ -27,6 +27,7 @@ from pipeline.progress import Progress
 from pipeline.records import EnergyMap, PartMap
 from pipeline.runs.integrity import clip_problem
 from pipeline.runs.manifest import Manifest
+from pipeline.runs.measures import MEASURES
 from pipeline.runs.record import LABELS, OVERLAY, RECORD, InputResult, RunRecord, load_record, save_record
 from pipeline.runs.record_building import build_record
 from pipeline.runs.replay import finished_labels, first_frames, replay
@@ -93,6 +94,7 @@ class Streaming:
         if problem:
             raise OutputError(f"'{self.work.output / source.name}' is not complete: {problem}; check the disk")
         sinks.sync_pictures()
+        sinks.measures.save(folder / MEASURES, sinks.meter.transitions())
         return build_record(self.manifest, number, sinks, store, reports, self.engine, self.fitted, folder)
 
     def _write(self, number: int, source: Source, folder: Path, sinks: Sinks) -> list[StageReport]:

@@ -22,6 +22,7 @@ from pipeline.painting.palettes import part_colors
 from pipeline.progress import Progress
 from pipeline.records import DescribedBatch, Frame, Prepared, SampledBatch
 from pipeline.stages.batches import batch_size, prepare
+from pipeline.stages.cluster_patches import SampledPictures
 from pipeline.stages.describe import describe_for_votes
 from pipeline.stages.engine import Engine, selection_of
 from pipeline.stages.motion_window import confirm_by_motion, neighbourhood, watch_motion
@@ -48,6 +49,7 @@ def fit_codebook(
     progress: Progress,
     failures: list[Failure],
     check: Check = lambda _: None,
+    pictures: SampledPictures | None = None,
 ) -> Fitted:
     """Fit the codebook on evenly spread frames of all sources.
 
@@ -59,6 +61,7 @@ def fit_codebook(
         progress: receives progress and messages.
         failures: inputs that can't be read are added to it, and the fit goes on without them.
         check: raises what else speaks against an input.
+        pictures: keeps small pictures of the sampled frames, where that is wanted.
 
     Raises:
         InputError: no input holds a frame.
@@ -75,7 +78,7 @@ def fit_codebook(
             fresh = set(indices[known:])
             needed = neighbourhood(fresh) if sees_motion(engine) else fresh
             frames = _readable(source, selection, needed, failures)
-            _fill(cache, number, frames, fresh, engine, progress)
+            _fill(cache, number, frames, fresh, engine, progress, pictures)
     progress.finish()
     if not len(cache) and failures:
         raise failures[0].error
@@ -173,7 +176,13 @@ def _readable(source: Source, selection: Selection, wanted: set[int], failures: 
 
 
 def _fill(
-    cache: FeatureCache, number: int, frames: Iterator[Frame], wanted: set[int], engine: Engine, progress: Progress
+    cache: FeatureCache,
+    number: int,
+    frames: Iterator[Frame],
+    wanted: set[int],
+    engine: Engine,
+    progress: Progress,
+    pictures: SampledPictures | None,
 ) -> None:
     """Describe the wanted frames into the cache; decoding, resizing and writing go on while the ViT works."""
     extractor, batch = engine.extractor, engine.settings.run.batch
@@ -185,6 +194,9 @@ def _fill(
         for batch, found in items:
             for item, grid, salient in zip(batch.items, found.descriptors, found.saliency, strict=True):
                 if (number, item.frame.index) not in cache:
+                    if pictures is not None:
+                        # First: what is in the cache isn't seen again by a resumed run.
+                        pictures.keep((number, item.frame.index), item.image)
                     cache.put((number, item.frame.index), grid.cpu().numpy(), salient.cpu().numpy())
             progress.advance(len(batch.items))
 

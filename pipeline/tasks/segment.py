@@ -10,11 +10,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.cluster.codebook import Codebook, codebook_sha256, load_codebook, save_codebook
 from pipeline.cluster.feature_cache import FeatureCache, KeptCache
 from pipeline.config import Settings
 from pipeline.errors import InputError, OutputError, VidpartsError
 from pipeline.failures import Failure
+from pipeline.files import output_errors, remove
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import size_run
 from pipeline.forecast.workload import count_work
@@ -23,12 +24,14 @@ from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.progress import Progress, Silent
+from pipeline.runs.edits import EDITS
 from pipeline.runs.fit_record import load_fit, save_fit
 from pipeline.runs.manifest import Manifest, make_manifest
-from pipeline.runs.record import CODEBOOK, InputResult, load_record
+from pipeline.runs.record import CLUSTERS, CODEBOOK, InputResult, load_record
 from pipeline.runs.resume import Concluded, Finished, Fresh, Resumed, begin_run, require_room
 from pipeline.runs.streaming import Streaming
 from pipeline.runs.workspace import Workspace, kept_for_resume, locked
+from pipeline.stages.cluster_patches import SampledPictures, draw_clusters
 from pipeline.stages.engine import Engine, open_engine, selection_of
 from pipeline.stages.fit import Fitted, fit_codebook, require_undamaged
 
@@ -171,7 +174,9 @@ class _Run:
     def _given(self, given: Codebook, file: Path, sources: Sequence[Source]) -> tuple[Fitted, list[Failure]]:
         assert self.codebook is not None
         if not file.exists() or not file.samefile(self.codebook):
+            self._retire_edits(given)
             save_codebook(given, file)
+            remove(self.work.output / CLUSTERS)
         failures = []
         for source in sources:
             try:
@@ -186,10 +191,25 @@ class _Run:
         if known is not None:
             return known
         failures: list[Failure] = []
-        fitted = fit_codebook(sources, self.engine, cache, self.progress, failures, self._require_paintable)
+        pictures = SampledPictures(self.work.fit / "pictures")
+        fitted = fit_codebook(sources, self.engine, cache, self.progress, failures, self._require_paintable, pictures)
+        self._retire_edits(fitted.codebook)
         save_codebook(fitted.codebook, file)
+        draw_clusters(cache, pictures, fitted.codebook.centroids, self.work.output / CLUSTERS)
         save_fit(self.work.fit, file, fitted, failures)
         return fitted, failures
+
+    def _retire_edits(self, codebook: Codebook) -> None:
+        """Put the edits of an earlier run's other parts aside."""
+        file, edits = self.work.output / CODEBOOK, self.work.output / EDITS
+        if not edits.is_file() or (
+            file.is_file() and codebook_sha256(load_codebook(file)) == codebook_sha256(codebook)
+        ):
+            return
+        aside = edits.with_name("edits-of-earlier-parts.json")
+        with output_errors(aside):
+            edits.replace(aside)
+        self.progress.say(f"the edits of the earlier parts don't fit the new ones: they are in '{aside}' now")
 
     def _require_paintable(self, source: Source) -> None:
         if not self.manifest.save_frames:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.cluster.codebook import load_codebook
-from pipeline.config import Settings
+from pipeline.config import Settings, with_values
 from pipeline.errors import InputError, UsageError
 from pipeline.geometry import resize_labels
 from pipeline.media.inputs import open_source
@@ -114,3 +114,16 @@ def test_what_is_no_run_is_told(run: Path, tmp_path: Path) -> None:
     (run / "edits.json").write_text('{"states": [{"hidden": [7]}]}')
     with pytest.raises(InputError, match="names part 7, but there are the parts 1 to 3"):
         render(run / "clip", tmp_path / "x.mp4")
+
+
+def test_edits_stay_with_their_parts_and_give_way_to_other_ones(
+    run: Path, small_settings: Settings, capsys: pytest.CaptureFixture[str]
+) -> None:
+    edit(run, Change(hide=[1]))
+    clip = run.parent / "clip.mp4"
+    segment([clip], run, small_settings, overwrite=True)
+    assert [part.label for part in edit(run).parts] == [2, 3]
+    segment([clip], run, with_values(small_settings, {"cluster.parts": 2}), overwrite=True)
+    assert [part.label for part in edit(run).parts] == [1, 2]
+    assert "edits-of-earlier-parts.json" in capsys.readouterr().err
+    assert (run / "edits-of-earlier-parts.json").is_file()

@@ -95,7 +95,7 @@ def test_what_no_clip_takes_is_painted_as_pictures(tmp_path: Path, small_setting
     result = segment([wide], tmp_path / "out", small_settings, save_frames=True)
     result.raise_failures()
     folder = tmp_path / "out" / "wide"
-    assert sorted(path.name for path in folder.iterdir()) == ["frames", "labels.zarr", "run.json"]
+    assert sorted(path.name for path in folder.iterdir()) == ["frames", "labels.zarr", "measures.npz", "run.json"]
     assert read_picture(folder / "frames" / "00001.png").shape == (1024, MAX_SIDE_PX + 2, 3)
     assert "too large for H.264" in " ".join(result.finished[0].record.warnings)
     assert verify(folder).frames == 2

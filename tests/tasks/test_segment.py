@@ -43,8 +43,17 @@ def test_a_clip_end_to_end(tmp_path: Path, make_clip: ClipMaker, small_settings:
     result = segment([clip], tmp_path / "out", small_settings)
     result.raise_failures()
     (finished,) = result.finished
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["codebook.safetensors", "walk"]
-    assert sorted(path.name for path in finished.directory.iterdir()) == ["labels.zarr", "overlay.mp4", "run.json"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clusters.png",
+        "codebook.safetensors",
+        "walk",
+    ]
+    assert sorted(path.name for path in finished.directory.iterdir()) == [
+        "labels.zarr",
+        "measures.npz",
+        "overlay.mp4",
+        "run.json",
+    ]
     assert times_of(finished.directory / "overlay.mp4") == pts
     labels = labels_of(finished.directory)
     assert labels.shape == (8, 48, 64)
@@ -204,7 +213,7 @@ def test_a_broken_picture_in_the_middle_leaves_no_half_result(tmp_path: Path, sm
     result = segment([folder], tmp_path / "out", settings)
     with pytest.raises(InputError, match=r"3\.jpg"):
         result.raise_failures()
-    assert [path.name for path in (tmp_path / "out").iterdir()] == ["codebook.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clusters.png", "codebook.safetensors"]
 
 
 def test_a_directory_of_frames_and_its_painted_frames(tmp_path: Path, small_settings: Settings) -> None:

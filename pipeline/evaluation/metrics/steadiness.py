@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -32,6 +33,23 @@ class Steadiness:
     switches_per_100_frames: float
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Transitions:
+    """Which labels turned into which along the optical flow, as a table of four columns of one length.
+
+    Attributes:
+        frame: int64, the later frame of a pair, from 1.
+        before: uint8, a label in the frame before.
+        after: uint8, the label of the same pixels in the frame.
+        pixels: int64, how many they are; never 0.
+    """
+
+    frame: NDArray[np.int64]
+    before: NDArray[np.uint8]
+    after: NDArray[np.uint8]
+    pixels: NDArray[np.int64]
+
+
 class SteadinessMeter:
     """Measures steadiness frame by frame, without ground truth; keeps one frame in memory."""
 
@@ -40,6 +58,8 @@ class SteadinessMeter:
         self._last: tuple[Rgb, Labels] | None = None
         self._pairs = self._compared = self._changed = self._switches = 0
         self._flow: Any = None
+        # The columns of the transitions; the two labels are one number.
+        self._frames, self._codes, self._pixels = array("I"), array("H"), array("I")
 
     def add(self, rgb: Rgb, labels: Labels) -> None:
         """Add the next frame.
@@ -61,6 +81,12 @@ class SteadinessMeter:
         flicker = self._changed / self._compared if self._compared else float("nan")
         return Steadiness(flicker, 100 * self._switches / self._pairs)
 
+    def transitions(self) -> Transitions:
+        """Which labels turned into which, from each frame so far to the next."""
+        codes = np.array(self._codes, dtype=np.uint16)
+        frame, pixels = (np.array(column, dtype=np.int64) for column in (self._frames, self._pixels))
+        return Transitions(frame, (codes >> 8).astype(np.uint8), (codes & 255).astype(np.uint8), pixels)
+
     def _compare(self, last_rgb: Rgb, last_labels: Labels, rgb: Rgb, labels: Labels) -> None:
         rows, cols, kept = self._match_pixels(last_rgb, rgb)
         before, after = last_labels[rows[kept], cols[kept]], labels[kept]
@@ -68,6 +94,11 @@ class SteadinessMeter:
         self._compared += len(after)
         self._changed += int(np.count_nonzero(before != after))
         self._switches += count_switches(before, after, labels.size)
+        table = np.bincount(before.astype(np.int64) * 256 + after)
+        codes = np.flatnonzero(table)
+        self._frames.extend([self._pairs] * len(codes))
+        self._codes.extend(codes.tolist())
+        self._pixels.extend(table[codes].tolist())
 
     def _match_pixels(self, last_rgb: Rgb, rgb: Rgb) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Row and column of each pixel in the last frame by backward flow, and which pass the consistency check."""
