@@ -40,7 +40,7 @@ def test_the_first_command_works(tmp_path: Path) -> None:
     (words,) = [words for words in COMMANDS if "samples/walk.mp4" in words]
     run([sys.executable, "-m", "pipeline", *words[1:], "--every", "25"], tmp_path)
     names = re.findall(r"`out/([\w./]+)`", README)
-    assert len(names) == 4
+    assert len(names) == 5
     for name in names:
         assert (tmp_path / "out" / name).exists(), name
 

@@ -14,7 +14,7 @@ import typer
 from typer.core import TyperCommand
 from typer.main import get_command
 
-from pipeline.cli import descriptors, evaluation, pictures, results, video
+from pipeline.cli import descriptors, evaluation, pictures, reports, results, video
 from pipeline.cli.streams import lasting_streams
 from pipeline.errors import EXIT_INTERRUPTED, Interrupted, OutputError, UsageError, VidpartsError, one_line
 from pipeline.version import __version__
@@ -42,7 +42,14 @@ class _Command(TyperCommand):
         return [piece.strip("{}").replace("}...", "...") for piece in super().collect_usage_pieces(ctx)]
 
 
-for _command in (*video.COMMANDS, *results.COMMANDS, *pictures.COMMANDS, *descriptors.COMMANDS, *evaluation.COMMANDS):
+for _command in (
+    *video.COMMANDS,
+    *results.COMMANDS,
+    *reports.COMMANDS,
+    *pictures.COMMANDS,
+    *descriptors.COMMANDS,
+    *evaluation.COMMANDS,
+):
     app.command(cls=_Command)(_command)
 
 

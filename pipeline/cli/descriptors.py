@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from pipeline.cli.options import FIT, FRAMES, METHOD, Images, Output, Overwrite, settings_from
+from pipeline.cli.reports import OpenReport, conclude
 from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
@@ -34,6 +35,7 @@ def match(
     ] = None,
     every_pair: Annotated[bool, typer.Option("--all", help="Write every pair of salient best buddies.")] = False,
     overwrite: Overwrite = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -50,6 +52,7 @@ def match(
         first, second, output, settings, pairs=wanted, threshold=threshold, overwrite=overwrite, progress=progress
     )
     typer.echo(found.summary())
+    conclude(output, show, progress)
 
 
 @settings_from(METHOD, FIT, FRAMES)
@@ -59,6 +62,7 @@ def pca(
     components: Annotated[int, typer.Option(help="Components; below 4 there are no colours.")] = 4,
     separate: Annotated[bool, typer.Option("--separate", help="One basis for each input, not one for all.")] = False,
     overwrite: Overwrite = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -73,6 +77,7 @@ def pca(
         inputs, output, settings, components=components, separate=separate, overwrite=overwrite, progress=progress
     )
     typer.echo(outcome.summary())
+    conclude(output, show, progress)
     outcome.raise_failures()
 
 
@@ -84,6 +89,7 @@ def similarity(
     point: PointText = None,
     top: Annotated[int, typer.Option(help="Nearest patches to mark and to list.")] = 5,
     overwrite: Overwrite = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -97,6 +103,7 @@ def similarity(
     place = parse_point(point)
     outcome = run(first, second, output, settings, point=place, top=top, overwrite=overwrite, progress=progress)
     typer.echo(outcome.summary())
+    conclude(output, show, progress)
     outcome.raise_failures()
 
 
@@ -107,6 +114,7 @@ def layers(
     point: PointText = None,
     parts: Annotated[int | None, typer.Option(help="Parts that colour the t-SNE.")] = None,
     overwrite: Overwrite = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -120,6 +128,7 @@ def layers(
     settings = with_values(settings, {"cluster.parts": parts})
     outcome = run(inputs, output, settings, point=parse_point(point), overwrite=overwrite, progress=progress)
     typer.echo(outcome.summary())
+    conclude(output, show, progress)
     outcome.raise_failures()
 
 
@@ -131,6 +140,7 @@ def saliency(
         bool, typer.Option("--full-size", help="Read it at the full size and --stride, not at half the size.")
     ] = False,
     overwrite: Overwrite = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -142,6 +152,7 @@ def saliency(
         settings = with_values(settings, {"saliency.half_size": False})
     outcome = run(inputs, output, settings, overwrite=overwrite, progress=progress)
     typer.echo(outcome.summary())
+    conclude(output, show, progress)
     outcome.raise_failures()
 
 

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 import typer
 
 from pipeline.cli.options import CLUSTERS, FIT, METHOD, PARTS, Output, Overwrite, settings_from
+from pipeline.cli.reports import OpenReport, conclude
 from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
@@ -39,6 +40,7 @@ def evaluate(
         int | None, typer.Option(help="coseg, cub, celeba: pictures of a set to fit on; all by default.")
     ] = None,
     overwrite: Overwrite = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -63,6 +65,7 @@ def evaluate(
         progress=progress,
     )
     typer.echo(f"{summary.as_markdown()}\n{output}")
+    conclude(output, show, progress)
 
 
 def _numbers(text: str) -> list[int]:

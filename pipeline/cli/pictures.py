@@ -20,6 +20,7 @@ from pipeline.cli.options import (
     Resume,
     settings_from,
 )
+from pipeline.cli.reports import OpenReport, conclude
 from pipeline.config import MaskRefinement, Settings
 from pipeline.progress import Progress
 
@@ -62,6 +63,7 @@ def coseg(
     overwrite: Overwrite = False,
     resume: Resume = False,
     dry_run: DryRun = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -78,6 +80,7 @@ def coseg(
         return
     outcome = run(images, output, settings, overwrite=overwrite, resume=resume, progress=progress)
     typer.echo(outcome.summary())
+    conclude(output, show, progress)
     outcome.raise_failures()
 
 
@@ -89,6 +92,7 @@ def parts(
     overwrite: Overwrite = False,
     resume: Resume = False,
     dry_run: DryRun = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
@@ -105,6 +109,7 @@ def parts(
         return
     outcome = run(images, output, settings, codebook=codebook, overwrite=overwrite, resume=resume, progress=progress)
     typer.echo(outcome.summary())
+    conclude(output, show, progress)
     outcome.raise_failures()
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 from typing import Annotated
 
@@ -23,9 +24,12 @@ from pipeline.cli.options import (
     Resume,
     settings_from,
 )
+from pipeline.cli.reports import OpenReport, conclude
 from pipeline.config import Settings
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
+
+_log = logging.getLogger(__name__)
 
 
 @settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY, RENDER)
@@ -39,13 +43,14 @@ def segment(
         bool, typer.Option("--save-frames", help="Also write the painted frames under the input's own names.")
     ] = False,
     dry_run: DryRun = False,
+    show: OpenReport = False,
     *,
     settings: Settings,
     progress: Progress,
 ) -> None:
     """Find the parts in videos and paint them.
 
-    Writes OUT/<name>/overlay.mp4, labels.zarr and run.json, and OUT/codebook.safetensors.
+    Writes OUT/<name>/overlay.mp4, labels.zarr and run.json, OUT/codebook.safetensors and report.html.
     """
     if dry_run:
         from pipeline.forecast.dry_run import estimate
@@ -66,6 +71,9 @@ def segment(
         progress=progress,
     )
     typer.echo(outcome.summary())
+    _log.info("where the time went\n%s", outcome.stage_table())
+    if outcome.finished:
+        conclude(output, show, progress)
     outcome.raise_failures()
 
 

@@ -21,7 +21,7 @@ from pipeline.kernels import host_cpu, plain_paths
 from pipeline.version import __version__
 
 CODEBOOK: Final = "codebook.safetensors"
-CLUSTERS: Final = "clusters.png"
+CLUSTERS: Final = "clusters.jpg"
 """What the clusters of the fit look like, beside the codebook."""
 RECORD: Final = "run.json"
 LABELS: Final = "labels.zarr"

@@ -12,9 +12,9 @@ from PIL import Image
 
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.typical import TypicalPlace, typical_places
-from pipeline.files import output_errors
+from pipeline.files import output_errors, replaced_file
 from pipeline.geometry import processed_size, shrink
-from pipeline.media.pictures import read_picture, save_png
+from pipeline.media.pictures import read_picture
 
 PATCHES = 8
 """Patches of a cluster."""
@@ -70,7 +70,8 @@ def draw_clusters(cache: FeatureCache, pictures: SampledPictures, centroids: NDA
                 rows, cols, _ = cache.get(place.key).descriptors.shape
                 tile = _patch(pictures[place.key], place, (rows, cols))
                 sheet[row * PATCH_PX : (row + 1) * PATCH_PX, col * PATCH_PX : (col + 1) * PATCH_PX] = tile
-    save_png(file, sheet)
+    with replaced_file(file) as partial:
+        Image.fromarray(sheet).save(partial, "JPEG", quality=_QUALITY)
 
 
 def _patch(rgb: NDArray[np.uint8], place: TypicalPlace, grid_hw: tuple[int, int]) -> NDArray[np.uint8]:

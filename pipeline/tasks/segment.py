@@ -24,6 +24,8 @@ from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.progress import Progress, Silent
+from pipeline.report.facts import run_facts
+from pipeline.report.verdict import verdict_lines
 from pipeline.runs.edits import EDITS
 from pipeline.runs.fit_record import load_fit, save_fit
 from pipeline.runs.manifest import Manifest, make_manifest
@@ -34,6 +36,9 @@ from pipeline.runs.workspace import Workspace, kept_for_resume, locked
 from pipeline.stages.cluster_patches import SampledPictures, draw_clusters
 from pipeline.stages.engine import Engine, open_engine, selection_of
 from pipeline.stages.fit import Fitted, fit_codebook, require_undamaged
+
+_NAMED = 8
+"""Results that are named at the end."""
 
 __all__ = ["CODEBOOK", "SegmentResult", "segment"]
 
@@ -66,15 +71,26 @@ class SegmentResult:
         return any(failure.error.resumable for failure in self.failures)
 
     def summary(self) -> str:
-        """Seconds per stage, and where the files are, for a person."""
+        """What was found, how steady it is, what to doubt and where the files are, for a person."""
+        if not self.finished:
+            return f"codebook: {self.codebook}"
+        facts = run_facts(self.codebook.parent, [result.directory for result in self.finished])
+        return "\n".join(
+            [verdict_lines(facts), *(str(result.directory) for result in self.finished[:_NAMED]), *self._rest()]
+        )
+
+    def stage_table(self) -> str:
+        """Seconds of each stage and of the fit."""
         lines = []
         for result in self.finished:
             lines.append(f"{result.directory}: {result.record.source.frames} frames")
             lines.extend(stage.line() for stage in result.record.stages)
         fit_seconds = self.finished[0].record.fit_seconds if self.finished else None
-        if fit_seconds is not None:
-            lines.append(f"{'fit':<12} {fit_seconds:9.2f} s")
-        return "\n".join([*lines, f"codebook: {self.codebook}"])
+        return "\n".join([*lines, *([f"{'fit':<12} {fit_seconds:9.2f} s"] if fit_seconds is not None else [])])
+
+    def _rest(self) -> list[str]:
+        more = len(self.finished) - _NAMED
+        return [*([f"and {more} more in {self.codebook.parent}"] if more > 0 else []), f"codebook: {self.codebook}"]
 
 
 def segment(

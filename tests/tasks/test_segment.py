@@ -44,7 +44,7 @@ def test_a_clip_end_to_end(tmp_path: Path, make_clip: ClipMaker, small_settings:
     result.raise_failures()
     (finished,) = result.finished
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
-        "clusters.png",
+        "clusters.jpg",
         "codebook.safetensors",
         "walk",
     ]
@@ -213,7 +213,7 @@ def test_a_broken_picture_in_the_middle_leaves_no_half_result(tmp_path: Path, sm
     result = segment([folder], tmp_path / "out", settings)
     with pytest.raises(InputError, match=r"3\.jpg"):
         result.raise_failures()
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clusters.png", "codebook.safetensors"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["clusters.jpg", "codebook.safetensors"]
 
 
 def test_a_directory_of_frames_and_its_painted_frames(tmp_path: Path, small_settings: Settings) -> None:

@@ -1,0 +1,1 @@
+"""report.html: one page that says what was found; it opens from the disk, with no server and no network."""
