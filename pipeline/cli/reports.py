@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.options import settings_from
-from pipeline.errors import VidpartsError
+from pipeline.errors import UsageError, VidpartsError
 from pipeline.progress import Progress
 
 OpenReport = Annotated[bool, typer.Option("--open", help="Open the report in a browser at the end.")]
@@ -59,4 +60,32 @@ def _open(address: str, progress: Progress) -> None:
         progress.say(f"no browser was found here; open {address} in one")
 
 
-COMMANDS = (report,)
+@settings_from()
+def view(
+    outputs: Annotated[list[Path], typer.Argument(help="Directories of runs, or of inputs in them.", metavar="OUT")],
+    port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    *,
+    progress: Progress,
+) -> None:
+    """Look at results in the browser, and correct them.
+
+    Serves this machine only, until Ctrl-C. Needs the extra: pip install 'vidparts[view]'.
+    """
+    try:
+        from pipeline.viewer.server import serving
+    except ImportError as error:
+        if error.name not in ("starlette", "uvicorn"):
+            raise
+        raise UsageError(f"view needs {error.name}: pip install 'vidparts[view]'") from error
+
+    with serving(outputs, port) as server:
+        typer.echo(f"{server.address}\nCtrl-C ends it")
+        sys.stdout.flush()
+        if browser:
+            _open(server.address, progress)
+        while server.is_alive():
+            server.wait(0.5)
+
+
+COMMANDS = (report, view)

@@ -159,9 +159,7 @@ def read_chunk(path: Path, layout: StoreLayout, number: int) -> NDArray[np.uint8
     """
     _, height, width = layout.shape
     size = layout.chunk_frames * height * width
-    packed = _read_packed(path, number, limit=size + size // 128 + 4096)
-    if zstd_content_size(packed[:18]) != size:
-        raise damaged(path, f"chunk {number} has another size than it should")
+    packed = read_packed_chunk(path, layout, number)
     from numcodecs import Zstd  # type: ignore[import-untyped]
 
     unpacked = np.empty(size, dtype=np.uint8)
@@ -175,6 +173,20 @@ def read_chunk(path: Path, layout: StoreLayout, number: int) -> NDArray[np.uint8
         raise damaged(path, f"chunk {number} holds a part that there is not")
     labels.flags.writeable = False
     return labels
+
+
+def read_packed_chunk(path: Path, layout: StoreLayout, number: int) -> bytes:
+    """One chunk as it lies on the disk: a zstd frame that says the size of a chunk.
+
+    Raises:
+        InputError: it is missing, lies outside the store, or has another size.
+    """
+    _, height, width = layout.shape
+    size = layout.chunk_frames * height * width
+    packed = _read_packed(path, number, limit=size + size // 128 + 4096)
+    if zstd_content_size(packed[:18]) != size:
+        raise damaged(path, f"chunk {number} has another size than it should")
+    return packed
 
 
 def _read_packed(path: Path, number: int, limit: int) -> bytes:

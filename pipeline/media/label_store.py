@@ -265,6 +265,7 @@ class LabelStore:
         path: the store's directory.
         attributes: pts, time base, source size, parts and frame names, checked.
         size_hw: height and width of the label maps.
+        layout: the store's description.
     """
 
     def __init__(self, path: Path, layout: StoreLayout, table: NDArray[np.uint8] | None = None) -> None:
@@ -272,13 +273,13 @@ class LabelStore:
         self.path = path
         self.attributes = layout.attributes
         self.size_hw = (layout.shape[1], layout.shape[2])
-        self._layout = layout
+        self.layout = layout
         self._table = table
         self._chunk: tuple[int, NDArray[np.uint8]] | None = None
 
     def __len__(self) -> int:
         """Number of frames."""
-        return self._layout.shape[0]
+        return self.layout.shape[0]
 
     def __getitem__(self, index: int) -> NDArray[np.uint8]:
         """One frame's labels, uint8 [height, width]; a negative index counts from the end.
@@ -290,9 +291,9 @@ class LabelStore:
         position = index + len(self) if index < 0 else index
         if not 0 <= position < len(self):
             raise IndexError(f"frame {index} of {len(self)}")
-        number, offset = divmod(position, self._layout.chunk_frames)
+        number, offset = divmod(position, self.layout.chunk_frames)
         if self._chunk is None or self._chunk[0] != number:
-            chunk = read_chunk(self.path, self._layout, number)
+            chunk = read_chunk(self.path, self.layout, number)
             self._chunk = (number, chunk if self._table is None else self._table[chunk])
         labels: NDArray[np.uint8] = self._chunk[1][offset]
         return labels

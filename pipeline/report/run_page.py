@@ -229,7 +229,7 @@ def _fit(facts: RunFacts) -> dict[str, Any] | None:
     texts = [
         f"The codebook was fitted {how}, on {origin.frames} frames. All descriptors were put into "
         f"{len(book.centroids)} clusters; a frame votes for a cluster whose members are salient in it on average "
-        f"(above {origin.saliency.threshold:g}). Clusters with at least {needed} of {origin.frames} votes, set in bold, "
+        f"(above {origin.saliency.threshold:g}). Clusters with at least {needed} of {origin.frames} votes, in bold, "
         f"are foreground, and their descriptors were divided into {book.parts} parts."
     ]
     if len(origin.objectives) > 1:

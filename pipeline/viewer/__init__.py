@@ -1,0 +1,1 @@
+"""The viewer: results in the browser, with corrections; a server for one machine and one person."""

@@ -1,0 +1,89 @@
+"""Serving results on this machine: a free port, a token, the browser, and an orderly end."""
+
+from __future__ import annotations
+
+import secrets
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import uvicorn
+
+from pipeline.errors import UsageError
+from pipeline.viewer.app import make_app
+from pipeline.viewer.describer import Describer
+from pipeline.viewer.results import open_results
+
+HOST = "127.0.0.1"
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """A server that runs.
+
+    Attributes:
+        address: of the page, with the token.
+        stop: ends it.
+        wait: returns when it has ended, or after that many seconds.
+        is_alive: whether it runs.
+    """
+
+    address: str
+    stop: Callable[[], None]
+    wait: Callable[[float | None], None]
+    is_alive: Callable[[], bool]
+
+
+@contextmanager
+def serving(results: list[Path], port: int = 0) -> Iterator[Serving]:
+    """Serve results until the end of the block.
+
+    Args:
+        results: runs, OUT, or results, OUT/<name>.
+        port: to listen at; 0: any that is free.
+
+    Raises:
+        InputError: there is no result, or it can't be read.
+        UsageError: the port is in use.
+    """
+    viewed, describer = open_results(results), Describer()
+    try:
+        with _listening(port) as listener:
+            actual = int(listener.getsockname()[1])
+            hosts = frozenset({f"{HOST}:{actual}", f"localhost:{actual}"})
+            token = secrets.token_urlsafe(24)
+            app = make_app(viewed, token, hosts, describer)
+            config = uvicorn.Config(
+                app, log_level="error", access_log=False, server_header=False, lifespan="off", ws="none", http="h11"
+            )
+            server = uvicorn.Server(config)
+            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+            thread.start()
+
+            def stop() -> None:
+                server.should_exit = True
+
+            try:
+                yield Serving(f"http://{HOST}:{actual}/{token}/", stop, thread.join, thread.is_alive)
+            finally:
+                server.should_exit = server.force_exit = True
+                thread.join(5)
+    finally:
+        describer.close()
+        viewed.close()
+
+
+@contextmanager
+def _listening(port: int) -> Iterator[socket.socket]:
+    with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
+        try:
+            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listener.bind((HOST, port))
+        except OSError as error:
+            raise UsageError(
+                f"port {port} can't be used ({error.strerror}); leave --port out, and a free one is taken"
+            ) from error
+        yield listener
