@@ -205,10 +205,10 @@ def make_picture() -> Callable[[int, tuple[int, int]], NDArray[np.uint8]]:
     return picture
 
 
-@pytest.fixture
-def small_settings(tiny_model: Path) -> Settings:
+@pytest.fixture(scope="session")
+def small_values(tiny_model: Path) -> dict[str, Any]:
     """Settings with which a tiny clip takes a second: the goldens' model at their load size."""
-    values: dict[str, Any] = {
+    return {
         "model": str(tiny_model),
         "features.load_size": 48,
         "features.stride": 8,
@@ -218,4 +218,9 @@ def small_settings(tiny_model: Path) -> Settings:
         "cluster.restarts": 2,
         "run.device": "cpu",
     }
-    return load_settings(overrides=values)
+
+
+@pytest.fixture
+def small_settings(small_values: dict[str, Any]) -> Settings:
+    """The same as `Settings`."""
+    return load_settings(overrides=small_values)

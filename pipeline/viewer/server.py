@@ -82,6 +82,8 @@ def _listening(port: int) -> Iterator[socket.socket]:
         try:
             listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listener.bind((HOST, port))
+            # From here on requests wait until the server takes them.
+            listener.listen()
         except OSError as error:
             raise UsageError(
                 f"port {port} can't be used ({error.strerror}); leave --port out, and a free one is taken"

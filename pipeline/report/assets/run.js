@@ -83,11 +83,11 @@ class Input {
     const times = this.facts.seconds, last = times.length - 1;
     column = Math.min(Math.max(column, 0), last);
     if (this.video) {
-      // The middle of the frame: its exact edge may round to the frame before.
+      // Shortly behind its start: browsers round to the clip's clock, whose unit may be a frame.
       const next = column < last ? times[column + 1] : times[column] + (last ? times[last] - times[last - 1] : 0.02);
       const span = this.facts.step > 1 ? (next - times[column]) / this.facts.step : next - times[column];
       this.video.pause();
-      this.video.currentTime = times[column] + this.facts.shift + span / 2;
+      this.video.currentTime = times[column] + this.facts.shift + Math.min(span / 3, 0.001);
     }
     this.mark(column);
   }

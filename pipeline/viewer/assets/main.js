@@ -52,7 +52,7 @@ class Viewer {
       const pane = new Pane(each.result, each.edits, {
         clicked: (which, x, y) => this.ask(which, x, y),
         moved: (which) => this.moved(which),
-        ended: () => this.pause(),
+        ended: (which) => { if (which === this.lead) this.pause(which.result.frames - 1); },
         ready: (which) => { if (which !== this.lead) which.seek(this.matching(which)); else this.tell(); },
       });
       this.panes.push(pane);
@@ -106,12 +106,12 @@ class Viewer {
     for (const pane of this.panes) if (pane.live) pane.video.play().catch(() => this.pause());
   }
 
-  pause() {
+  pause(frame = this.lead?.frame) {
     if (!this.playing) return;
     this.playing = false;
     at("play").textContent = "▶ Play";
     for (const pane of this.panes) pane.video.pause();
-    this.seek(this.lead.frame);
+    this.seek(frame);
   }
 
   step(by) {

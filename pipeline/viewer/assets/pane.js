@@ -139,19 +139,24 @@ export class Pane {
     return low;
   }
 
-  middle(frame) {
+  /**
+   * A time inside of a frame, shortly behind its start. Not its middle: where a frame is one unit of the clip's clock,
+   * browsers round that up, and a frame that is shown long they take to end after the usual length.
+   */
+  within(frame) {
     const times = this.result.seconds, last = times.length - 1;
     const length = frame < last ? times[frame + 1] - times[frame] : last ? times[last] - times[last - 1] : 0.02;
-    return times[frame] + this.shift + Math.min(length / 2, 0.5);
+    return times[frame] + this.shift + Math.min(length / 3, 0.001);
   }
 
   async seek(frame) {
     this.show(frame);
-    if (!this.live) return;
+    if (!this.live || (this.shown === frame && this.lastTime === this.seenAt)) return;
     const token = this.wanted = {};
-    const time = await this.seekTo(this.middle(frame));
+    const time = await this.seekTo(this.within(frame));
     if (this.wanted !== token) return;
     this.shown = this.frameAt(time);
+    this.seenAt = this.lastTime;
     if (this.shown !== frame) this.show(this.shown);
   }
 
