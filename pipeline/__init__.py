@@ -4,6 +4,7 @@
     fit(inputs, output)               the parts that inputs share         pipeline.tasks.fit
     render(result, output)            a finished result in another style  pipeline.tasks.render
     edit(result, change)              parts named, merged, hidden         pipeline.tasks.edit
+    report(output)                    a page that says what was found     pipeline.tasks.report
     export(result, output, format)    label maps for other tools          pipeline.tasks.export
     coseg(images, output)             the common object of pictures       pipeline.tasks.coseg
     parts(images, output)             the parts that pictures share       pipeline.tasks.parts
@@ -56,6 +57,7 @@ _HOMES = {
     "render": "pipeline.tasks.render",
     "edit": "pipeline.tasks.edit",
     "Change": "pipeline.runs.edits",
+    "report": "pipeline.tasks.report",
     "export": "pipeline.tasks.export",
     "coseg": "pipeline.tasks.coseg",
     "CosegResult": "pipeline.tasks.coseg",
@@ -101,6 +103,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.parts import PartsResult, codebook_around, parts
     from pipeline.tasks.pca import pca
     from pipeline.tasks.render import render
+    from pipeline.tasks.report import report
     from pipeline.tasks.saliency import saliency
     from pipeline.tasks.segment import SegmentResult, segment
     from pipeline.tasks.similarity import similarity
@@ -133,6 +136,7 @@ __all__ = [
     "parts",
     "pca",
     "render",
+    "report",
     "saliency",
     "save_codebook",
     "segment",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
 from pipeline.cli.options import settings_from
-from pipeline.errors import UsageError, VidpartsError
+from pipeline.errors import Interrupted, UsageError, VidpartsError
 from pipeline.progress import Progress
 
 OpenReport = Annotated[bool, typer.Option("--open", help="Open the report in a browser at the end.")]
@@ -79,7 +80,8 @@ def view(
             raise
         raise UsageError(f"view needs {error.name}: pip install 'vidparts[view]'") from error
 
-    with serving(outputs, port) as server:
+    # Ctrl-C is how it ends, not how it fails.
+    with suppress(Interrupted, KeyboardInterrupt), serving(outputs, port) as server:
         typer.echo(f"{server.address}\nCtrl-C ends it")
         sys.stdout.flush()
         if browser:

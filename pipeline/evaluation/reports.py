@@ -69,6 +69,10 @@ class Summary:
         """Our value of the figure with this name."""
         return next(figure.ours for figure in self.figures if figure.name == name)
 
+    def _repr_markdown_(self) -> str:
+        """How a notebook shows it."""
+        return self.as_markdown()
+
     def as_markdown(self) -> str:
         """The summary as a Markdown table; missing values are dashes."""
         headings = list(dict.fromkeys(heading for figure in self.figures for heading in figure.published))

@@ -13,6 +13,7 @@ from typing import Any
 from pipeline.errors import OutputError
 from pipeline.failures import Failure
 from pipeline.files import output_errors, write_file
+from pipeline.runs.notebook import files_html
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,10 @@ class Outcome:
             lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
             done = f" (the other inputs are finished: {len(self.files)} files)" if self.files else ""
             raise type(self.failures[0].error)(lines + done)
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return files_html(f"{len(self.files)} files", self.files)
 
     def summary(self) -> str:
         """The files, one a line."""

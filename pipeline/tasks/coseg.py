@@ -38,6 +38,7 @@ from pipeline.records import Frame, PartMap
 from pipeline.refine.crf import refine_labels
 from pipeline.refine.grabcut import enlarge_mask, refine_mask
 from pipeline.runs.manifest import make_picture_manifest
+from pipeline.runs.notebook import files_html
 from pipeline.runs.picture_files import AlbumFiles
 from pipeline.runs.picture_record import (
     AlbumRecord,
@@ -79,6 +80,10 @@ class CosegResult:
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
         raise_failures(self.failures, len(self.record.pictures))
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return files_html(self.summary(), sorted(self.directory.glob("overview*.png")))
 
     def summary(self) -> str:
         """What was found and where it is, for a person."""

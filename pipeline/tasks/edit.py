@@ -20,6 +20,7 @@ from pipeline.runs.edits import (
     replace_edits,
     revision,
 )
+from pipeline.runs.notebook import legend_html
 from pipeline.runs.record import CODEBOOK, RECORD, RunRecord, load_record
 
 
@@ -36,6 +37,10 @@ class EditedRun:
     file: Path
     parts: tuple[Part, ...]
     state: EditState
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return legend_html((part, "") for part in self.parts)
 
     def summary(self) -> str:
         """The parts, one a line, and what became of the others."""

@@ -20,6 +20,7 @@ from pipeline.media.pictures import save_png
 from pipeline.painting.heatmaps import GridPlace
 from pipeline.painting.points import draw_dense_pairs, draw_pairs
 from pipeline.progress import Progress, Silent
+from pipeline.runs.notebook import files_html
 from pipeline.runs.outputs import require_free, save_json
 from pipeline.stages.engine import Engine, description_of, middle_layer, open_engine
 from pipeline.stages.grid_points import place_on
@@ -61,6 +62,10 @@ class MatchResult:
     pairs: tuple[PointPair, ...]
     buddies: int
     files: tuple[Path, ...] = ()
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return files_html(f"{len(self.pairs)} pairs", self.files)
 
     def summary(self) -> str:
         """How many pairs there are, and where the files are."""

@@ -25,6 +25,7 @@ from pipeline.graph import StageReport
 from pipeline.media.inputs import resolve_pictures
 from pipeline.progress import Progress, Silent
 from pipeline.runs.manifest import make_picture_manifest
+from pipeline.runs.notebook import files_html
 from pipeline.runs.part_files import ARRAYS, PartFiles
 from pipeline.runs.picture_record import (
     AlbumRecord,
@@ -72,6 +73,10 @@ class PartsResult:
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
         raise_failures(self.failures, len(self.record.pictures))
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it."""
+        return files_html(self.summary(), sorted(self.directory.glob("overview*.png")))
 
     def summary(self) -> str:
         """What was found and where it is, for a person."""

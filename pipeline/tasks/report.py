@@ -7,12 +7,12 @@ from pathlib import Path
 from pipeline.errors import OutputError, VidpartsError
 from pipeline.files import output_errors
 from pipeline.progress import Progress, Silent
-from pipeline.report.facts import CORRECTED, RunFacts, run_facts
-from pipeline.report.gallery import find_gallery, write_gallery
-from pipeline.report.page import MARK
-from pipeline.report.run_page import REPORT, write_run_report
+from pipeline.reporting.facts import CORRECTED, RunFacts, run_facts
+from pipeline.reporting.gallery import find_gallery, write_gallery
+from pipeline.reporting.page import MARK
+from pipeline.reporting.run_page import REPORT, write_run_report
 from pipeline.runs.edits import edits_place
-from pipeline.runs.record import LABELS
+from pipeline.runs.record import LABELS, RECORD
 from pipeline.tasks.edit import results_in
 from pipeline.tasks.render import render
 
@@ -54,9 +54,8 @@ def load_run(output: Path) -> RunFacts:
     Raises:
         InputError: there is no finished result, or it can't be read.
     """
-    results = results_in(output)
-    folder = edits_place(output).parent
-    return run_facts(folder, results_in(folder) if results == [output] else results)
+    folder = output.parent if (output / RECORD).is_file() else output
+    return run_facts(folder, results_in(folder))
 
 
 def _require_own(page: Path) -> None:

@@ -24,8 +24,9 @@ from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.progress import Progress, Silent
-from pipeline.report.facts import run_facts
-from pipeline.report.verdict import verdict_lines
+from pipeline.reporting.facts import run_facts
+from pipeline.reporting.notebook import run_html
+from pipeline.reporting.verdict import verdict_lines
 from pipeline.runs.edits import EDITS
 from pipeline.runs.fit_record import load_fit, save_fit
 from pipeline.runs.manifest import Manifest, make_manifest
@@ -78,6 +79,12 @@ class SegmentResult:
         return "\n".join(
             [verdict_lines(facts), *(str(result.directory) for result in self.finished[:_NAMED]), *self._rest()]
         )
+
+    def _repr_html_(self) -> str:
+        """How a notebook shows it, with the edits of the run."""
+        if not self.finished:
+            return "<p>nothing was finished</p>"
+        return run_html(run_facts(self.codebook.parent, [result.directory for result in self.finished]))
 
     def stage_table(self) -> str:
         """Seconds of each stage and of the fit."""

@@ -15,8 +15,8 @@ from pipeline.media.label_layout import read_packed_chunk
 from pipeline.media.label_store import open_labels
 from pipeline.media.playable import is_playable
 from pipeline.media.source import Source
-from pipeline.report.facts import InputFacts, input_facts
-from pipeline.report.page import data_uri
+from pipeline.reporting.facts import InputFacts, input_facts
+from pipeline.reporting.page import data_uri
 from pipeline.runs.edits import (
     Edits,
     EditState,

@@ -61,6 +61,8 @@ def colors_of(run: Path, name: str, frame: int, colors: dict[int, str]) -> list[
     return [colors.get(label, "") for label in labels]
 
 
+LABELLED = 20
+"""A frame that shows more than one part."""
 PALETTE = {1: "230,25,75", 2: "60,180,75", 3: "67,99,216"}
 
 
@@ -119,17 +121,19 @@ def test_playing_ends_at_the_last_frame_with_its_labels(page: Any, address: str)
 
 def test_parts_are_named_hidden_merged_recoloured_saved_and_undone(page: Any, address: str, run: Path) -> None:
     open_page(page, address)
-    settle(page, 0)
+    page.evaluate("viewer.seek(20)")
+    settle(page, LABELLED)
+    assert {*colors_of(run, "even", LABELLED, PALETTE)} > {""}
     page.get_by_label("name of part 1").fill("<b>head</b>")
     page.get_by_label("name of part 1").press("Enter")
     page.get_by_label("name of part 1").blur()
     page.locator(".part[data-label='2'] button", has_text="Hide").click()
-    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", 0, {**PALETTE, 2: ""})
+    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", LABELLED, {**PALETTE, 2: ""})
     page.get_by_label("merge part 3 into").select_option("1")
     merged = {1: PALETTE[1], 3: PALETTE[1]}
-    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", 0, merged)
+    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", LABELLED, merged)
     page.evaluate("viewer.lead.edits.recolor(1, '#0000ff')")
-    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", 0, dict.fromkeys(merged, "0,0,255"))
+    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", LABELLED, dict.fromkeys(merged, "0,0,255"))
     assert not (run / "edits.json").exists()
     keep(page, "viewer-edited")
     page.keyboard.press("Control+s")
@@ -148,14 +152,16 @@ def test_parts_are_named_hidden_merged_recoloured_saved_and_undone(page: Any, ad
 
 def test_a_key_hides_and_shows_a_part(page: Any, address: str, run: Path) -> None:
     open_page(page, address)
-    settle(page, 0)
+    page.evaluate("viewer.seek(20)")
+    settle(page, LABELLED)
+    assert {*colors_of(run, "even", LABELLED, PALETTE)} > {""}
     page.keyboard.press("1")
-    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", 0, {**PALETTE, 1: ""})
+    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", LABELLED, {**PALETTE, 1: ""})
     page.keyboard.press("1")
-    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", 0, PALETTE)
+    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", LABELLED, PALETTE)
     page.keyboard.press("1")
     page.keyboard.press("Control+z")
-    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", 0, PALETTE)
+    assert page.evaluate(LOOK, 0)["painted"] == colors_of(run, "even", LABELLED, PALETTE)
 
 
 def test_an_edit_of_somebody_else_is_told_and_neither_is_lost(page: Any, address: str, run: Path) -> None:

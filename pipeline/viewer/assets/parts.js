@@ -133,7 +133,7 @@ function make(tag, attributes = {}, ...children) {
 
 export function percent(share) {
   if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(100 * share).toFixed(share >= 0.1 || !share ? 0 : 1)} %`;
+  return `${(100 * share).toFixed(share >= 0.0995 || !share ? 0 : 1)} %`;
 }
 
 /** Draws the panel of a run anew; names are set as text, whatever they hold. */

@@ -20,9 +20,9 @@ from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.geometry import nearest_index
 from pipeline.media.pictures import read_picture
-from pipeline.report.facts import CORRECTED, InputFacts, RunFacts
-from pipeline.report.page import compose, data_uri, header
-from pipeline.report.verdict import judge, percent
+from pipeline.reporting.facts import CORRECTED, InputFacts, RunFacts
+from pipeline.reporting.page import compose, data_uri, header
+from pipeline.reporting.verdict import judge, percent
 from pipeline.runs.record import CLUSTERS
 
 REPORT = "report.html"

@@ -18,8 +18,8 @@ from PIL import Image
 from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.media.pictures import read_picture
-from pipeline.report.page import compose, data_uri, header, table
-from pipeline.report.verdict import count, percent
+from pipeline.reporting.page import compose, data_uri, header, table
+from pipeline.reporting.verdict import count, percent
 
 _BUDGET = 1_300_000
 """Bytes of the pictures in a page, as they are written into it."""

@@ -19,7 +19,7 @@ MARK = b"<!-- a report of vidparts -->\n"
 
 def asset(name: str) -> str:
     """The text of a file of `assets/`."""
-    return files("pipeline.report").joinpath("assets", name).read_text(encoding="utf-8")
+    return files("pipeline.reporting").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def compose(title: str, body: str, data: Mapping[str, Any] | None = None) -> bytes:

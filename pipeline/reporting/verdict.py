@@ -8,11 +8,11 @@ import numpy as np
 
 from pipeline.errors import one_line
 from pipeline.records import Part
-from pipeline.report.facts import InputFacts, RunFacts
+from pipeline.reporting.facts import InputFacts, RunFacts
 
 _STEADY = ((0.005, "very steady"), (0.015, "steady"), (0.04, "somewhat restless"))
 _SMALL_PART = 0.001
-_SMALL_FOREGROUND, _LARGE_FOREGROUND = 0.005, 0.6
+_SMALL_FOREGROUND, _LARGE_FOREGROUND = 0.005, 0.4
 _SELDOM = 0.5
 _LISTED = 5
 """Frames that are named as those that change most."""
@@ -52,12 +52,12 @@ def judge(facts: RunFacts) -> Verdict:
 def percent(share: float) -> str:
     """A share for a person.
 
-    >>> percent(0.1234), percent(0.012), percent(0.00001), percent(0)
-    ('12 %', '1.2 %', '< 0.1 %', '0 %')
+    >>> percent(0.1234), percent(0.0996), percent(0.012), percent(0.00001), percent(0)
+    ('12 %', '10 %', '1.2 %', '< 0.1 %', '0 %')
     """
     if 0 < share < 0.001:
         return "< 0.1 %"
-    return f"{100 * share:.0f} %" if share >= 0.1 or not share else f"{100 * share:.1f} %"
+    return f"{100 * share:.0f} %" if share >= 0.0995 or not share else f"{100 * share:.1f} %"
 
 
 def steadiness_word(flicker: float) -> str:

@@ -11,7 +11,7 @@ from PIL import Image
 from pipeline.cli.app import main
 from pipeline.config import Settings, with_values
 from pipeline.errors import InputError
-from pipeline.report.gallery import find_gallery
+from pipeline.reporting.gallery import find_gallery
 from pipeline.tasks.coseg import coseg
 from pipeline.tasks.match import match
 from pipeline.tasks.parts import parts

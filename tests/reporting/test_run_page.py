@@ -12,9 +12,9 @@ import pytest
 from pipeline.config import Settings, with_values
 from pipeline.errors import InputError, OutputError
 from pipeline.media.label_store import LabelWriter
-from pipeline.report.facts import run_facts
-from pipeline.report.run_page import command_again, run_page
-from pipeline.report.verdict import judge
+from pipeline.reporting.facts import run_facts
+from pipeline.reporting.run_page import command_again, run_page
+from pipeline.reporting.verdict import judge
 from pipeline.runs.edits import Change
 from pipeline.tasks.edit import edit
 from pipeline.tasks.report import load_run, report

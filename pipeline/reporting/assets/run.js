@@ -20,7 +20,7 @@ function draw(tag, attributes = {}, text = "") {
 
 function percent(share) {
   if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(100 * share).toFixed(share >= 0.1 || !share ? 0 : 1)} %`;
+  return `${(100 * share).toFixed(share >= 0.0995 || !share ? 0 : 1)} %`;
 }
 
 function clock(seconds) {
