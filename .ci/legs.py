@@ -2,6 +2,7 @@
 
     gate     this Python with what pip takes today: format, lint, types, import contracts and every test
     3.N      each other Python that pyproject.toml names: the README's first command and most tests
+    readers  this Python with what users read exports with (the extra `readers`): the exports read back
     oldest   the oldest of these Pythons with the oldest releases that pyproject.toml allows, which uv finds: as 3.N
 
 `.ci/run` does all of them, `.ci/run 3.13 oldest` two. A Python that isn't found (by pyenv or on the path) is named at
@@ -136,9 +137,19 @@ def gate(environment: Environment) -> None:
     environment.step("ruff", "check", ".")
     environment.step("mypy")
     environment.step("lint-imports")
-    environment.step(*PYTEST)
+    find_browser()
+    # Pages as the tests in a browser have seen them are kept in build/.
+    pages = ROOT / "build" / "pages"
+    pages.mkdir(parents=True, exist_ok=True)
+    environment.step("env", f"VIDPARTS_SCREENSHOTS={pages}", *PYTEST)
     # Once more without compiled code and the ViT's library, so that the plain paths are proved.
     environment.step("env", "VIDPARTS_PLAIN=1", *PYTEST, *PLAIN)
+
+
+def readers(environment: Environment) -> None:
+    """What exports are read with; some of it holds other packages back."""
+    environment.step("pip", "install", "--quiet", "--editable", ".[dev,readers]")
+    environment.step(*PYTEST, "tests/tasks/test_export.py", "tests/media/test_exports.py")
 
 
 def newest(environment: Environment) -> None:
@@ -169,6 +180,13 @@ def demo(environment: Environment) -> None:
     environment.step("vidparts", "info")
 
 
+def find_browser() -> None:
+    """Chromium from the system's packages, where it may be installed; without it the tests in a browser are skipped."""
+    if not any(map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))) and shutil.which("apt-get"):
+        print("\n== apt-get install chromium", flush=True)
+        subprocess.run(["apt-get", "install", "--yes", "--quiet", "chromium"], check=False, stdout=subprocess.DEVNULL)
+
+
 def most_tests(environment: Environment) -> None:
     """The tests but those that only the gate does."""
     environment.step(*PYTEST, *(f"--ignore={path}" for path in ONLY_GATE))
@@ -195,7 +213,8 @@ def legs() -> list[tuple[Leg, Callable[[Environment], None]]]:
     pythons = {version: find_python(version) for version in PYTHONS}
     first = next((version for version in PYTHONS if pythons[version]), here)
     others = [(Leg(version, pythons[version]), newest) for version in PYTHONS if version != here]
-    return [(Leg("gate", Path(sys.executable)), gate), *others, (Leg("oldest", pythons.get(first)), oldest)]
+    gates = [(Leg("gate", Path(sys.executable)), gate), (Leg("readers", Path(sys.executable)), readers)]
+    return [*gates, *others, (Leg("oldest", pythons.get(first)), oldest)]
 
 
 def record(done: list[Leg], write: bool) -> None:
