@@ -66,5 +66,10 @@ def test_the_demonstration_runs_without_what_only_linux_has(
         [sys.executable, "-c", program, *arguments], capture_output=True, text=True, check=False, timeout=500, cwd=ROOT
     )
     assert done.returncode == 0, done.stderr[-3000:]
-    assert sorted(path.name for path in out.iterdir()) == ["clusters.jpg", "codebook.safetensors", "walk"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "clusters.jpg",
+        "codebook.safetensors",
+        "report.html",
+        "walk",
+    ]
     assert (out / "walk" / "overlay.mp4").is_file()

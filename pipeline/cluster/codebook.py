@@ -12,6 +12,7 @@ from typing import Annotated, Any
 import numpy as np
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic_core import from_json
 
 from pipeline.cluster.clusters import Embedding
 from pipeline.config import ClusterSettings, FeatureSettings, SaliencySettings
@@ -174,7 +175,7 @@ def load_codebook(file: Path) -> Codebook:
             tables = {name: content.get_tensor(name) for name in _DTYPES}
             more = {name: content.get_tensor(name) for name in embedded}
         embeddings = (_embedding(more, "clusters"), _embedding(more, "parts")) if more else None
-        described = json.loads(metadata["vidparts"])
+        described = from_json(metadata["vidparts"])
         names = _NAMES_TYPE.validate_python(described.pop(_NAMES, ()))
         origin = CodebookOrigin.model_validate(described)
         tables["salient"] = tables["salient"].astype(bool)

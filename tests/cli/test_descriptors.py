@@ -83,7 +83,7 @@ def test_pca_similarity_saliency_and_layers(run: Runner, pair: list[Path], tmp_p
         code, stdout, stderr = run(name, *arguments, "-o", out)
         assert code == 0, stderr
         assert str(out / file) in stdout.splitlines()
-        assert all(Path(line).is_file() for line in stdout.splitlines())
+        assert all(Path(line.removeprefix("report: ")).is_file() for line in stdout.splitlines())
         assert_one_line(run(name, *arguments, "-o", out), 4, "--overwrite")
 
 

@@ -47,7 +47,12 @@ def test_no_stream_ends_a_run(command: list[str], tmp_path: Path, redirection: s
     assert "Traceback" not in done.stderr
     assert "Exception" not in done.stderr
     assert said in done.stderr
-    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["codebook.safetensors", "walk"]
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
+        "clusters.jpg",
+        "codebook.safetensors",
+        "report.html",
+        "walk",
+    ]
     verified = subprocess.run(
         [sys.executable, "-m", "pipeline", "verify", str(tmp_path / "out" / "walk")], check=False, capture_output=True
     )

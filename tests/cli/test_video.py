@@ -57,7 +57,7 @@ def test_segment_render_and_export(run: Runner, tmp_path: Path, make_clip: ClipM
     out = tmp_path / "out"
     code, stdout, stderr = run("segment", clip, "-o", out, *small)
     assert code == 0, stderr
-    assert "crf" in stdout
+    assert "crf" not in stdout
     assert str(out / "walk") in stdout
     for style in ("overlay", "parts", "outline", "cutout", "side-by-side"):
         assert run("render", out / "walk", "--style", style, "-o", tmp_path / f"{style}.mp4")[0] == 0
@@ -262,13 +262,18 @@ def test_an_interrupt_ends_with_130_and_says_how_to_go_on(
     assert process.wait(timeout=60) == 130, rest
     assert "Traceback" not in rest
     assert "--resume continues" in rest
-    assert sorted(path.name for path in out.iterdir()) == [".run", "codebook.safetensors"]
+    assert sorted(path.name for path in out.iterdir()) == [".run", "clusters.jpg", "codebook.safetensors"]
     code, _, stderr = run(*command)
     assert_one_line(code, stderr, 4, "unfinished run", "--resume", "--overwrite")
     code, _, stderr = run(*command, "--resume", "--seed", 3)
     assert_one_line(code, stderr, 2, "run.seed 0 (now 3)")
     assert run(*command, "--resume")[0] == 0
-    assert sorted(path.name for path in out.iterdir()) == ["codebook.safetensors", "walk"]
+    assert sorted(path.name for path in out.iterdir()) == [
+        "clusters.jpg",
+        "codebook.safetensors",
+        "report.html",
+        "walk",
+    ]
     assert run("verify", out / "walk")[1] == f"{out / 'walk'}: 120 frames, all there\n"
     (out / "walk" / "overlay.mp4").write_bytes(b"cut")
     assert_one_line(*run("verify", out / "walk")[::2], 3, "overlay.mp4", "damaged")
