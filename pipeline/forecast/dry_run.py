@@ -30,7 +30,7 @@ from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
 from pipeline.progress import Progress, Silent
 from pipeline.runs.record import CODEBOOK
-from pipeline.stages.engine import Engine, open_engine
+from pipeline.stages.engine import Engine, open_engine, selection_of
 from pipeline.stages.fit import codebook_of, sees_motion
 from pipeline.stages.motion_window import neighbourhood
 
@@ -290,12 +290,13 @@ class _DryRun:
         return min(load.frames, load.key_frames(interval) + round(between * load.frames))
 
     def _fit(self, load: InputLoad, probe: Probe) -> Cost:
-        """All frames up to the last one that is needed are decoded; those needed are converted to RGB."""
+        """Decoding begins at a key frame before each frame that is needed; only those needed are converted to RGB."""
         needed = neighbourhood(load.sampled) if sees_motion(self.engine) else set(load.sampled)
         needed = {index for index in needed if 0 <= index < load.frames}
         converted = Cost(probe.decode.wall_s - probe.skip.wall_s, probe.decode.cpu_s - probe.skip.cpu_s)
         stages = [
-            probe.skip * max(needed) + converted * len(needed),
+            probe.skip * load.source.decoded_frames(selection_of(self.engine.settings), needed)
+            + converted * len(needed),
             probe.sample["resize"] * len(needed),
             probe.sample["motion"] * len(load.sampled),
             probe.sample["describe"] * len(load.sampled),
