@@ -1,9 +1,9 @@
-"""The commands for videos: segment, fit, render, export, verify, info."""
+"""The commands for videos: segment, shard, fit, render, export, verify, info."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -15,6 +15,7 @@ from pipeline.cli.options import (
     METHOD,
     PARTS,
     RENDER,
+    WORKERS,
     CodebookFile,
     DryRun,
     Inputs,
@@ -29,7 +30,7 @@ from pipeline.errors import UsageError
 from pipeline.progress import Progress
 
 
-@settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY, RENDER)
+@settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY, RENDER, WORKERS)
 def segment(
     inputs: Inputs,
     output: Output,
@@ -40,8 +41,10 @@ def segment(
         bool, typer.Option("--save-frames", help="Also write the painted frames under the input's own names.")
     ] = False,
     dry_run: DryRun = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Fit, divide the work for `vidparts shard`, and stop.")] = False,
     *,
     settings: Settings,
+    workers: dict[str, Any],
     progress: Progress,
 ) -> None:
     """Find the parts in videos and paint them.
@@ -54,6 +57,7 @@ def segment(
         found = estimate(inputs, settings, codebook=codebook, save_frames=save_frames, progress=progress)
         typer.echo(found.summary())
         return
+    from pipeline.distributed.pools import Workers
     from pipeline.tasks.segment import segment as run
 
     outcome = run(
@@ -64,8 +68,26 @@ def segment(
         overwrite=overwrite,
         resume=resume,
         save_frames=save_frames,
+        workers=Workers(**workers) if workers else None,
+        plan_only=plan,
         progress=progress,
     )
+    typer.echo(outcome.summary())
+    outcome.raise_failures()
+
+
+@settings_from()
+def shard(
+    output: Annotated[Path, typer.Argument(help="OUT of `vidparts segment ... --plan`.", metavar="OUT")],
+    index: Annotated[int, typer.Option(help="Which share to do, from 0.", metavar="I")],
+    of: Annotated[int, typer.Option(help="How many shares there are.", metavar="N")],
+    *,
+    progress: Progress,
+) -> None:
+    """Do a share of a planned run, as one job of an array."""
+    from pipeline.tasks.shard import shard as run
+
+    outcome = run(output, index, of, progress=progress)
     typer.echo(outcome.summary())
     outcome.raise_failures()
 
@@ -166,4 +188,4 @@ def info(
     typer.echo(run() if model is None or output is None else fetch(model, output, overwrite=overwrite))
 
 
-COMMANDS = (segment, fit, render, export, verify, info)
+COMMANDS = (segment, shard, fit, render, export, verify, info)

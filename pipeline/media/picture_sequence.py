@@ -67,7 +67,7 @@ class DirectorySource(Source):
         """Say which pictures; `files` in the order wanted, None: all of directory `path` in natural order."""
         super().__init__(path, name)
         self.rate = frame_rate(fps)
-        self._given = files
+        self.given = files
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -76,8 +76,8 @@ class DirectorySource(Source):
         Raises:
             InputError: the directory can't be read or holds no picture.
         """
-        if self._given is not None:
-            return tuple(self._given)
+        if self.given is not None:
+            return tuple(self.given)
         pictures, others = _listing(self.path)
         if not pictures:
             raise InputError(
