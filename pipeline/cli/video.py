@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -28,6 +28,9 @@ from pipeline.cli.options import (
 from pipeline.config import ExportFormat, PaletteName, Settings, Style
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
+
+if TYPE_CHECKING:
+    from pipeline.forecast.scaling import Spread
 
 
 @settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY, RENDER, WORKERS)
@@ -54,7 +57,8 @@ def segment(
     if dry_run:
         from pipeline.forecast.dry_run import estimate
 
-        found = estimate(inputs, settings, codebook=codebook, save_frames=save_frames, progress=progress)
+        spread = _spread(workers) if workers else None
+        found = estimate(inputs, settings, codebook=codebook, save_frames=save_frames, spread=spread, progress=progress)
         typer.echo(found.summary())
         return
     from pipeline.distributed.pools import Workers
@@ -74,6 +78,17 @@ def segment(
     )
     typer.echo(outcome.summary())
     outcome.raise_failures()
+
+
+def _spread(workers: dict[str, Any]) -> Spread:
+    """What is asked of a dry run; without --engine each worker has a machine of its own."""
+    from pipeline.forecast.scaling import Spread
+    from pipeline.runs.cutting import SHARD_FRAMES
+
+    count = workers.get("count", 1)
+    if count < 1:
+        raise UsageError(f"--workers is {count}; expected at least 1")
+    return Spread(count, workers.get("shard_frames", SHARD_FRAMES), workers.get("engine") == "local")
 
 
 @settings_from()

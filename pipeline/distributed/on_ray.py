@@ -7,12 +7,14 @@ same files, which a worker checks before its first unit.
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
 import math
 import os
 import signal
-import sys
+import socket
 import tempfile
+import threading
 import time
 from collections import deque
 from collections.abc import Iterator
@@ -23,11 +25,16 @@ from pipeline.distributed.units import Completion, Died, Unit
 from pipeline.errors import UsageError, WorkersError
 from pipeline.files import remove
 
+_PREFIX = "vidparts-ray-"
+
 _STORE_BYTES = 80_000_000
 """Of the object store of a local Ray, near the least that Ray takes: nothing large goes through it."""
 
 _POLL_S = 1.0
 """Seconds between two looks at the cluster, and at signals."""
+
+_CONNECT_S = 10.0
+"""Seconds until an address counts as dead."""
 
 _LOST_S = 60.0
 """Seconds without any node after which there is no hope."""
@@ -56,19 +63,18 @@ class OnRay:
         self._running: dict[Any, Unit] = {}
         self._folder: Path | None = None
         if address is None:
-            # Its sockets lie in here, whose names may have 107 bytes.
-            self._folder = Path(tempfile.mkdtemp(prefix="vidparts-ray-"))
+            self._folder = _make_folder()
+        # Its threads write to whatever is standard output, of nodes and workers whose ends the coordinator deals with.
+        self._silence = contextlib.redirect_stdout(_Nowhere())
+        self._silence.__enter__()
         try:
-            with _quiet():
-                _connect(self._ray, address, processors, self._folder)
-                self._most, share = self._divided(workers)
+            _connect(self._ray, address, processors, self._folder)
+            self._most, share = self._divided(workers)
         except BaseException:
             self.close()
             raise
-        from pipeline.distributed.worker import answer
-
         options = {"num_cpus": share, "num_gpus": int(gpu), "max_retries": 0, "max_calls": 0}
-        self._task = self._ray.remote(**options, scheduling_strategy="SPREAD")(answer)
+        self._task = self._ray.remote(**options, scheduling_strategy="SPREAD")(_answer)
 
     def submit(self, unit: Unit) -> None:
         """Let the next free worker do a unit."""
@@ -95,11 +101,11 @@ class OnRay:
 
     def close(self) -> None:
         """Cancel what runs and leave the cluster; a local one ends."""
-        with _quiet(), contextlib.suppress(Exception):
+        with contextlib.suppress(Exception):
             for reference in self._running:
                 self._ray.cancel(reference, force=True)
-        with _quiet():
-            self._ray.shutdown()
+        self._ray.shutdown()
+        self._silence.__exit__(None, None, None)
         if self._folder is not None:
             remove(self._folder)
 
@@ -129,6 +135,48 @@ class OnRay:
         return wanted, 1
 
 
+def _answer(output: str, unit: Unit) -> Any:
+    """Do a unit in a worker of Ray's, and end with the node: a unit may take long, and Ray waits for it."""
+    node = os.getppid()
+    if "node" not in {thread.name for thread in threading.enumerate()}:
+        threading.Thread(target=_end_with, args=(node,), name="node", daemon=True).start()
+    from pipeline.distributed.worker import answer
+
+    return answer(output, unit)
+
+
+def _end_with(node: int) -> None:
+    while os.getppid() == node:
+        time.sleep(_POLL_S)
+    os._exit(1)
+
+
+def _make_folder() -> Path:
+    """A directory for a local Ray; what a coordinator that was killed left of one is removed.
+
+    Ray's sockets lie in it, whose names may have 107 bytes.
+    """
+    parent = Path(tempfile.gettempdir())
+    for left in parent.glob(f"{_PREFIX}*"):
+        owner = left.name.removeprefix(_PREFIX).partition("-")[0]
+        if owner.isdecimal() and not _lives(int(owner)):
+            remove(left)
+    return Path(tempfile.mkdtemp(prefix=f"{_PREFIX}{os.getpid()}-"))
+
+
+def _lives(process: int) -> bool:
+    if os.name == "nt":
+        # There, signal 0 isn't a question.
+        return True
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except OSError:
+        return True
+    return True
+
+
 def import_ray() -> Any:
     """Ray, if it is installed.
 
@@ -138,6 +186,8 @@ def import_ray() -> Any:
     # Read when it is imported: nothing is reported to anyone, and a loopback address stays what it is.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    # What listens at an address and isn't Ray is given up after one try of half a minute, not twenty.
+    os.environ.setdefault("RAY_NUM_REDIS_GET_RETRIES", "1")
     try:
         import ray
     except ImportError as error:
@@ -148,6 +198,8 @@ def import_ray() -> Any:
 
 
 def _connect(ray: Any, address: str | None, processors: int, folder: Path | None) -> None:
+    if address is not None:
+        _require_open(address)
     quiet = {"include_dashboard": False, "log_to_driver": False, "logging_level": logging.CRITICAL}
     handler = signal.getsignal(signal.SIGTERM)
     try:
@@ -166,13 +218,24 @@ def _connect(ray: Any, address: str | None, processors: int, folder: Path | None
             signal.signal(signal.SIGTERM, handler)
 
 
+def _require_open(address: str) -> None:
+    """Ray itself would try for minutes."""
+    host, _, port = address.rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), _CONNECT_S).close()
+    except (OSError, OverflowError) as error:
+        raise WorkersError(
+            f"nothing answers at '{address}' ({error}); give HOST:PORT of a Ray cluster's head as `ray status` shows it"
+        ) from error
+
+
 def _last_line(error: BaseException) -> str:
     lines = [line for line in str(error).splitlines() if line.strip()]
     return " ".join(lines[-1].split()) if lines else type(error).__name__
 
 
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Descriptor 1 is for the command's own answer."""
-    with contextlib.redirect_stdout(sys.stderr):
-        yield
+class _Nowhere(io.TextIOBase):
+    """A stream that keeps nothing."""
+
+    def write(self, text: str) -> int:
+        return len(text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
@@ -17,19 +16,11 @@ from pipeline.distributed.units import Finish, InputPath, Shard
 from pipeline.errors import InputError, OutputError
 from pipeline.files import write_file
 from pipeline.media.inputs import open_source, safe_name
-from pipeline.media.label_store import CHUNK_FRAMES
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
+from pipeline.runs.cutting import cut_places
 from pipeline.runs.streaming import Streaming
 from pipeline.runs.workspace import Workspace
-from pipeline.stages.energies import key_frames_of
-
-SHARD_FRAMES = 512
-"""Frames of a shard by default: minutes of work at a few frames a second, and ten times what seeking costs."""
-
-REACH_SHARE = 4.0
-"""Frames that are decoded on the way to shards, as a share of all, above which an input isn't cut: with few key frames
-every shard decodes most of the input."""
 
 WHOLE = "whole"
 """The mark beside an input's shards that it can't be cut."""
@@ -164,21 +155,12 @@ def _with_absolute_model(settings: Settings) -> Settings:
 
 
 def _cuts(streaming: Streaming, source: Source, shard_frames: int) -> tuple[int, ...]:
-    """Where an input is cut: at multiples of a label chunk and of a chunk of key frames."""
     try:
-        times = source.times(streaming.selection)
         writer = streaming.label_writer(source, streaming.work.partial(source.name))
-        done = writer.resume()
+        # What an interrupted run has labelled stays.
+        return cut_places(source, streaming.engine, writer.size_hw, shard_frames, writer.resume())
     except InputError:
         return ()
-    if not times:
-        return ()
-    unit = math.lcm(CHUNK_FRAMES, key_frames_of(streaming.engine, writer.size_hw).chunk)
-    length = max(1, round(shard_frames / unit)) * unit
-    # What an interrupted run has labelled stays.
-    cuts = (*range(min(done, len(times) - 1) // unit * unit, len(times), length), len(times))
-    reached = sum(source.decoded_frames(streaming.selection, {start}) for start in cuts[1:-1])
-    return () if reached > REACH_SHARE * len(times) * streaming.selection.every else cuts
 
 
 def save_plan(work: Workspace, plan: Plan, sources: Sequence[Source]) -> None:

@@ -8,10 +8,10 @@ from pathlib import Path
 from pipeline.config import EngineName
 from pipeline.distributed.local import Processes
 from pipeline.distributed.on_ray import OnRay, import_ray
-from pipeline.distributed.plan import SHARD_FRAMES
 from pipeline.distributed.units import Pool
 from pipeline.errors import UsageError
 from pipeline.graph import processors
+from pipeline.runs.cutting import SHARD_FRAMES
 
 _PROCESSORS_EACH = 4
 """Processors of a local worker by default: with more, one thread that paints or decodes is what they wait for."""

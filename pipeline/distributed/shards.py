@@ -15,6 +15,7 @@ from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
 from pathlib import Path
 
+import numpy as np
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.distributed.plan import WHOLE, Plan, shard_folder
@@ -131,7 +132,7 @@ class _Labelling:
         wanted = range(max(0, start - 1), stop + (keys.interval > 1))
         for frame in islice(self.source.frames(self.streaming.selection, wanted), len(wanted)):
             if frame.index in (start - 1, stop - 1):
-                checksum = hashlib.sha256(frame.rgb.data).hexdigest()
+                checksum = hashlib.sha256(np.ascontiguousarray(frame.rgb).data).hexdigest()
                 self.before, self.last = (checksum, "") if frame.index < start else (self.before, checksum)
             if frame.index >= start:
                 yield frame

@@ -23,6 +23,7 @@ from pipeline.distributed.units import Inspect, Pool
 from pipeline.distributed.worker import OpenRun, units_of
 from pipeline.errors import InputError, OutputError, VidpartsError
 from pipeline.failures import Failure
+from pipeline.files import remove
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import memory_limit, size_run
 from pipeline.forecast.workload import Workload, count_work
@@ -137,6 +138,8 @@ def segment(
         engine = open_engine(settings, progress, given, str(codebook))
         pool = None if workers is None or plan_only else workers.open(output, gpu=not engine.on_cpu)
         if pool is not None:
+            # Behind the end of the workers, which is the last that they write.
+            held.callback(remove, work.scratch)
             held.callback(pool.close)
         checksums = None if pool is None or len(sources) == 1 else _inspected(pool, sources, settings.input.fps)
         load = count_work(sources, engine, fits=given is None)
@@ -145,20 +148,10 @@ def segment(
         # On a GPU the batch decides the last bits, so there the manifest has the batch that fits.
         manifest = make_manifest(sources, engine if engine.on_cpu else sized, codebook, save_frames, checksums)
         beginning = begin_run(work, sources, manifest, codebook, overwrite=overwrite) if resume else Fresh()
-        match beginning:
-            case Finished(results):
-                # The earlier run may have died while it cleaned up.
-                work.discard()
-                progress.say(f"'{output}' is finished already: there is nothing to resume")
-                return SegmentResult(output / CODEBOOK, results, ())
-            case Concluded(results, failures):
-                work.conclude(failures)
-                progress.say(f"'{output}' is finished already: there is nothing to resume")
-                return SegmentResult(output / CODEBOOK, results, failures)
-            case Fresh() if resume:
-                progress.say(f"'{output}' holds no unfinished run: beginning a new one")
-            case _:
-                pass
+        if isinstance(beginning, Finished | Concluded):
+            return _nothing_left(work, beginning, progress)
+        if resume and isinstance(beginning, Fresh):
+            progress.say(f"'{output}' holds no unfinished run: beginning a new one")
         with kept_for_resume(work):
             need = estimate_disk(load, engine.settings.render, save_frames=save_frames)
             require_space(output, need, written_bytes(work.folder))
@@ -166,10 +159,7 @@ def segment(
                 manifest = beginning.manifest
             else:
                 work.begin(manifest)
-            spread = None
-            if workers is not None or plan_only:
-                workers = workers or Workers()
-                spread = _Spread(workers, pool, _worker_settings(workers, load, sized))
+            spread = _spread(workers or Workers(), pool, load, sized) if workers is not None or plan_only else None
             run = _Run(work, manifest, sized, codebook, capacity.cache_bytes, progress, spread)
             try:
                 result = run.finish(sources, given)
@@ -181,6 +171,14 @@ def segment(
     return result
 
 
+def _nothing_left(work: Workspace, beginning: Finished | Concluded, progress: Progress) -> SegmentResult:
+    """The results of an earlier run, which may have died while it cleaned up."""
+    failures = beginning.failures if isinstance(beginning, Concluded) else ()
+    work.conclude(failures)
+    progress.say(f"'{work.output}' is finished already: there is nothing to resume")
+    return SegmentResult(work.output / CODEBOOK, beginning.results, failures)
+
+
 def _inspected(pool: Pool, sources: Sequence[Source], fps: float) -> list[str | None]:
     """The inputs' checksums, found out by workers together with what else takes long."""
     found = inspect_inputs(pool, [Inspect(path_of(source, fps)) for source in sources])
@@ -190,16 +188,6 @@ def _inspected(pool: Pool, sources: Sequence[Source], fps: float) -> list[str | 
     return [each.sha256 for each in found]
 
 
-def _worker_settings(workers: Workers, load: Workload, sized: Engine) -> Settings:
-    """The settings with which a worker stays below its share of the memory; on a GPU they are the run's."""
-    here = workers.on_this_machine()
-    if here == 1 or not sized.on_cpu:
-        return sized.settings
-    share = memory_limit(sized.settings) // (here + 1)
-    shared = size_run(load, replace(sized, settings=with_values(sized.settings, {"run.max_memory": share})))
-    return with_values(shared.settings, {"run.max_memory": sized.settings.run.max_memory})
-
-
 @dataclass(frozen=True, slots=True)
 class _Spread:
     """Who does pass 2: the user's choice, the pool (None where the work is only planned), and settings of a worker."""
@@ -207,6 +195,17 @@ class _Spread:
     workers: Workers
     pool: Pool | None
     settings: Settings
+
+
+def _spread(workers: Workers, pool: Pool | None, load: Workload, sized: Engine) -> _Spread:
+    """Workers with settings by which each stays below its share of the memory; on a GPU they are the run's."""
+    here = workers.on_this_machine()
+    if here == 1 or not sized.on_cpu:
+        return _Spread(workers, pool, sized.settings)
+    share = memory_limit(sized.settings) // (here + 1)
+    shared = size_run(load, replace(sized, settings=with_values(sized.settings, {"run.max_memory": share})))
+    settings = with_values(shared.settings, {"run.max_memory": sized.settings.run.max_memory})
+    return _Spread(workers, pool, settings)
 
 
 @dataclass(frozen=True, slots=True)
