@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import secrets
 from collections.abc import Sequence
 from contextlib import suppress
+from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
@@ -14,8 +16,9 @@ from pipeline.config import Settings, with_values
 from pipeline.device import device_kind
 from pipeline.distributed.units import Finish, InputPath, Shard
 from pipeline.errors import InputError, OutputError
-from pipeline.files import write_file
+from pipeline.files import read_sealed, write_file, write_sealed
 from pipeline.media.inputs import open_source, safe_name
+from pipeline.media.label_store import CHUNK_FRAMES
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
 from pipeline.runs.cutting import cut_places
@@ -46,13 +49,21 @@ class PlannedInput(BaseModel):
             raise ValueError("it is no name of a directory")
         return name
 
+    @field_validator("cuts")
+    @classmethod
+    def _joinable(cls, cuts: tuple[int, ...]) -> tuple[int, ...]:
+        if len(cuts) == 1 or any(cut % CHUNK_FRAMES for cut in cuts[:-1]) or any(b <= a for a, b in pairwise(cuts)):
+            raise ValueError("they don't lie between chunks of labels, in order")
+        return cuts
+
 
 class Plan(BaseModel):
     """How a run is divided; the manifest beside it says what the run is."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    token: str
+    salt: str
+    """Random: no two runs have the same plan."""
     inputs: tuple[PlannedInput, ...]
     sized: Settings
     """Complete settings, with the batch and the queues that fit a worker."""
@@ -61,6 +72,11 @@ class Plan(BaseModel):
     mixed_devices: bool
     warnings: tuple[str, ...]
     fit_seconds: float | None
+
+    @property
+    def token(self) -> str:
+        """What tells this plan from all others."""
+        return hashlib.sha256(self.model_dump_json().encode()).hexdigest()
 
     def sources(self) -> tuple[Source, ...]:
         """The inputs, opened as they are here."""
@@ -81,8 +97,8 @@ class Plan(BaseModel):
         given = self.inputs[number]
         if (work.shards(given.name) / WHOLE).exists():
             return []
-        bounds = zip(given.cuts, given.cuts[1:], strict=False)
-        return [Shard(number, start, stop, self.token) for start, stop in bounds]
+        token = self.token
+        return [Shard(number, start, stop, token) for start, stop in pairwise(given.cuts)]
 
     def missing(self, work: Workspace, number: int) -> list[Shard]:
         """Those of its shards that aren't there yet."""
@@ -138,7 +154,7 @@ def make_plan(
         cuts = () if source.name in lost else _cuts(streaming, source, shard_frames)
         planned.append(PlannedInput(name=given.name, path=given.path, pictures=given.pictures, cuts=cuts))
     return Plan(
-        token=secrets.token_hex(8),
+        salt=secrets.token_hex(8),
         inputs=tuple(planned),
         sized=_with_absolute_model(sized),
         gpu=device_kind(streaming.engine.extractor.device),
@@ -175,7 +191,7 @@ def save_plan(work: Workspace, plan: Plan, sources: Sequence[Source]) -> None:
             index = source.save_index()
         if index is not None:
             write_file(work.packets(source.name), index)
-    write_file(work.plan, plan.model_dump_json(indent=1).encode())
+    write_sealed(work.plan, plan.model_dump_json().encode())
 
 
 def load_plan(work: Workspace) -> Plan | None:
@@ -186,7 +202,14 @@ def load_plan(work: Workspace) -> Plan | None:
     """
     if not work.plan.is_file():
         return None
+    found = read_sealed(work.plan)
     try:
-        return Plan.model_validate_json(work.plan.read_bytes())
-    except (OSError, ValidationError) as error:
-        raise OutputError(f"'{work.plan}' is damaged or of another version; start again with --overwrite") from error
+        if found is not None:
+            return Plan.model_validate_json(found[1])
+    except ValidationError as error:
+        raise _damaged(work) from error
+    raise _damaged(work)
+
+
+def _damaged(work: Workspace) -> OutputError:
+    return OutputError(f"'{work.plan}' is damaged or of another version; start again with --overwrite")

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import islice, pairwise
 from pathlib import Path
@@ -20,12 +20,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.distributed.plan import WHOLE, Plan, shard_folder
 from pipeline.distributed.units import Shard
-from pipeline.errors import InputError, OutputError
+from pipeline.errors import InputError
 from pipeline.evaluation.metrics.steadiness import PairCounts, SteadinessMeter
-from pipeline.files import output_errors, publish_first, remove, write_file
+from pipeline.files import output_errors, publish_first, read_sealed, remove, write_file, write_sealed
 from pipeline.geometry import shrink
 from pipeline.graph import Graph
-from pipeline.media.label_store import open_labels
+from pipeline.media.label_store import LabelWriter, open_labels
 from pipeline.media.source import Source
 from pipeline.records import Frame, PartMap
 from pipeline.runs.record import LABELS, StageRecord, stage_records
@@ -48,6 +48,7 @@ class _ShardRecord(BaseModel):
     changed: int
     switches: int
     stages: tuple[StageRecord, ...]
+    warnings: tuple[str, ...]
 
 
 class _CutError(Exception):
@@ -70,7 +71,7 @@ def label_shard(streaming: Streaming, source: Source, shard: Shard) -> bool:
         scratch = Path(tempfile.mkdtemp(prefix=f"{source.name}-{shard.start}-", dir=work.scratch))
     try:
         record = _Labelling(streaming, source, shard).write(scratch)
-        write_file(scratch / _RECORD, record.model_dump_json().encode())
+        write_sealed(scratch / _RECORD, record.model_dump_json().encode())
         with output_errors(place):
             publish_first(scratch, place)
     except _CutError:
@@ -119,8 +120,13 @@ class _Labelling:
             report = self.source.report
             if writer.frames < len(inside) or report.damaged or report.warnings:
                 raise _CutError
-        counts = asdict(meter.counts)
-        return _ShardRecord(before=self.before, last=self.last, stages=stage_records(reports), **counts)
+        return _ShardRecord(
+            before=self.before,
+            last=self.last,
+            stages=stage_records(reports),
+            warnings=streaming.engine.extractor.warnings,
+            **asdict(meter.counts),
+        )
 
     def _frames(self, size_hw: tuple[int, int]) -> Iterator[Frame]:
         """The shard's frames, and one more where the frames before the next key frame are followed to that.
@@ -139,35 +145,45 @@ class _Labelling:
 
 
 def join_shards(streaming: Streaming, source: Source, plan: Plan, number: int) -> Joined | None:
-    """Make an input's finished labels of its shards; None where they don't fit each other.
+    """Make an input's finished labels of its shards; None where one is damaged, or they don't fit each other.
 
     Raises:
-        OutputError: the labels can't be written, or a shard can't be read.
+        InputError: the input can't be read.
+        OutputError: the labels can't be written.
     """
-    shards = plan.shards(streaming.work, number)
+    shards, times = plan.shards(streaming.work, number), source.times(streaming.selection) or ()
     folders = [shard_folder(streaming.work, source.name, shard.start) for shard in shards]
-    records = [_load_record(folder) for folder in folders]
-    if any(left.last != right.before for left, right in pairwise(records)):
+    records = [found for folder in folders if (found := _load_record(folder)) is not None]
+    if len(records) < len(shards) or any(left.last != right.before for left, right in pairwise(records)):
         return None
     folder = streaming.work.partial(source.name)
-    if not (folder / LABELS).exists():
-        try:
-            stores = [open_labels(folder / LABELS) for folder in folders]
-        except InputError as error:
-            raise OutputError(f"a shard is damaged ({error}); start again with --overwrite") from error
-        writer = streaming.label_writer(source, folder)
-        writer.adopt(shards[0].start, stores)
-        if writer.resume() != shards[-1].stop:
-            return None
-        with writer:
-            pass
+    if not (folder / LABELS).exists() and not _link(streaming.label_writer(source, folder), shards, folders, times):
+        return None
     counts = sum((PairCounts(each.pairs, each.compared, each.changed, each.switches) for each in records), PairCounts())
     counted = tuple(range(shard.start + 1, shard.stop) for shard in shards)
-    return Joined(counts, counted, tuple(stage for each in records for stage in each.stages))
+    stages = tuple(stage for each in records for stage in each.stages)
+    return Joined(counts, counted, stages, tuple(line for each in records for line in each.warnings))
 
 
-def _load_record(folder: Path) -> _ShardRecord:
+def _link(writer: LabelWriter, shards: Sequence[Shard], folders: Sequence[Path], times: Sequence[int]) -> bool:
+    """Finish a label store of the shards' chunks; false where they aren't what they should be."""
     try:
-        return _ShardRecord.model_validate_json((folder / _RECORD).read_bytes())
-    except (OSError, ValidationError) as error:
-        raise OutputError(f"'{folder}' is damaged or of another version; start again with --overwrite") from error
+        stores = [open_labels(folder / LABELS) for folder in folders]
+    except InputError:
+        return False
+    if any(store.pts != tuple(times[each.start : each.stop]) for each, store in zip(shards, stores, strict=True)):
+        return False
+    writer.adopt(shards[0].start, stores)
+    if writer.resume() != shards[-1].stop:
+        return False
+    with writer:
+        pass
+    return True
+
+
+def _load_record(folder: Path) -> _ShardRecord | None:
+    found = read_sealed(folder / _RECORD)
+    try:
+        return None if found is None else _ShardRecord.model_validate_json(found[1])
+    except ValidationError:
+        return None

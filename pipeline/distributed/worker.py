@@ -66,7 +66,7 @@ class OpenRun:
             if joined is not None:
                 streaming.produce(unit.number, source, joined)
                 return
-            # Someone changed the input, or a machine computes otherwise: then nothing of it is trusted.
+            # The disk, the input or a machine isn't what it was: then nothing of it is trusted.
             remove(streaming.work.shards(source.name))
             streaming.work.empty(source.name)
         streaming.produce(unit.number, source)

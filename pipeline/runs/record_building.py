@@ -23,6 +23,7 @@ def build_record(
     sinks: Sinks,
     store: LabelStore,
     stages: Sequence[StageRecord],
+    warnings: Sequence[str],
     engine: Engine,
     fitted: Fitted,
     codebook_file: Path,
@@ -36,6 +37,7 @@ def build_record(
         sinks: what its labels went into.
         store: its labels.
         stages: where the time went.
+        warnings: what a person should know of the labels.
         engine: model and settings.
         fitted: the codebook, and what pass 1 warned of.
         codebook_file: where the codebook is.
@@ -62,7 +64,7 @@ def build_record(
         stages=tuple(stages),
         warnings=(
             *fitted.warnings,
-            *engine.extractor.warnings,
+            *warnings,
             *sinks.source.problems,
             *sinks.warnings,
         ),

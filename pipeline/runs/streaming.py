@@ -58,11 +58,13 @@ class Joined:
         counts: how steady its labels are, over `counted`.
         counted: frames that were compared with the frame before each.
         stages: where the time went.
+        warnings: what a person should know of it.
     """
 
     counts: PairCounts = field(default_factory=PairCounts)
     counted: tuple[range, ...] = ()
     stages: tuple[StageRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
 
 
 NOTHING = Joined()
@@ -154,6 +156,7 @@ class Streaming:
             sinks,
             store,
             add_records([*joined.stages, *stage_records(reports)]),
+            tuple(dict.fromkeys([*joined.warnings, *self.engine.extractor.warnings])),
             self.engine,
             self.fitted,
             self.codebook_file,

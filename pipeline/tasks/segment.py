@@ -199,7 +199,7 @@ class _Spread:
 
 def _spread(workers: Workers, pool: Pool | None, load: Workload, sized: Engine) -> _Spread:
     """Workers with settings by which each stays below its share of the memory; on a GPU they are the run's."""
-    here = workers.on_this_machine()
+    here = 1 if pool is None else workers.on_this_machine()
     if here == 1 or not sized.on_cpu:
         return _Spread(workers, pool, sized.settings)
     share = memory_limit(sized.settings) // (here + 1)

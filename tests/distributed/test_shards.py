@@ -20,9 +20,10 @@ import yaml
 
 from pipeline.config import Settings, with_values
 from pipeline.distributed import shards, worker
-from pipeline.distributed.plan import WHOLE, load_plan
+from pipeline.distributed.plan import WHOLE, load_plan, save_plan
 from pipeline.distributed.pools import Workers
 from pipeline.errors import Interrupted, OutputError, UsageError, WorkerModelError, WorkersError
+from pipeline.files import read_sealed, write_sealed
 from pipeline.progress import Silent
 from pipeline.runs.workspace import Workspace
 from pipeline.tasks.segment import segment
@@ -153,10 +154,26 @@ def test_shards_whose_seams_differ_are_not_joined(
     out = tmp_path / "out"
     plan_run(clips[:1], out, settings)
     shard(out, 0, 1)
-    file = out / ".run" / "shards" / "fixed" / "16" / "shard.json"
-    record = json.loads(file.read_text())
-    assert record["before"] == json.loads((file.parents[1] / "0" / "shard.json").read_text())["last"]
-    file.write_text(json.dumps({**record, "before": "0" * 64}))
+    files = [out / ".run" / "shards" / "fixed" / start / "shard.json" for start in ("0", "16")]
+    left, right = (json.loads(content) for _, content in filter(None, map(read_sealed, files)))
+    assert right["before"] == left["last"]
+    write_sealed(files[1], json.dumps({**right, "before": "0" * 64}).encode())
+    segment(clips[:1], out, settings, resume=True).raise_failures()
+    segment(clips[:1], tmp_path / "whole", settings).raise_failures()
+    assert read_result(out) == read_result(tmp_path / "whole")
+
+
+@pytest.mark.parametrize("damaged", ["shard.json", "labels.zarr/zarr.json", "labels.zarr/c/0/0/0"])
+def test_damaged_shards_are_not_joined(
+    tmp_path: Path, clips: list[Path], settings: Settings, read_result: Result, damaged: str
+) -> None:
+    out = tmp_path / "out"
+    plan_run(clips[:1], out, settings)
+    shard(out, 0, 1)
+    file = out / ".run" / "shards" / "fixed" / "32" / damaged
+    content = bytearray(file.read_bytes())
+    content[len(content) // 2] ^= 1
+    file.write_bytes(content)
     segment(clips[:1], out, settings, resume=True).raise_failures()
     segment(clips[:1], tmp_path / "whole", settings).raise_failures()
     assert read_result(out) == read_result(tmp_path / "whole")
@@ -284,12 +301,13 @@ def test_workers_that_are_not_what_the_run_was_begun_with_refuse(
         elsewhere.setattr(worker, "processor_kind", lambda: "other")
         with pytest.raises(WorkersError, match=r"processor .* \(now other\)"):
             shard(out, 0, 1)
-    plan = out / ".run" / "plan.json"
-    content = json.loads(plan.read_text())
-    plan.write_text(json.dumps({**content, "gpu": "H200, driver 1"}))
+    work = Workspace(out)
+    plan = load_plan(work)
+    assert plan is not None
+    save_plan(work, plan.model_copy(update={"gpu": "H200, driver 1"}), [])
     with pytest.raises(WorkersError, match=r"GPU H200, driver 1 \(now none\)"):
         shard(out, 0, 1)
-    plan.write_text(json.dumps({**content, "gpu": "H200, driver 1", "mixed_devices": True}))
+    save_plan(work, plan.model_copy(update={"gpu": "H200, driver 1", "mixed_devices": True}), [])
     with monkeypatch.context() as elsewhere:
         elsewhere.setattr(worker, "processor_kind", lambda: "other")
         shard(out, 0, 1).raise_failures()
@@ -355,11 +373,27 @@ def test_an_engine_that_is_not_installed_is_one_line(tmp_path: Path, monkeypatch
         segment(["nothing.mp4"], tmp_path / "out", workers=Workers(engine="ray"))
 
 
-def test_a_plan_leads_nowhere_else(tmp_path: Path, clips: list[Path], settings: Settings) -> None:
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (b'"fixed"', b'"../../elsewhere"'),
+        (b'"cuts":[0,16,', b'"cuts":[0,8,16,'),
+        (b'"cuts":[0,16,', b'"cuts":[0,16,16,'),
+        (b"{", b"["),
+    ],
+)
+def test_a_plan_leads_nowhere_else(
+    tmp_path: Path, clips: list[Path], settings: Settings, before: bytes, after: bytes
+) -> None:
     out = tmp_path / "out"
     plan_run(clips[:1], out, settings)
     plan = out / ".run" / "plan.json"
-    plan.write_text(plan.read_text().replace('"fixed"', '"../../elsewhere"'))
+    sealed = read_sealed(plan)
+    assert sealed is not None
+    plan.write_bytes(plan.read_bytes().replace(before, after, 1))
+    with pytest.raises(OutputError, match="damaged or of another version"):
+        shard(out, 0, 1)
+    write_sealed(plan, sealed[1].replace(before, after, 1))
     with pytest.raises(OutputError, match="damaged or of another version"):
         shard(out, 0, 1)
     with pytest.raises(UsageError, match="--index 4 --of 4"):
