@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.cluster.codebook import Codebook
 from pipeline.config import RenderSettings
-from pipeline.evaluation.metrics.steadiness import SteadinessMeter
+from pipeline.evaluation.metrics.steadiness import PairCounts, SteadinessMeter
 from pipeline.files import output_errors, sync
 from pipeline.geometry import shrink
 from pipeline.media.clip_writer import ClipWriter, is_encodable
@@ -36,6 +36,7 @@ class Sinks:
         clip: the overlay clip; None where frames are too large for one, and only pictures are written.
         frames_folder: where painted frames are written as pictures too; None: nowhere.
         meter: how steady the labels are.
+        counted: frames that the meter's counts compare with the frame before each already.
     """
 
     source: Source
@@ -44,6 +45,7 @@ class Sinks:
     clip: ClipWriter | None
     frames_folder: Path | None
     meter: SteadinessMeter = field(default_factory=SteadinessMeter)
+    counted: Sequence[range] = ()
 
     @classmethod
     def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
@@ -66,6 +68,10 @@ class Sinks:
         """The clip, while it is written."""
         return nullcontext() if self.clip is None else self.clip
 
+    def joined(self, counts: PairCounts, counted: Sequence[range]) -> Sinks:
+        """The same, where the steadiness of some frames is known."""
+        return replace(self, meter=SteadinessMeter(counts), counted=counted)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the clip."""
@@ -84,7 +90,14 @@ class Sinks:
     def measure(self, items: Iterator[PartMap]) -> None:
         """Compare each frame's labels with those of the frame before."""
         for part in items:
-            self.meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
+            known, next_known = self._is_counted(part.frame.index), self._is_counted(part.frame.index + 1)
+            if known:
+                self.meter.restart()
+            if not (known and next_known):
+                self.meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
+
+    def _is_counted(self, index: int) -> bool:
+        return any(index in frames for frames in self.counted)
 
     def steadiness(self) -> SteadinessRecord:
         """What the meter has found; None for a single frame."""

@@ -185,7 +185,8 @@ def _fill(
         for batch, found in items:
             for item, grid, salient in zip(batch.items, found.descriptors, found.saliency, strict=True):
                 if (number, item.frame.index) not in cache:
-                    cache.put((number, item.frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+                    key = number, item.frame.index
+                    cache.put(key, grid.cpu().numpy(), salient.cpu().numpy(), item.frame.pts)
             progress.advance(len(batch.items))
 
     graph = Graph(engine.settings.run.queue_depth)

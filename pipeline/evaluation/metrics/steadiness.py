@@ -32,14 +32,48 @@ class Steadiness:
     switches_per_100_frames: float
 
 
-class SteadinessMeter:
-    """Measures steadiness frame by frame, without ground truth; keeps one frame in memory."""
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """Counts over pairs of neighbouring frames; those of a video's stretches add up to the video's.
 
-    def __init__(self) -> None:
-        """Start before the first frame."""
+    Attributes:
+        pairs: pairs of frames.
+        compared: pixels that were followed from one frame to the next.
+        changed: those of them whose label changes.
+        switches: parts most of whose pixels become another part.
+    """
+
+    pairs: int = 0
+    compared: int = 0
+    changed: int = 0
+    switches: int = 0
+
+    def __add__(self, other: PairCounts) -> PairCounts:
+        """Both together."""
+        return PairCounts(
+            self.pairs + other.pairs,
+            self.compared + other.compared,
+            self.changed + other.changed,
+            self.switches + other.switches,
+        )
+
+
+class SteadinessMeter:
+    """Measures steadiness frame by frame, without ground truth; keeps one frame in memory.
+
+    Attributes:
+        counts: what was counted so far.
+    """
+
+    def __init__(self, counts: PairCounts | None = None) -> None:
+        """Start before the first frame, with what was counted over others."""
+        self.counts = counts or PairCounts()
         self._last: tuple[Rgb, Labels] | None = None
-        self._pairs = self._compared = self._changed = self._switches = 0
         self._flow: Any = None
+
+    def restart(self) -> None:
+        """Compare the next frame with none."""
+        self._last = None
 
     def add(self, rgb: Rgb, labels: Labels) -> None:
         """Add the next frame.
@@ -56,18 +90,17 @@ class SteadinessMeter:
 
     def result(self) -> Steadiness:
         """The scores of the frames so far."""
-        if self._pairs == 0:
+        found = self.counts
+        if found.pairs == 0:
             return Steadiness(float("nan"), float("nan"))
-        flicker = self._changed / self._compared if self._compared else float("nan")
-        return Steadiness(flicker, 100 * self._switches / self._pairs)
+        flicker = found.changed / found.compared if found.compared else float("nan")
+        return Steadiness(flicker, 100 * found.switches / found.pairs)
 
     def _compare(self, last_rgb: Rgb, last_labels: Labels, rgb: Rgb, labels: Labels) -> None:
         rows, cols, kept = self._match_pixels(last_rgb, rgb)
         before, after = last_labels[rows[kept], cols[kept]], labels[kept]
-        self._pairs += 1
-        self._compared += len(after)
-        self._changed += int(np.count_nonzero(before != after))
-        self._switches += count_switches(before, after, labels.size)
+        changed, switches = int(np.count_nonzero(before != after)), count_switches(before, after, labels.size)
+        self.counts += PairCounts(1, len(after), changed, switches)
 
     def _match_pixels(self, last_rgb: Rgb, rgb: Rgb) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
         """Row and column of each pixel in the last frame by backward flow, and which pass the consistency check."""
