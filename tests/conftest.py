@@ -219,3 +219,19 @@ def small_settings(tiny_model: Path) -> Settings:
         "run.device": "cpu",
     }
     return load_settings(overrides=values)
+
+
+@pytest.fixture
+def described(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Records the batches of the ViT."""
+    from pipeline.features.extractor import Extractor
+
+    found: list[int] = []
+    real = Extractor.extract
+
+    def counted(self: Extractor, images: list, *, saliency: bool = False) -> object:
+        found.append(len(images))
+        return real(self, images, saliency=saliency)
+
+    monkeypatch.setattr(Extractor, "extract", counted)
+    return found

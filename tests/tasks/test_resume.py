@@ -22,7 +22,6 @@ from PIL import Image
 
 from pipeline.config import PRESETS, Settings, with_defaults, with_values
 from pipeline.errors import InputError, Interrupted, OutputError, UsageError
-from pipeline.features.extractor import Extractor
 from pipeline.progress import Silent
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.workspace import locked
@@ -215,20 +214,6 @@ class StopAfter(Silent):
             self._frames -= frames
             if self._frames <= 0:
                 raise Interrupted
-
-
-@pytest.fixture
-def described(monkeypatch: pytest.MonkeyPatch) -> list[int]:
-    """Records the batches of the ViT."""
-    found: list[int] = []
-    real = Extractor.extract
-
-    def counted(self: Extractor, images: list, *, saliency: bool = False) -> object:
-        found.append(len(images))
-        return real(self, images, saliency=saliency)
-
-    monkeypatch.setattr(Extractor, "extract", counted)
-    return found
 
 
 @pytest.fixture
