@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
@@ -33,6 +34,17 @@ def choose_device(name: str) -> torch.device:
     if name == "cuda" and not available:
         raise UsageError("device 'cuda' is asked for, but torch finds no CUDA device; give --device cpu or auto")
     return torch.device("cuda" if available and name != "cpu" else "cpu")
+
+
+def device_kind(device: torch.device) -> str:
+    """A GPU's name and its driver, on which the last bits of a result depend; empty for the CPU."""
+    if device.type != "cuda":
+        return ""
+    try:
+        driver = Path("/proc/driver/nvidia/version").read_text(encoding="utf-8").split("Kernel Module")[1].split()[0]
+    except (OSError, IndexError):
+        driver = "unknown"
+    return f"{torch.cuda.get_device_name(device)}, driver {driver}"
 
 
 def upload(arrays: Sequence[NDArray[Any]], device: torch.device) -> Tensor:

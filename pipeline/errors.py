@@ -2,11 +2,13 @@
 
     VidpartsError
     ├── UsageError      2    a setting or an option is wrong
+    │   └── WorkersError
     ├── InputError      3    an input can't be read, or holds nothing to work on
     ├── OutputError     4    an output can't be written: it exists, no space, no permission
     │   └── TooLargeError
     └── ModelError      5    a model or codebook is missing or doesn't fit
         ├── CodebookError
+        ├── WorkerModelError
         └── DeviceMemoryError
 
 A message is one line that says what was got, what was expected and what to do.
@@ -38,6 +40,12 @@ class UsageError(VidpartsError):
     exit_code = 2
 
 
+class WorkersError(UsageError):
+    """Workers can't be had, or one of them isn't what the run was begun with."""
+
+    resumable = True
+
+
 class InputError(VidpartsError):
     """An input can't be read, or holds nothing to work on."""
 
@@ -65,6 +73,12 @@ class ModelError(VidpartsError):
 
 class CodebookError(ModelError):
     """A codebook can't be read, or belongs to another model or to other settings."""
+
+
+class WorkerModelError(ModelError):
+    """A worker lacks the run's model; others may have it."""
+
+    resumable = True
 
 
 class DeviceMemoryError(ModelError):

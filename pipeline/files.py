@@ -127,6 +127,44 @@ def publish(partial: Path, path: Path) -> None:
         remove(aside)
 
 
+def publish_first(partial: Path, path: Path) -> bool:
+    """Rename a complete directory to its name, unless that is taken; whether it wasn't.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    for folder, _, files in os.walk(partial):
+        for name in files:
+            sync(Path(folder, name))
+        sync(Path(folder))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        # A directory that holds something is never replaced.
+        partial.rename(path)
+    except OSError:
+        if not path.is_dir():
+            raise
+        return False
+    sync(path.parent)
+    return True
+
+
+def link(file: Path, target: Path) -> None:
+    """Give a file a second name, and where the file system can't, a copy; the name may be taken.
+
+    Raises:
+        OSError: it can't be written.
+    """
+    target.parent.mkdir(parents=True, exist_ok=True)
+    target.unlink(missing_ok=True)
+    try:
+        os.link(file, target)
+    except OSError:
+        shutil.copyfile(file, target)
+        sync(target)
+    sync(target.parent)
+
+
 @contextmanager
 def replaced_file(path: Path) -> Iterator[Path]:
     """The place to write a file at; on success it is synced and gets its name, on failure it is removed.
@@ -158,6 +196,27 @@ def write_file(path: Path, content: bytes) -> None:
     """
     with replaced_file(path) as partial:
         partial.write_bytes(content)
+
+
+def write_sealed(path: Path, content: bytes) -> str:
+    """Write a file completely or not at all, behind a line with the SHA-256 of its content; that is returned.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    seal = hashlib.sha256(content).hexdigest()
+    write_file(path, b"%s\n%s" % (seal.encode(), content))
+    return seal
+
+
+def read_sealed(path: Path) -> tuple[str, bytes] | None:
+    """SHA-256 and content of what `write_sealed` wrote; None where there is nothing, or anything else."""
+    try:
+        seal, _, content = path.read_bytes().partition(b"\n")
+    except OSError:
+        return None
+    found = hashlib.sha256(content).hexdigest()
+    return (found, content) if seal == found.encode() else None
 
 
 def sha256(file: Path) -> str:

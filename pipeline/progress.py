@@ -85,7 +85,9 @@ class Bars:
         tqdm.write(one_line(message), file=self._stream)
 
     def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Not shown."""
+        """Shards beside the bar; nothing else is shown."""
+        if event == "shards" and self._bar is not None:
+            self._bar.set_postfix_str(f"{facts['done']} of {facts['total']} shards")
 
 
 class JsonLines:

@@ -224,3 +224,19 @@ def small_values(tiny_model: Path) -> dict[str, Any]:
 def small_settings(small_values: dict[str, Any]) -> Settings:
     """The same as `Settings`."""
     return load_settings(overrides=small_values)
+
+
+@pytest.fixture
+def described(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """Records the batches of the ViT."""
+    from pipeline.features.extractor import Extractor
+
+    found: list[int] = []
+    real = Extractor.extract
+
+    def counted(self: Extractor, images: list, *, saliency: bool = False) -> object:
+        found.append(len(images))
+        return real(self, images, saliency=saliency)
+
+    monkeypatch.setattr(Extractor, "extract", counted)
+    return found

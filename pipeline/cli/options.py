@@ -12,7 +12,17 @@ from typing import Annotated, Any
 
 import typer
 
-from pipeline.config import Backend, ClusteringMethod, Device, Facet, PaletteName, Preset, SaliencySource, load_settings
+from pipeline.config import (
+    Backend,
+    ClusteringMethod,
+    Device,
+    EngineName,
+    Facet,
+    PaletteName,
+    Preset,
+    SaliencySource,
+    load_settings,
+)
 from pipeline.progress import Progress, progress_for
 
 Inputs = Annotated[
@@ -119,19 +129,44 @@ def _progress(
     return progress_for(sys.stderr, json_progress)
 
 
+def _workers(
+    engine: Annotated[
+        EngineName | None, typer.Option(help="Spread the work: processes here, or a Ray cluster.")
+    ] = None,
+    workers: Annotated[int | None, typer.Option(help="Workers; 1 a node or every 4 processors by default.")] = None,
+    address: Annotated[
+        str | None,
+        typer.Option(help="Head of a Ray cluster; one of this machine's own by default.", metavar="HOST:PORT"),
+    ] = None,
+    shard_frames: Annotated[int | None, typer.Option(help="Frames that a worker does at a time, about.")] = None,
+    mixed_devices: Annotated[
+        bool, typer.Option("--mixed-devices", help="Take any processors and GPUs; bytes may differ then.")
+    ] = False,
+) -> dict[str, Any]:
+    return {
+        "engine": engine,
+        "count": workers,
+        "address": address,
+        "shard_frames": shard_frames,
+        "mixed_devices": mixed_devices or None,
+    }
+
+
 Group = Callable[..., dict[str, Any]]
 METHOD, FRAMES, CLUSTERS, PARTS, FIT, MEMORY, RENDER = _method, _frames, _clusters, _parts, _fit, _memory, _render
+WORKERS = _workers
 
 
 def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of some groups; it gets them as `settings: Settings`, and `progress: Progress`.
 
-    The command declares its own options and the keyword arguments it wants, which don't show on the command line.
+    Those of `WORKERS` it gets as `workers`, a dict of what was given. The command declares its own options and the
+    keyword arguments it wants, which don't show on the command line.
     """
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         wanted = inspect.signature(command, eval_str=True).parameters
-        own = [parameter for name, parameter in wanted.items() if name not in {"settings", "progress"}]
+        own = [parameter for name, parameter in wanted.items() if name not in {"settings", "progress", "workers"}]
         offered: tuple[Callable[..., Any], ...] = (*groups, _progress)
         shared = {group: inspect.signature(group, eval_str=True).parameters for group in offered}
 
@@ -142,6 +177,8 @@ def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..
                 for group, names in shared.items()
             }
             progress = taken.pop(_progress)
+            if WORKERS in taken:
+                values["workers"] = {name: value for name, value in taken.pop(WORKERS).items() if value is not None}
             overrides = {key: value for group in taken.values() for key, value in group.items()}
             if "settings" in wanted:
                 values["settings"] = load_settings(overrides.pop("config", None), overrides)

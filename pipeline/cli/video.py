@@ -1,10 +1,10 @@
-"""The commands for videos, segment and fit, and info."""
+"""The commands for videos: segment, shard, fit, and info."""
 
 from __future__ import annotations
 
 import logging
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -16,6 +16,7 @@ from pipeline.cli.options import (
     METHOD,
     PARTS,
     RENDER,
+    WORKERS,
     CodebookFile,
     DryRun,
     Inputs,
@@ -29,10 +30,13 @@ from pipeline.config import Settings
 from pipeline.errors import UsageError
 from pipeline.progress import Progress
 
+if TYPE_CHECKING:
+    from pipeline.forecast.scaling import Spread
+
 _log = logging.getLogger(__name__)
 
 
-@settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY, RENDER)
+@settings_from(METHOD, CLUSTERS, PARTS, FIT, FRAMES, MEMORY, RENDER, WORKERS)
 def segment(
     inputs: Inputs,
     output: Output,
@@ -44,8 +48,10 @@ def segment(
     ] = False,
     dry_run: DryRun = False,
     show: OpenReport = False,
+    plan: Annotated[bool, typer.Option("--plan", help="Fit, divide the work for `vidparts shard`, and stop.")] = False,
     *,
     settings: Settings,
+    workers: dict[str, Any],
     progress: Progress,
 ) -> None:
     """Find the parts in videos and paint them.
@@ -55,9 +61,11 @@ def segment(
     if dry_run:
         from pipeline.forecast.dry_run import estimate
 
-        found = estimate(inputs, settings, codebook=codebook, save_frames=save_frames, progress=progress)
+        spread = _spread(workers) if workers else None
+        found = estimate(inputs, settings, codebook=codebook, save_frames=save_frames, spread=spread, progress=progress)
         typer.echo(found.summary())
         return
+    from pipeline.distributed.pools import Workers
     from pipeline.tasks.segment import segment as run
 
     outcome = run(
@@ -68,12 +76,41 @@ def segment(
         overwrite=overwrite,
         resume=resume,
         save_frames=save_frames,
+        workers=Workers(**workers) if workers else None,
+        plan_only=plan,
         progress=progress,
     )
     typer.echo(outcome.summary())
     _log.info("where the time went\n%s", outcome.stage_table())
     if outcome.finished:
         conclude(output, show, progress)
+    outcome.raise_failures()
+
+
+def _spread(workers: dict[str, Any]) -> Spread:
+    """What is asked of a dry run; without --engine each worker has a machine of its own."""
+    from pipeline.forecast.scaling import Spread
+    from pipeline.runs.cutting import SHARD_FRAMES
+
+    count = workers.get("count", 1)
+    if count < 1:
+        raise UsageError(f"--workers is {count}; expected at least 1")
+    return Spread(count, workers.get("shard_frames", SHARD_FRAMES), workers.get("engine") == "local")
+
+
+@settings_from()
+def shard(
+    output: Annotated[Path, typer.Argument(help="OUT of `vidparts segment ... --plan`.", metavar="OUT")],
+    index: Annotated[int, typer.Option(help="Which share to do, from 0.", metavar="I")],
+    of: Annotated[int, typer.Option(help="How many shares there are.", metavar="N")],
+    *,
+    progress: Progress,
+) -> None:
+    """Do a share of a planned run, as one job of an array."""
+    from pipeline.tasks.shard import shard as run
+
+    outcome = run(output, index, of, progress=progress)
+    typer.echo(outcome.summary())
     outcome.raise_failures()
 
 
@@ -118,4 +155,4 @@ def info(
     typer.echo(run() if model is None or output is None else fetch(model, output, overwrite=overwrite))
 
 
-COMMANDS = (segment, fit, info)
+COMMANDS = (segment, shard, fit, info)

@@ -11,6 +11,7 @@ import zlib
 from collections.abc import Hashable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO, Self
@@ -35,6 +36,7 @@ class CachedFeatures:
 class _Place:
     offset: int
     shape: tuple[int, int, int]
+    pts: int
 
     @property
     def size(self) -> int:
@@ -84,12 +86,12 @@ class FeatureCache:
         """Number of frames."""
         return len(self._places)
 
-    def put(self, key: Hashable, descriptors: Floats, saliency: Floats) -> None:
-        """Append a frame: descriptors [rows, cols, channels], saliency [rows, cols]."""
+    def put(self, key: Hashable, descriptors: Floats, saliency: Floats, pts: int = 0) -> None:
+        """Append a frame: descriptors [rows, cols, channels], saliency [rows, cols], and its time for `holds`."""
         rows, cols, channels = descriptors.shape
         parts = [np.ascontiguousarray(part, dtype=np.float32).data.cast("B") for part in (descriptors, saliency)]
         try:
-            place = _Place(self._file.seek(0, 2), (rows, cols, channels))
+            place = _Place(self._file.seek(0, 2), (rows, cols, channels), pts)
             for part in parts:
                 self._file.write(part)
             self._file.flush()
@@ -100,6 +102,10 @@ class FeatureCache:
         if place.size <= self._room:
             self._room -= place.size
             self._held[key] = _copied(descriptors, saliency)
+
+    def holds(self, key: Hashable, pts: int) -> bool:
+        """Whether a frame is in the cache, of that time: damage may have moved the frames' numbers since."""
+        return key in self._places and self._places[key].pts == pts
 
     def get(self, key: Hashable) -> CachedFeatures:
         """Read a frame back, bit by bit what was put."""
@@ -156,10 +162,20 @@ class KeptCache(FeatureCache):
         self._close()
 
     def _open(self) -> BinaryIO:
-        self._index = self._path.with_suffix(".index")
         self._path.touch()
         self._index.touch()
         file = self._path.open("r+b")
+        kept, end = self._read_index(file)
+        file.truncate(end)
+        self._index.write_text("".join(kept), encoding="utf-8")
+        return file
+
+    @property
+    def _index(self) -> Path:
+        return self._path.with_suffix(".index")
+
+    def _read_index(self, file: BinaryIO) -> tuple[list[str], int]:
+        """Note the frames that are intact; their lines, and where the last one ends in the file."""
         kept, end = [], 0
         for line in self._index.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
             found = _parse(line, end)
@@ -169,13 +185,23 @@ class KeptCache(FeatureCache):
             self._places[key] = place
             end = place.offset + place.size
             kept.append(line)
-        file.truncate(end)
-        self._index.write_text("".join(kept), encoding="utf-8")
-        return file
+        return kept, end
 
     def _note(self, key: Hashable, place: _Place, checksum: int) -> None:
         with self._index.open("a", encoding="utf-8") as stream:
-            stream.write(json.dumps([key, place.offset, place.shape, checksum]) + "\n")
+            stream.write(json.dumps([key, place.offset, place.shape, checksum, place.pts]) + "\n")
+
+
+class ReadOnlyCache(KeptCache):
+    """A kept cache that other processes read at the same time; nothing of it is changed. Empty where there is none."""
+
+    def _open(self) -> BinaryIO:
+        try:
+            file = self._path.open("rb")
+            self._read_index(file)
+        except FileNotFoundError:
+            return BytesIO()
+        return file
 
 
 def _copied(descriptors: Floats, saliency: Floats) -> CachedFeatures:
@@ -192,9 +218,9 @@ def _parse(line: str, offset: int) -> tuple[tuple[int, int], _Place, int] | None
     except (ValueError, RecursionError):
         return None
     match entry:
-        case [[int(source), int(frame)], int(start), [int(rows), int(cols), int(channels)], int(checksum)]:
-            shape = (rows, cols, channels)
-            return ((source, frame), _Place(start, shape), checksum) if start == offset and min(shape) > 0 else None
+        case [[int(source), int(frame)], int(start), [int(rows), int(cols), int(channels)], int(checksum), int(pts)]:
+            place = _Place(start, (rows, cols, channels), pts)
+            return ((source, frame), place, checksum) if start == offset and min(place.shape) > 0 else None
         case _:
             return None
 

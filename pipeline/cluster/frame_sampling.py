@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
+
 
 def spread_frames(counts: Sequence[int], budget: int, step: int = 1) -> list[list[int]]:
     """Evenly spread frame indices of each input, `budget` of them over all inputs together.
 
-    Inputs get shares in proportion to their length, but at least one frame each while the budget lasts, so that a short
-    clip counts beside a long one.
+    Inputs get shares in proportion to their length, but at least one frame each, so that a short clip counts beside a
+    long one; of more inputs than the budget has frames, evenly spread ones get one.
 
     Args:
         counts: frames of each input.
@@ -20,6 +22,8 @@ def spread_frames(counts: Sequence[int], budget: int, step: int = 1) -> list[lis
     [[0, 1, 2], [0, 1]]
     >>> spread_frames([100, 10], budget=6)
     [[10, 30, 50, 70, 90], [5]]
+    >>> spread_frames([1, 5, 0, 1, 1], budget=2)
+    [[], [2], [], [], [0]]
     >>> spread_frames([9, 2], budget=3, step=4)
     [[0, 8], [0]]
     """
@@ -33,9 +37,11 @@ def spread_frames(counts: Sequence[int], budget: int, step: int = 1) -> list[lis
 
 
 def _shares(counts: Sequence[int], budget: int) -> list[int]:
-    """Largest remainders, after one frame for each input that has any."""
-    filled = set([index for index, count in enumerate(counts) if count][:budget])
-    shares = [int(index in filled) for index in range(len(counts))]
+    """Largest remainders, after one frame for each input that has any, or for as many as there are frames."""
+    filled = [index for index, count in enumerate(counts) if count]
+    if len(filled) > budget:
+        filled = [filled[place] for place in _spread(len(filled), budget)]
+    shares = np.bincount(filled, minlength=len(counts)).tolist()
     left = [count - share if share else 0 for count, share in zip(counts, shares, strict=True)]
     rate = (budget - len(filled)) / max(1, sum(left))
     exact = [frames * rate for frames in left]

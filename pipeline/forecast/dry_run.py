@@ -12,6 +12,7 @@ import tempfile
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,13 +25,15 @@ from pipeline.forecast.cost import NOTHING, Cost, free_processors, measure, over
 from pipeline.forecast.flops import describe_flops, vote_flops
 from pipeline.forecast.memory import size_run
 from pipeline.forecast.probe import LABEL_HEADER, Probe, probe_clusters, probe_sampling, probe_stages, read_bursts
+from pipeline.forecast.scaling import InputUnits, Scaling, Spread, scale
 from pipeline.forecast.workload import InputLoad, Workload, count_work
 from pipeline.media.clip_reader import sound_bytes
 from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
 from pipeline.progress import Progress, Silent
+from pipeline.runs.cutting import cut_places
 from pipeline.runs.record import CODEBOOK
-from pipeline.stages.engine import Engine, open_engine
+from pipeline.stages.engine import Engine, open_engine, selection_of
 from pipeline.stages.fit import codebook_of, sees_motion
 from pipeline.stages.motion_window import neighbourhood
 
@@ -61,6 +64,7 @@ class InputEstimate:
         label_bytes: of labels.zarr.
         clip_bytes: of overlay.mp4.
         picture_bytes: of frames/.
+        units: what it gives workers to do; None where there are none.
     """
 
     name: str
@@ -75,6 +79,7 @@ class InputEstimate:
     label_bytes: int = 0
     clip_bytes: int = 0
     picture_bytes: int = 0
+    units: InputUnits | None = None
 
     def line(self, channels: int) -> str:
         """The input in a line."""
@@ -98,6 +103,7 @@ class Estimate:
         peak_bytes: resident memory at most.
         cache_bytes: of the fit's descriptors on the disk, which go at the end.
         record_bytes: of the codebook and of the inputs' run.json.
+        scaling: the run with workers; None where there are none.
     """
 
     inputs: tuple[InputEstimate, ...]
@@ -108,6 +114,7 @@ class Estimate:
     peak_bytes: int
     cache_bytes: int
     record_bytes: int
+    scaling: Scaling | None = None
 
     @property
     def flops(self) -> int:
@@ -161,6 +168,8 @@ class Estimate:
             lines.append(f"disk        {bytes_text(sum(written.values()))}: {kinds}")
         if self.cache_bytes:
             lines.append(f"            and {bytes_text(self.cache_bytes)} for descriptors until it ends")
+        if self.scaling is not None:
+            lines += self.scaling.lines()
         return "\n".join([*lines, "dry run: nothing was written"])
 
 
@@ -171,6 +180,7 @@ def estimate(
     codebook: Path | None = None,
     save_frames: bool = False,
     paints: bool = True,
+    spread: Spread | None = None,
     progress: Progress | None = None,
 ) -> Estimate:
     """Say what a run over inputs would take, from their headers and a few of their frames.
@@ -181,6 +191,7 @@ def estimate(
         codebook: use its parts instead of fitting.
         save_frames: whether painted frames would be written too.
         paints: whether frames would be segmented and painted, or a codebook fitted and nothing more.
+        spread: workers, of whom it is said too how long they would take.
         progress: told what model is used, and all figures.
 
     Raises:
@@ -201,10 +212,16 @@ def estimate(
     loaded = Cost(_process_seconds(), time.process_time())
     if not work.inputs:
         raise InputError("; ".join(work.failures))
-    dry_run = _DryRun(work, replace(engine, settings=capacity.settings), given, save_frames, free_processors())
+    dry_run = _DryRun(work, replace(engine, settings=capacity.settings), given, save_frames, free_processors(), spread)
     with tempfile.TemporaryDirectory(prefix="vidparts-") as folder:
         found = dry_run.measure(Path(folder))
     found = replace(found, start=found.start + loaded, peak_bytes=capacity.peak_bytes)
+    if spread is not None:
+        # A worker starts when the codebook is there. Labels are there twice where shards can't be linked.
+        before = 2 * found.start.wall_s + found.fit.wall_s
+        shared = sum(found.written_bytes.values()) + found.cache_bytes + found.written_bytes.get("labels", 0)
+        units = [each.units for each in found.inputs if each.units is not None]
+        found = replace(found, scaling=scale(units, before, spread, shared))
     progress.tell("estimate", found.facts())
     return found
 
@@ -227,6 +244,7 @@ class _DryRun:
     given: Codebook | None
     save_frames: bool
     processors: float
+    spread: Spread | None
 
     def measure(self, folder: Path) -> Estimate:
         # Twice: what the first calls take beyond the second ones is part of the start.
@@ -290,12 +308,13 @@ class _DryRun:
         return min(load.frames, load.key_frames(interval) + round(between * load.frames))
 
     def _fit(self, load: InputLoad, probe: Probe) -> Cost:
-        """All frames up to the last one that is needed are decoded; those needed are converted to RGB."""
+        """Decoding begins at a key frame before each frame that is needed; only those needed are converted to RGB."""
         needed = neighbourhood(load.sampled) if sees_motion(self.engine) else set(load.sampled)
         needed = {index for index in needed if 0 <= index < load.frames}
         converted = Cost(probe.decode.wall_s - probe.skip.wall_s, probe.decode.cpu_s - probe.skip.cpu_s)
         stages = [
-            probe.skip * max(needed) + converted * len(needed),
+            probe.skip * load.source.decoded_frames(selection_of(self.engine.settings), needed)
+            + converted * len(needed),
             probe.sample["resize"] * len(needed),
             probe.sample["motion"] * len(load.sampled),
             probe.sample["describe"] * len(load.sampled),
@@ -308,12 +327,37 @@ class _DryRun:
         describe = stages.pop("describe") * (fresh / probe.described)
         work = overlapped([describe, *(cost * count for cost in stages.values())], self.processors) * HANDOVER
         keys = -(-count // KEY_INTERVAL)
+        stream = probe.lead + work + probe.check * count
         return {
-            "stream": probe.lead + work + probe.check * count,
+            "stream": stream,
+            "units": self._units(load, {"describe": describe * (1 / count), **stages}, stream, probe),
             "label_bytes": int(LABEL_HEADER + probe.label_bytes * count),
             "clip_bytes": int(probe.key_bytes * keys + probe.frame_bytes * (count - keys) + self._sound(load)),
             "picture_bytes": int(probe.picture_bytes * count),
         }
+
+    def _units(self, load: InputLoad, stages: dict[str, Cost], stream: Cost, probe: Probe) -> InputUnits | None:
+        """What the input gives workers to do; `stages` are those of a frame, `stream` all of it at once."""
+        if self.spread is None:
+            return None
+        processors = self.processors / self.spread.workers if self.spread.here else self.processors
+        selection = selection_of(self.engine.settings)
+        size = load.source.path.stat().st_size if load.source.path.is_file() else 0
+        cuts = cut_places(load.source, self.engine, load.size_hw, self.spread.shard_frames)
+        if not cuts:
+            slower = max(1.0, stream.cpu_s / processors / max(stream.wall_s, 1e-9))
+            return InputUnits((), stream.wall_s * slower, 3 * size)
+        labelling = [cost for name, cost in stages.items() if name != "overlay"]
+        shards = []
+        for start, stop in pairwise(cuts):
+            way = probe.lead + probe.skip * max(0, load.source.decoded_frames(selection, {start}) - 1)
+            work = overlapped([cost * (stop - start) for cost in labelling], processors) * HANDOVER
+            shards.append(way.wall_s + work.wall_s)
+        painting = overlapped([stages["decode"] * load.frames, stages["overlay"] * load.frames], processors) * HANDOVER
+        finish = probe.lead + painting + probe.check * load.frames
+        # Hashed, counted and painted from once; and a shard reads past all that lies before it.
+        read = size * (3 + sum(stop / load.frames for stop in cuts[1:]))
+        return InputUnits(tuple(shards), finish.wall_s, int(read))
 
     def _sound(self, load: InputLoad) -> float:
         info = load.source.probe()

@@ -99,7 +99,7 @@ def size_work(work: Workload, engine: Engine, labelling: LabellingBytes) -> Capa
         UsageError: the limit is too low even for one frame at a time.
     """
     vit = vit_bytes(engine.extractor, {each.size_hw for each in work.inputs})
-    limit, need = _limit(engine.settings), _Need(work, engine, labelling, resident_bytes(), vit)
+    limit, need = memory_limit(engine.settings), _Need(work, engine, labelling, resident_bytes(), vit)
     for settings in _smaller_and_smaller(engine, work):
         least = need.peak(settings)
         if least <= limit:
@@ -193,7 +193,8 @@ class _Need:
         return 4.0 * load.tokens * self.work.channels + 3 * math.prod(load.size_hw)
 
 
-def _limit(settings: Settings) -> int:
+def memory_limit(settings: Settings) -> int:
+    """Bytes that a run on this machine stays below."""
     given = settings.run.max_memory
     return int(given) if given is not None else int(DEFAULT_SHARE * memory_bytes())
 

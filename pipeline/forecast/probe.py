@@ -45,7 +45,7 @@ BURST = 16
 """Frames of a burst."""
 
 REACHABLE = 400
-"""Frames among which the bursts are spread: all before the last one have to be decoded."""
+"""Frames among which the bursts are spread."""
 
 SAMPLED = 8
 """Frames of an input that the probe's codebook is fitted on."""
@@ -123,7 +123,7 @@ def read_bursts(source: Source, engine: Engine) -> Probe:
     # Bursts begin at key frames, as the stretches of a run do.
     starts = range(0, reach, -(-apart // interval) * interval)
     spans = [range(start, min(start + length, reach)) for start in starts]
-    known = iter(source.frames(selection, {0, length - 1}))
+    known = iter(source.frames(selection, _Ends(length)))
     _, lead = measure(lambda: next(known))
     _, skipped = measure(lambda: next(known, None))
     wanted = set(chain.from_iterable(spans))
@@ -134,6 +134,16 @@ def read_bursts(source: Source, engine: Engine) -> Probe:
     bursts += [[next(frames) for _ in span] for span in spans[1:]]
     steps = 1 / max(1, length - 1)
     return Probe(bursts, lead, skipped * steps, decoded * steps)
+
+
+class _Ends:
+    """The first and the last of some frames; not a collection, of which decoding would skip what lies between."""
+
+    def __init__(self, length: int) -> None:
+        self._ends = (0, length - 1)
+
+    def __contains__(self, index: object) -> bool:
+        return index in self._ends
 
 
 def probe_sampling(probe: Probe, engine: Engine, cache: FeatureCache, number: int) -> None:

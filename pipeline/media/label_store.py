@@ -9,7 +9,7 @@ more frames have come, in one step, so that those it held stay safe.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from fractions import Fraction
 from pathlib import Path
@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from pydantic import ValidationError
 
 from pipeline.errors import InputError, OutputError
-from pipeline.files import output_errors, partial_path, publish, remove, sync
+from pipeline.files import link, output_errors, partial_path, publish, remove, sync
 from pipeline.media.label_journal import append_journal, read_journal, restart_journal
 from pipeline.media.label_layout import (
     ARRAY_FILE,
@@ -105,6 +105,31 @@ class LabelWriter:
         self._on_disk = self._resumed = safe
         self._pending = [labels for index, (_, labels) in enumerate(self.stored()) if index >= self._in_chunks]
         return safe
+
+    def adopt(self, first: int, stores: Sequence[LabelStore]) -> None:
+        """Put the frames of finished stores behind the first frames of an interrupted writer; `resume` finds them.
+
+        Chunks are linked, and copied where that can't be.
+
+        Args:
+            first: how many frames of an interrupted writer stay.
+            stores: with chunks as large as this one's, all but the last of them full.
+
+        Raises:
+            OutputError: it can't be written.
+        """
+        journal = self._partial / _JOURNAL
+        entries = read_journal(journal)[:first] if first else []
+        with output_errors(self.path):
+            if not first:
+                remove(self._partial)
+            self._partial.mkdir(exist_ok=True)
+            for store in stores:
+                begin = len(entries) // self._chunk_frames
+                for number in range(-(-len(store) // self._chunk_frames)):
+                    link(chunk_path(store.path, number), chunk_path(self._partial, begin + number))
+                entries += zip(store.pts, store.attributes.frame_names or [""] * len(store), strict=True)
+            restart_journal(journal, entries)
 
     def stored(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
         """Pts and labels of the frames that an interrupted writer left, in order; one chunk is held in memory."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -67,7 +67,7 @@ class DirectorySource(Source):
         """Say which pictures; `files` in the order wanted, None: all of directory `path` in natural order."""
         super().__init__(path, name)
         self.rate = frame_rate(fps)
-        self._given = files
+        self.given = files
 
     @cached_property
     def files(self) -> tuple[Path, ...]:
@@ -76,8 +76,8 @@ class DirectorySource(Source):
         Raises:
             InputError: the directory can't be read or holds no picture.
         """
-        if self._given is not None:
-            return tuple(self._given)
+        if self.given is not None:
+            return tuple(self.given)
         pictures, others = _listing(self.path)
         if not pictures:
             raise InputError(
@@ -130,6 +130,14 @@ class DirectorySource(Source):
     def count(self, selection: Selection = ALL_FRAMES) -> int:
         """How many pictures are selected."""
         return sum(1 for _ in self._selected(selection))
+
+    def times(self, selection: Selection) -> Sequence[int]:
+        """Each picture stands alone; its pts is its number."""
+        return list(self._selected(selection))
+
+    def decoded_frames(self, selection: Selection, wanted: Collection[int]) -> int:
+        """Those wanted alone."""
+        return len(wanted)
 
     def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
         """The selected pictures as frames, in order.

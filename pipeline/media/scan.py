@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from dataclasses import dataclass, field, replace
 from fractions import Fraction
@@ -38,6 +39,7 @@ class Scan:
         discarded: those of them that aren't to be shown.
         absent: frames that the header claims and the file doesn't hold.
         end_pts: where the last frame ends; None where nothing says it.
+        keys: numbers of the packets that are key frames, and their times, both int64, in order.
     """
 
     clock: Clock
@@ -48,6 +50,13 @@ class Scan:
     discarded: int
     absent: int
     end_pts: int | None
+    keys: tuple[NDArray[np.int64], NDArray[np.int64]]
+
+    @property
+    def seekable(self) -> bool:
+        """Whether every frame has a time of its own that nothing mends, and key frames follow each other in time."""
+        whole = len(self.pts) == self.shown and not self.clock.parts and not self.absent and self.packets > 0
+        return whole and all(bool((np.diff(times) > 0).all()) for times in (self.pts, *self.keys))
 
     @property
     def shown(self) -> int:
@@ -89,6 +98,31 @@ def read_scan(path: Path) -> Scan:
         return replace(scan, absent=absent, end_pts=max(known) if known and len(scan.pts) else None)
 
 
+def dump_scan(scan: Scan) -> bytes | None:
+    """A scan as bytes, a line of JSON and the arrays; None where the clock jumps."""
+    if scan.clock.parts or scan.clock.jumps:
+        return None
+    arrays = [np.asarray(each, "<i8") for each in (scan.pts, *scan.keys)]
+    numbers = [scan.missing_times, scan.missing_before, scan.packets, scan.discarded, scan.absent, scan.end_pts]
+    head = json.dumps({"numbers": numbers, "lengths": [len(each) for each in arrays]})
+    return b"".join([head.encode(), b"\n", *(each.tobytes() for each in arrays)])
+
+
+def parse_scan(content: bytes) -> Scan | None:
+    """The scan that `dump_scan` wrote; None where the bytes are others."""
+    head, _, rest = content.partition(b"\n")
+    try:
+        found = json.loads(head)
+        times, before, packets, discarded, absent, end = found["numbers"]
+        ends = np.cumsum([0, *found["lengths"]])
+        pts, numbers, keys = np.split(np.frombuffer(rest, "<i8").astype(np.int64), ends[1:-1])
+    except (ValueError, TypeError, KeyError, RecursionError):
+        return None
+    if [len(pts), len(numbers), len(keys)] != found["lengths"]:
+        return None
+    return Scan(STEADY, pts, times, before, packets, discarded, absent, end, (numbers, keys))
+
+
 def _empty(path: Path, container: InputContainer, stream: VideoStream, stamps: Stamps) -> int:
     """Frames that the header counts and that hold nothing, on purpose."""
     if container.format.name != "avi":
@@ -125,7 +159,9 @@ class _Picture:
             length = int(np.array(self.stamps.lengths)[kept][last]) or _usual_length(pts)
             end = int(pts[last]) + length if length else None
         before = sum(number < numbers[0] for number in self.timeless) if len(pts) else 0
-        return Scan(clock, np.sort(pts), len(self.timeless), int(before), count, len(discarded), 0, end)
+        stamped = np.array(self.stamps.keys, np.int64)
+        keys = np.array(self.stamps.numbers, np.int64)[stamped], np.array(self.stamps.pts, np.int64)[stamped]
+        return Scan(clock, np.sort(pts), len(self.timeless), int(before), count, len(discarded), 0, end, keys)
 
 
 def _usual_length(pts: NDArray[np.int64]) -> int:

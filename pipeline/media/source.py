@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Container, Iterator, Mapping
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -164,6 +164,25 @@ class Source(ABC):
         Raises:
             InputError: it can't be read or holds no frame.
         """
+
+    def times(self, selection: Selection) -> Sequence[int] | None:
+        """Pts of the selected frames, where decoding can begin at any of them; None where it can't, or isn't known to.
+
+        Raises:
+            InputError: as `probe`.
+        """
+        return None
+
+    def save_index(self) -> bytes | None:
+        """What takes long to find out about the input, for `load_index`; None where nothing does."""
+        return None
+
+    def load_index(self, content: bytes) -> None:  # noqa: B027
+        """Take what `save_index` of the same input gave, instead of finding it out."""
+
+    def decoded_frames(self, selection: Selection, wanted: Collection[int]) -> int:
+        """How many frames `frames` decodes for the sake of those wanted, about."""
+        return max(wanted, default=-1) * selection.every + 1
 
     @abstractmethod
     def count(self, selection: Selection = ALL_FRAMES) -> int:

@@ -4,8 +4,16 @@ from __future__ import annotations
 
 from fractions import Fraction
 
+import numpy as np
+from numpy.typing import NDArray
+
 _LONGEST_GAP_S = 24 * 3600
 _LONGEST_STEP_BACK_S = 1
+
+
+def follows(pts: NDArray[np.int64], time_base: Fraction) -> bool:
+    """Whether a `Timeline` keeps all of these increasing times as they are."""
+    return int(np.diff(pts).max(initial=0)) <= round(_LONGEST_GAP_S / time_base)
 
 
 class Timeline:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Container, Iterator
-from dataclasses import replace
+from bisect import bisect_left
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from fractions import Fraction
 from functools import cached_property
 from itertools import islice
@@ -19,9 +20,10 @@ from pipeline.media.colour import Colour, frame_colour, to_rgb
 from pipeline.media.container import exact, open_container, read_packets, video_stream
 from pipeline.media.damage import Tally, require_undamaged, warnings_of
 from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix, turned
-from pipeline.media.scan import Scan, read_scan
+from pipeline.media.scan import Scan, dump_scan, parse_scan, read_scan
+from pipeline.media.seeking import SeekError, decode_at, decoded_count, entry_of
 from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
-from pipeline.media.timeline import Timeline
+from pipeline.media.timeline import Timeline, follows
 from pipeline.records import Frame
 
 if TYPE_CHECKING:
@@ -39,6 +41,33 @@ class _DamageError(Exception):
     """Decoding with frame threads met something broken."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Sought:
+    """Frames that are decoded without all that lies before them.
+
+    Attributes:
+        scan: the file's packets.
+        chosen: positions, among all frames shown, of the selected ones.
+        indices: which of these are wanted, ascending.
+        scattered: whether they are single frames, not all from one on.
+    """
+
+    scan: Scan
+    chosen: range
+    indices: Sequence[int]
+    scattered: bool
+
+    @property
+    def positions(self) -> Iterator[int]:
+        """Their positions among all frames shown."""
+        return (self.chosen[index] for index in self.indices)
+
+    @property
+    def by_time(self) -> dict[int, int]:
+        """Their indices by pts."""
+        return {int(self.scan.pts[self.chosen[index]]): index for index in self.indices}
+
+
 class VideoSource(Source):
     """The first video stream of a file."""
 
@@ -47,6 +76,7 @@ class VideoSource(Source):
         super().__init__(path, name)
         self._reported: set[str] = set()
         self._first_orientation = 0, UPRIGHT
+        self._intact = True
 
     def probe(self) -> SourceInfo:
         """Facts about the video, from its packets and its first frame.
@@ -69,29 +99,115 @@ class VideoSource(Source):
     def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
         """The selected frames in order of time, each once, upright, uint8 RGB.
 
-        Decoding continues behind damage; `report` then says what was lost.
+        Decoding continues behind damage; `report` then says what was lost. Where key frames allow it, what lies before
+        the frames wanted is skipped: damage there isn't met, and indices count packets.
 
         Raises:
             InputError: the file can't be read or nothing in it can be decoded; at the end of a strict pass: something
                 was lost.
         """
+        info = self.probe()
+        sought = self._sought(selection, wanted, info)
+        done = -1
+        if sought is not None and self._intact:
+            try:
+                for frame in self._frames_at(sought, info):
+                    yield frame
+                    done = frame.index
+            except SeekError:
+                self._intact = False
+            else:
+                return
+        times = sought.by_time if sought is not None and sought.scattered else None
+        for frame in self._frames_from_start(selection, wanted, info, times):
+            if frame.index > done:
+                yield frame
+        if selection.strict:
+            require_undamaged(self.path, self.report, selection.end_s)
+        self._say_new_warnings()
+
+    def times(self, selection: Selection) -> Sequence[int] | None:
+        """Pts of the selected frames, where every packet has a time of its own that nothing mends."""
+        chosen = self._chosen(selection, self.probe())
+        return None if chosen is None else [int(self._scan.pts[position]) for position in chosen]
+
+    def save_index(self) -> bytes | None:
+        """What the packets say."""
+        return dump_scan(self._scan)
+
+    def load_index(self, content: bytes) -> None:
+        """Take what the packets say, unless it is damaged."""
+        scan = parse_scan(content)
+        if scan is not None:
+            self.__dict__["_scan"] = scan
+
+    def decoded_frames(self, selection: Selection, wanted: Collection[int]) -> int:
+        """How many frames `frames` decodes for the sake of those wanted, about."""
+        sought = self._sought(selection, wanted, self.probe())
+        if sought is None:
+            return super().decoded_frames(selection, wanted)
+        return decoded_count(self._scan, sought.positions)
+
+    def _frames_at(self, sought: _Sought, info: SourceInfo) -> Iterator[Frame]:
         from av.video.reformatter import VideoReformatter
 
-        info = self.probe()
+        tally, reformatter = Tally(), VideoReformatter()
+        try:
+            stored_hw = self._first_orientation[1].size(info.size_hw)
+            found = decode_at(self.path, self._scan, sought.positions, stored_hw)
+            for index, position, decoded in zip(sought.indices, sought.positions, found, strict=True):
+                tally.frames += 1
+                rgb = self._upright_rgb(decoded, info, tally, reformatter)
+                yield Frame(index, int(self._scan.pts[position]), info.time_base, rgb, str(index))
+        finally:
+            self.report = DecodeReport(tally.frames)
+
+    def _frames_from_start(
+        self, selection: Selection, wanted: Container[int] | None, info: SourceInfo, times: Mapping[int, int] | None
+    ) -> Iterator[Frame]:
+        """The frames wanted; where `times` are given, their indices by pts: damage may have moved those of decoding."""
+        from av.video.reformatter import VideoReformatter
+
         tally, timeline, reformatter = Tally(), self._timeline(info.time_base, info.average_rate), VideoReformatter()
         finished = False
         try:
-            chosen = islice(self._in_span(info, selection, tally, timeline), 0, None, selection.every)
-            for index, (pts, decoded) in enumerate(chosen):
-                if wanted is None or index in wanted:
+            span = self._in_span(info, selection, tally, timeline)
+            chosen = span if times is not None else islice(span, 0, None, selection.every)
+            for number, (pts, decoded) in enumerate(chosen):
+                index = number if times is None else times.get(pts, -1)
+                if index >= 0 and (wanted is None or index in wanted):
                     rgb = self._upright_rgb(decoded, info, tally, reformatter)
                     yield Frame(index, pts, info.time_base, rgb, str(index))
             finished = True
         finally:
             self.report = self._report_of(tally, timeline, info, whole=finished and selection.end_s is None)
-        if selection.strict:
-            require_undamaged(self.path, self.report, selection.end_s)
-        self._say_new_warnings()
+            self._intact &= not self.report.damaged
+
+    def _sought(self, selection: Selection, wanted: Container[int] | None, info: SourceInfo) -> _Sought | None:
+        """What is worth seeking; None where all is decoded from the start."""
+        scan, chosen = self._scan, self._chosen(selection, info)
+        if chosen is None:
+            return None
+        if wanted is None or (isinstance(wanted, range) and wanted.step == 1):
+            indices = range(len(chosen)) if wanted is None else range(len(chosen))[wanted.start : wanted.stop]
+            seen = bool(indices) and entry_of(scan, chosen[indices[0]]).packet > 0
+            return _Sought(scan, chosen, indices, scattered=False) if seen else None
+        if isinstance(wanted, Collection) and wanted:
+            return _Sought(scan, chosen, sorted(index for index in wanted if 0 <= index < len(chosen)), scattered=True)
+        return None
+
+    def _chosen(self, selection: Selection, info: SourceInfo) -> range | None:
+        """Positions of the selected frames among all that are shown, where the packets' times are the frames'."""
+        pts = self._scan.pts
+        if not self._scan.seekable or info.start_pts != pts[0] or not follows(pts, info.time_base):
+            return None
+
+        def offset(time: np.int64) -> Fraction:
+            return (int(time) - info.start_pts) * info.time_base
+
+        begin = bisect_left(pts, True, key=lambda time: not selection.starts_after(offset(time)))
+        end = bisect_left(pts, True, key=lambda time: selection.ends_before(offset(time)))
+        return range(begin, end, selection.every)
 
     def _in_span(
         self, info: SourceInfo, selection: Selection, tally: Tally, timeline: Timeline

@@ -92,9 +92,18 @@ class Manifest(BaseModel):
         }
 
 
-def make_manifest(sources: Sequence[Source], engine: Engine, codebook: Path | None, save_frames: bool) -> Manifest:
-    """The manifest of a run that is about to begin; every input is read once, for its checksum."""
-    inputs = tuple(InputFacts(name=source.name, sha256=content_sha256(source)) for source in sources)
+def make_manifest(
+    sources: Sequence[Source],
+    engine: Engine,
+    codebook: Path | None,
+    save_frames: bool,
+    checksums: Sequence[str | None] | None = None,
+) -> Manifest:
+    """The manifest of a run that is about to begin; every input is read once, where its checksum isn't given."""
+    if checksums is None:
+        checksums = [content_sha256(source) for source in sources]
+    named = zip(sources, checksums, strict=True)
+    inputs = tuple(InputFacts(name=source.name, sha256=checksum) for source, checksum in named)
     given = None if codebook is None else codebook_sha256(load_codebook(codebook))
     return _manifest(engine, inputs, given, save_frames=save_frames)
 

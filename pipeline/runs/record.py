@@ -180,6 +180,26 @@ def stage_records(reports: Iterable[StageReport]) -> tuple[StageRecord, ...]:
     )
 
 
+def add_records(records: Iterable[StageRecord]) -> tuple[StageRecord, ...]:
+    """Records of one name as one, their seconds and items added; `fill` where there is no other."""
+    found: dict[str, StageRecord] = {}
+    for each in records:
+        last = found.get(each.name)
+        found[each.name] = (
+            each
+            if last is None
+            else StageRecord(
+                name=each.name,
+                items=last.items + each.items,
+                busy_s=round(last.busy_s + each.busy_s, 3),
+                starved_s=round(last.starved_s + each.starved_s, 3),
+                blocked_s=round(last.blocked_s + each.blocked_s, 3),
+                fill=None,
+            )
+        )
+    return tuple(found.values())
+
+
 def save_record(record: RunRecord, directory: Path) -> None:
     """Write run.json into a result's directory.
 

@@ -7,12 +7,11 @@ from pathlib import Path
 
 from pipeline.cluster.codebook import codebook_sha256
 from pipeline.errors import InputError
-from pipeline.graph import StageReport
 from pipeline.media.label_store import LabelStore
 from pipeline.media.source import Source
 from pipeline.runs.integrity import result_checksums
 from pipeline.runs.manifest import Manifest
-from pipeline.runs.record import ModelRecord, RunRecord, SourceRecord, stage_records
+from pipeline.runs.record import ModelRecord, RunRecord, SourceRecord, StageRecord
 from pipeline.runs.sinks import Sinks
 from pipeline.stages.engine import Engine
 from pipeline.stages.fit import Fitted
@@ -23,7 +22,8 @@ def build_record(
     number: int,
     sinks: Sinks,
     store: LabelStore,
-    reports: Sequence[StageReport],
+    stages: Sequence[StageRecord],
+    warnings: Sequence[str],
     engine: Engine,
     fitted: Fitted,
     folder: Path,
@@ -35,7 +35,8 @@ def build_record(
         number: of the input among those of the manifest.
         sinks: what its labels went into.
         store: its labels.
-        reports: where the time went, by stage.
+        stages: where the time went.
+        warnings: what a person should know of the labels.
         engine: model and settings.
         fitted: the codebook, and what pass 1 warned of.
         folder: where the result's files are.
@@ -59,10 +60,10 @@ def build_record(
         files=result_checksums(folder),
         steadiness=sinks.steadiness(),
         fit_seconds=fitted.seconds,
-        stages=stage_records(reports),
+        stages=tuple(stages),
         warnings=(
             *fitted.warnings,
-            *engine.extractor.warnings,
+            *warnings,
             *sinks.source.problems,
             *sinks.warnings,
         ),

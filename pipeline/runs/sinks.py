@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from pipeline.cluster.codebook import Codebook
 from pipeline.config import RenderSettings
-from pipeline.evaluation.metrics.steadiness import SteadinessMeter
+from pipeline.evaluation.metrics.steadiness import PairCounts, SteadinessMeter, Transitions
 from pipeline.files import output_errors, sync
 from pipeline.geometry import shrink
 from pipeline.media.clip_writer import ClipWriter, is_encodable
@@ -38,6 +38,8 @@ class Sinks:
         frames_folder: where painted frames are written as pictures too; None: nowhere.
         meter: how steady the labels are.
         measures: areas and small pictures for the report.
+        counted: frames that the meter's counts compare with the frame before each already.
+        transitions: which labels turned into which at those, a row each.
     """
 
     source: Source
@@ -47,6 +49,8 @@ class Sinks:
     frames_folder: Path | None
     measures: MeasureTaker
     meter: SteadinessMeter = field(default_factory=SteadinessMeter)
+    counted: Sequence[range] = ()
+    transitions: Sequence[Sequence[int]] = ()
 
     @classmethod
     def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
@@ -70,6 +74,10 @@ class Sinks:
         """The clip, while it is written."""
         return nullcontext() if self.clip is None else self.clip
 
+    def joined(self, counts: PairCounts, counted: Sequence[range], transitions: Sequence[Sequence[int]] = ()) -> Sinks:
+        """The same, where the steadiness of some frames is known."""
+        return replace(self, meter=SteadinessMeter(counts), counted=counted, transitions=transitions)
+
     @property
     def warnings(self) -> tuple[str, ...]:
         """What a person should know of the clip."""
@@ -88,8 +96,20 @@ class Sinks:
     def measure(self, items: Iterator[PartMap]) -> None:
         """Compare each frame's labels with those of the frame before, and take what the report shows."""
         for part in items:
+            index = part.frame.index
             self.measures.add(part.frame.rgb, part.labels, self.codebook.parts)
-            self.meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
+            known, next_known = self._is_counted(index), self._is_counted(index + 1)
+            if known:
+                self.meter.restart()
+            if not (known and next_known):
+                self.meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels, index)
+
+    def all_transitions(self) -> Transitions:
+        """Which labels turned into which, over all frames."""
+        return Transitions.of([*self.transitions, *self.meter.transitions().rows()])
+
+    def _is_counted(self, index: int) -> bool:
+        return any(index in frames for frames in self.counted)
 
     def steadiness(self) -> SteadinessRecord:
         """What the meter has found; None for a single frame."""

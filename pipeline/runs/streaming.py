@@ -12,23 +12,35 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.errors import InputError, OutputError
+from pipeline.evaluation.metrics.steadiness import PairCounts
 from pipeline.files import sync
 from pipeline.geometry import processed_size
 from pipeline.graph import Graph, Node, StageReport
 from pipeline.media.label_store import LabelWriter, open_labels
 from pipeline.media.source import Selection, Source
 from pipeline.progress import Progress
-from pipeline.records import EnergyMap, PartMap
+from pipeline.records import EnergyMap, Frame, PartMap
 from pipeline.runs.integrity import clip_problem
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.measures import MEASURES
-from pipeline.runs.record import LABELS, OVERLAY, RECORD, InputResult, RunRecord, load_record, save_record
+from pipeline.runs.record import (
+    LABELS,
+    OVERLAY,
+    RECORD,
+    InputResult,
+    RunRecord,
+    StageRecord,
+    add_records,
+    load_record,
+    save_record,
+    stage_records,
+)
 from pipeline.runs.record_building import build_record
 from pipeline.runs.replay import finished_labels, first_frames, replay
 from pipeline.runs.sinks import Sinks, file_name
@@ -37,6 +49,28 @@ from pipeline.stages.energies import energy_steps, key_frames_of
 from pipeline.stages.engine import Engine, selection_of
 from pipeline.stages.fit import Fitted
 from pipeline.stages.refinement import refine
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What is known of an input whose labels were computed elsewhere.
+
+    Attributes:
+        counts: how steady its labels are, over `counted`.
+        counted: frames that were compared with the frame before each.
+        stages: where the time went.
+        warnings: what a person should know of it.
+        transitions: which labels turned into which at `counted`, a row of `Transitions` each.
+    """
+
+    counts: PairCounts = field(default_factory=PairCounts)
+    counted: tuple[range, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+    transitions: tuple[tuple[int, int, int, int], ...] = ()
+
+
+NOTHING = Joined()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,14 +100,36 @@ class Streaming:
             InputError: the input can't be read.
             OutputError: the result can't be written; what was finished of it stays.
         """
+        self.produce(number, source)
+        return self.publish(source)
+
+    def produce(self, number: int, source: Source, joined: Joined = NOTHING) -> None:
+        """Complete an input's result in its directory of the run.
+
+        Args:
+            number: of the input among all of the run.
+            source: the input.
+            joined: what is known of its steadiness and of the time that its labels took.
+
+        Raises:
+            InputError: the input can't be read.
+            OutputError: the result can't be written; what was finished of it stays.
+        """
         folder = self.work.partial(source.name)
         try:
             if not (folder / RECORD).is_file():
-                save_record(self._produce(number, source, folder), folder)
-            record = load_record(folder)
+                save_record(self._produce(number, source, folder, joined), folder)
         except InputError:
             self.work.empty(source.name)
             raise
+
+    def publish(self, source: Source) -> InputResult:
+        """Give a complete result its place, and tell its warnings.
+
+        Raises:
+            InputError, OutputError: it isn't complete, or can't be moved.
+        """
+        record = load_record(self.work.partial(source.name))
         target = self.work.publish(source.name)
         said = {*self.fitted.warnings, *self.engine.extractor.warnings}
         for warning in record.warnings:
@@ -81,21 +137,32 @@ class Streaming:
                 self.progress.say(f"warning: {source.name}: {warning}")
         return InputResult(source.name, target, record)
 
-    def _produce(self, number: int, source: Source, folder: Path) -> RunRecord:
-        self.progress.start(source.name, source.count(self._selection))
+    def _produce(self, number: int, source: Source, folder: Path, joined: Joined) -> RunRecord:
+        self.progress.start(source.name, source.count(self.selection))
         save_frames = self.manifest.save_frames
         sinks = Sinks.of(source, folder, self.engine, self.fitted.codebook, save_frames=save_frames)
+        sinks = sinks.joined(joined.counts, joined.counted, joined.transitions)
         try:
             reports = self._write(number, source, folder, sinks)
         finally:
             self.progress.finish()
         store = open_labels(folder / LABELS)
-        problem = clip_problem(folder / OVERLAY, store, self._selection) if sinks.clip else ""
+        problem = clip_problem(folder / OVERLAY, store, self.selection) if sinks.clip else ""
         if problem:
             raise OutputError(f"'{self.work.output / source.name}' is not complete: {problem}; check the disk")
         sinks.sync_pictures()
-        sinks.measures.save(folder / MEASURES, sinks.meter.transitions())
-        return build_record(self.manifest, number, sinks, store, reports, self.engine, self.fitted, folder)
+        sinks.measures.save(folder / MEASURES, sinks.all_transitions())
+        return build_record(
+            self.manifest,
+            number,
+            sinks,
+            store,
+            add_records([*joined.stages, *stage_records(reports)]),
+            tuple(dict.fromkeys([*joined.warnings, *self.engine.extractor.warnings])),
+            self.engine,
+            self.fitted,
+            folder,
+        )
 
     def _write(self, number: int, source: Source, folder: Path, sinks: Sinks) -> list[StageReport]:
         """Labels and clip, or, where an interrupted run has finished the labels, the clip alone."""
@@ -104,13 +171,13 @@ class Streaming:
         if finished is not None:
             with sinks.open():
                 stored = ((pts, labels) for _, pts, labels in finished.frames())
-                return replay(source.frames(self._selection), stored, sinks, self.progress, depth)
-        writer = self._label_writer(source, folder)
+                return replay(source.frames(self.selection), stored, sinks, self.progress, depth)
+        writer = self.label_writer(source, folder)
         writer.resume()
         with writer, sinks.open():
             sync(folder)
             if writer.frames:
-                frames = first_frames(source, self._selection, writer.frames)
+                frames = first_frames(source, self.selection, writer.frames)
                 replay(frames, writer.stored(), sinks, self.progress, depth)
             reports = self._graph(number, source, writer, sinks).run()
             if not writer.frames:
@@ -118,18 +185,34 @@ class Streaming:
         return reports
 
     def _graph(self, number: int, source: Source, writer: LabelWriter, sinks: Sinks) -> Graph:
-        settings, device, done = self.engine.settings, self.engine.extractor.device, writer.frames
+        done = writer.frames
         # Batches are those of an uninterrupted run: frames of the first one that have labels already are dropped.
         wanted = range(done - done % key_frames_of(self.engine, writer.size_hw).chunk, sys.maxsize)
-        graph = Graph(settings.run.queue_depth)
-        node: Node[Any] = graph.source("decode", source.frames(self._selection, wanted))
-        for step in energy_steps(self.engine, self.fitted.codebook, self.cache, number, writer.size_hw):
-            node = graph.stage(step.name, node, step.work)
-        parts = graph.stage("crf", node, lambda items: refine(_from(items, done), settings.crf, device))
+        graph = Graph(self.engine.settings.run.queue_depth)
+        frames = source.frames(self.selection, wanted)
+        parts = self.part_maps(graph, number, frames, writer.size_hw, range(done, sys.maxsize))
         graph.sink("labels", parts, lambda items: self._store(items, source, writer))
         graph.sink("overlay", parts, sinks.paint)
         graph.sink("steadiness", parts, sinks.measure)
         return graph
+
+    def part_maps(
+        self, graph: Graph, number: int, frames: Iterator[Frame], size_hw: tuple[int, int], kept: range
+    ) -> Node[PartMap]:
+        """Add the stages that turn frames into label maps.
+
+        Args:
+            graph: gets the stages.
+            number: of the input among all of the run.
+            frames: from the first frame of a batch on.
+            size_hw: their processed size.
+            kept: the frames that get labels; the others are there for the batches and stretches they belong to.
+        """
+        settings, device = self.engine.settings, self.engine.extractor.device
+        node: Node[Any] = graph.source("decode", frames)
+        for step in energy_steps(self.engine, self.fitted.codebook, self.cache, number, size_hw):
+            node = graph.stage(step.name, node, step.work)
+        return graph.stage("crf", node, lambda items: refine(_within(items, kept), settings.crf, device))
 
     def _store(self, items: Iterator[PartMap], source: Source, writer: LabelWriter) -> None:
         try:
@@ -143,15 +226,17 @@ class Streaming:
             raise
 
     @property
-    def _selection(self) -> Selection:
+    def selection(self) -> Selection:
+        """Which frames are processed."""
         return selection_of(self.engine.settings)
 
-    def _label_writer(self, source: Source, folder: Path) -> LabelWriter:
+    def label_writer(self, source: Source, folder: Path) -> LabelWriter:
+        """The writer of an input's labels in a directory."""
         info = source.probe()
         size_hw = processed_size(info.size_hw, self.engine.settings.features.load_size)
         parts = self.fitted.codebook.parts
         return LabelWriter(folder / LABELS, size_hw, info.size_hw, info.time_base, parts, keep_partial=True)
 
 
-def _from(items: Iterator[EnergyMap], first: int) -> Iterator[EnergyMap]:
-    return (item for item in items if item.frame.index >= first)
+def _within(items: Iterator[EnergyMap], kept: range) -> Iterator[EnergyMap]:
+    return (item for item in items if item.frame.index in kept)

@@ -5,6 +5,10 @@
     OUT/.run/manifest.json       what the run was begun with; without it the rest is ignored
     OUT/.run/fit/                descriptors of the sampled frames; fit.json once the codebook is written
     OUT/.run/inputs/<name>/      an input's result as it grows; becomes OUT/<name> when it is complete
+    OUT/.run/plan.json           how the work is divided among workers (pipeline.distributed)
+    OUT/.run/packets/<name>   what a video's packets say, so that no worker counts them again
+    OUT/.run/shards/<name>/<start>/  labels of some of an input's frames; `whole` beside them: it can't be cut
+    OUT/.run/scratch/            shards as they grow
     OUT/.run/failures.json       of a concluded run: the inputs that can't be finished, and why
 
 Every input has its directory from the beginning, so one that is gone is finished.
@@ -39,6 +43,8 @@ class Workspace:
         output: OUT.
         folder: the directory of all that is unfinished.
         fit: the directory of pass 1.
+        plan: the file that says how the work is divided among workers.
+        scratch: where shards grow.
     """
 
     def __init__(self, output: Path) -> None:
@@ -49,6 +55,8 @@ class Workspace:
         self._failures = self.folder / "failures.json"
         self._inputs = self.folder / "inputs"
         self.fit = self.folder / "fit"
+        self.plan = self.folder / "plan.json"
+        self.scratch = self.folder / "scratch"
 
     @property
     def unfinished(self) -> bool:
@@ -103,6 +111,14 @@ class Workspace:
         """Where an input's result grows."""
         return self._inputs / name
 
+    def packets(self, name: str) -> Path:
+        """Where it is kept what a video's packets say."""
+        return self.folder / "packets" / name
+
+    def shards(self, name: str) -> Path:
+        """Where the shards of an input are."""
+        return self.folder / "shards" / name
+
     def empty(self, name: str) -> None:
         """Drop what there is of an input's result."""
         remove(self.partial(name))
@@ -135,7 +151,8 @@ class Workspace:
         journals = (file for file in self._inputs.rglob("frames.jsonl") if file.stat().st_size)
         finished = any(self.is_published(given.name) for given in manifest.inputs)
         described = any(file.stat().st_size for file in self.fit.glob("*"))
-        return finished or described or any(self._inputs.glob("*/labels.zarr")) or next(journals, None) is not None
+        begun = finished or self.plan.exists() or described or any(self._inputs.glob("*/labels.zarr"))
+        return begun or next(journals, None) is not None
 
     def conclude(self, failures: Sequence[Failure]) -> None:
         """End a run: remove its working files, and where inputs failed, keep that for a later --resume.
@@ -148,8 +165,9 @@ class Workspace:
             return
         if self.concluded() is None:
             save_failures(self._failures, failures)
-        for folder in (self.fit, self._inputs):
-            remove(folder)
+        for left in self.folder.iterdir():
+            if left not in (self._manifest, self._failures):
+                remove(left)
 
     def concluded(self) -> tuple[Failure, ...] | None:
         """The failures of a concluded run; None where there is none, or it isn't concluded.
@@ -167,10 +185,14 @@ class Workspace:
 
 
 @contextlib.contextmanager
-def locked(output: Path) -> Iterator[None]:
+def locked(output: Path, wait_s: float = 0) -> Iterator[None]:
     """Lock a directory against other runs; it is made if need be, and removed again if it stays empty.
 
     The lock ends with its process, however that ends.
+
+    Args:
+        output: the directory.
+        wait_s: seconds to wait for another that holds it: a server needs some to notice that a machine is gone.
 
     Raises:
         OutputError: another run holds it, or the directory can't be written.
@@ -179,7 +201,7 @@ def locked(output: Path) -> Iterator[None]:
 
     existed = output.is_dir()
     file, owner = output / LOCK, output / OWNER
-    lock = FileLock(file, timeout=0)
+    lock = FileLock(file, timeout=wait_s)
     with output_errors(output):
         output.mkdir(parents=True, exist_ok=True)
         try:

@@ -40,7 +40,7 @@ def describe(
         known = {
             item.frame.index: cache.get((source, item.frame.index)).descriptors
             for item in batch
-            if cache is not None and (source, item.frame.index) in cache
+            if cache is not None and cache.holds((source, item.frame.index), item.frame.pts)
         }
         fresh = [item.image for item in batch if item.frame.index not in known]
         computed = iter(normalise(extractor.extract(fresh).descriptors) if fresh else ())

@@ -194,10 +194,11 @@ def _fill(
         for batch, found in items:
             for item, grid, salient in zip(batch.items, found.descriptors, found.saliency, strict=True):
                 if (number, item.frame.index) not in cache:
+                    key = number, item.frame.index
                     if pictures is not None:
                         # First: what is in the cache isn't seen again by a resumed run.
-                        pictures.keep((number, item.frame.index), item.image)
-                    cache.put((number, item.frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+                        pictures.keep(key, item.image)
+                    cache.put(key, grid.cpu().numpy(), salient.cpu().numpy(), item.frame.pts)
             progress.advance(len(batch.items))
 
     graph = Graph(engine.settings.run.queue_depth)

@@ -158,7 +158,7 @@ class _Run:
             def store(items: Iterator[GridMap], name: str = source.name) -> None:
                 for item in items:
                     blank = np.zeros(item.values.shape[:2], dtype=np.float32)
-                    cache.put((name, item.frame.index), item.values, blank)
+                    cache.put((name, item.frame.index), item.values, blank, item.frame.pts)
                     self.progress.advance()
 
             if indices:
@@ -228,10 +228,11 @@ class _Projection:
 
     def __call__(self, batch: list[Prepared]) -> Iterator[Floats]:
         keys = [(self.name, item.frame.index) for item in batch]
-        fresh = [item for item, key in zip(batch, keys, strict=True) if key not in self.cache]
+        kept = [self.cache.holds(key, item.frame.pts) for key, item in zip(keys, batch, strict=True)]
+        fresh = [item for item, known in zip(batch, kept, strict=True) if not known]
         computed = iter(self.run.describe(fresh) if fresh else ())
-        for key in keys:
-            yield self.basis.project(self.cache.get(key).descriptors if key in self.cache else next(computed))
+        for key, known in zip(keys, kept, strict=True):
+            yield self.basis.project(self.cache.get(key).descriptors if known else next(computed))
 
 
 def _save_components(file: Path, values: Floats) -> Path:

@@ -1,24 +1,32 @@
 """Parts of videos: fit a codebook on sampled frames, then stream every frame (paper section 5.1).
 
 Pass 2 takes the descriptors that pass 1 has computed from its cache. An interrupted run leaves what it has finished in
-OUT/.run, and a later one with `resume` continues from there, to the same bytes.
+OUT/.run, and a later one with `resume` continues from there, to the same bytes. With `workers` pass 2 is done by them
+(`pipeline.distributed`), to the same bytes too.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cluster.codebook import Codebook, codebook_sha256, load_codebook, save_codebook
 from pipeline.cluster.feature_cache import FeatureCache, KeptCache
-from pipeline.config import Settings
+from pipeline.config import Settings, with_values
+from pipeline.distributed.coordinator import Coordinator, inspect_inputs
+from pipeline.distributed.local import Inline
+from pipeline.distributed.plan import Plan, load_plan, make_plan, path_of, save_plan
+from pipeline.distributed.pools import Workers
+from pipeline.distributed.units import Inspect, Pool
+from pipeline.distributed.worker import OpenRun, units_of
 from pipeline.errors import InputError, OutputError, VidpartsError
 from pipeline.failures import Failure
 from pipeline.files import output_errors, remove
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
-from pipeline.forecast.memory import size_run
-from pipeline.forecast.workload import count_work
+from pipeline.forecast.memory import memory_limit, size_run
+from pipeline.forecast.workload import Workload, count_work
 from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source
@@ -52,11 +60,13 @@ class SegmentResult:
         codebook: the file of the parts.
         finished: the inputs that were segmented.
         failures: the inputs that couldn't be.
+        planned: how many units are left for `vidparts shard`, where the run was only planned.
     """
 
     codebook: Path
     finished: tuple[InputResult, ...]
     failures: tuple[Failure, ...]
+    planned: int | None = None
 
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed input; nothing if none failed."""
@@ -73,6 +83,12 @@ class SegmentResult:
 
     def summary(self) -> str:
         """What was found, how steady it is, what to doubt and where the files are, for a person."""
+        if self.planned is not None:
+            return (
+                f"{self.planned} units are planned; `vidparts shard {self.codebook.parent} --index I --of N` for each "
+                "I below N does them, and then the same command with --resume instead of --plan makes the results\n"
+                f"codebook: {self.codebook}"
+            )
         if not self.finished:
             return f"codebook: {self.codebook}"
         facts = run_facts(self.codebook.parent, [result.directory for result in self.finished])
@@ -109,6 +125,8 @@ def segment(
     overwrite: bool = False,
     resume: bool = False,
     save_frames: bool = False,
+    workers: Workers | None = None,
+    plan_only: bool = False,
     progress: Progress | None = None,
 ) -> SegmentResult:
     """Find the parts in inputs and paint them.
@@ -121,6 +139,8 @@ def segment(
         overwrite: replace results that exist.
         resume: continue an interrupted run, to the same bytes; begins a new one where there is none.
         save_frames: also write the painted frames under the input's own names.
+        workers: what pass 2 is spread over; None: this process.
+        plan_only: fit, divide the work for `vidparts shard`, and stop.
         progress: receives progress and messages.
 
     Raises:
@@ -128,37 +148,36 @@ def segment(
         OutputError: results exist, can't be written, or another run is at work on them.
         ModelError: the model can't be loaded, or the codebook doesn't fit.
         UsageError: with `resume`, the interrupted run was begun with other settings or inputs; or the run would take
-            more memory than it may.
+            more memory than it may; or the engine isn't installed.
+        WorkersError: there are no workers, or one isn't what the run was begun with.
         Interrupted, KeyboardInterrupt: with a message that says what is kept, if anything is.
     """
     settings, progress = settings or Settings(), progress or Silent()
+    if workers is not None:
+        workers.require()
     sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
     given = load_codebook(codebook) if codebook else None
-    with locked(output):
+    with locked(output), ExitStack() as held:
         work = Workspace(output)
         if not (overwrite or resume):
             require_room(work, sources, codebook)
         engine = open_engine(settings, progress, given, str(codebook))
+        pool = None if workers is None or plan_only else workers.open(output, gpu=not engine.on_cpu)
+        if pool is not None:
+            # Behind the end of the workers, which is the last that they write.
+            held.callback(remove, work.scratch)
+            held.callback(pool.close)
+        checksums = None if pool is None or len(sources) == 1 else _inspected(pool, sources, settings.input.fps)
         load = count_work(sources, engine, fits=given is None)
         capacity = size_run(load, engine)
         sized = replace(engine, settings=capacity.settings)
         # On a GPU the batch decides the last bits, so there the manifest has the batch that fits.
-        manifest = make_manifest(sources, engine if engine.on_cpu else sized, codebook, save_frames)
+        manifest = make_manifest(sources, engine if engine.on_cpu else sized, codebook, save_frames, checksums)
         beginning = begin_run(work, sources, manifest, codebook, overwrite=overwrite) if resume else Fresh()
-        match beginning:
-            case Finished(results):
-                # The earlier run may have died while it cleaned up.
-                work.discard()
-                progress.say(f"'{output}' is finished already: there is nothing to resume")
-                return SegmentResult(output / CODEBOOK, results, ())
-            case Concluded(results, failures):
-                work.conclude(failures)
-                progress.say(f"'{output}' is finished already: there is nothing to resume")
-                return SegmentResult(output / CODEBOOK, results, failures)
-            case Fresh() if resume:
-                progress.say(f"'{output}' holds no unfinished run: beginning a new one")
-            case _:
-                pass
+        if isinstance(beginning, Finished | Concluded):
+            return _nothing_left(work, beginning, progress)
+        if resume and isinstance(beginning, Fresh):
+            progress.say(f"'{output}' holds no unfinished run: beginning a new one")
         with kept_for_resume(work):
             need = estimate_disk(load, engine.settings.render, save_frames=save_frames)
             require_space(output, need, written_bytes(work.folder))
@@ -166,10 +185,53 @@ def segment(
                 manifest = beginning.manifest
             else:
                 work.begin(manifest)
-            result = _Run(work, manifest, sized, codebook, capacity.cache_bytes, progress).finish(sources, given)
-        if not result.resumable:
+            spread = _spread(workers or Workers(), pool, load, sized) if workers is not None or plan_only else None
+            run = _Run(work, manifest, sized, codebook, capacity.cache_bytes, progress, spread)
+            try:
+                result = run.finish(sources, given)
+            finally:
+                # Before the run is concluded: nothing of a worker may be written any more.
+                held.close()
+        if not result.resumable and result.planned is None:
             work.conclude(result.failures if result.finished else ())
     return result
+
+
+def _nothing_left(work: Workspace, beginning: Finished | Concluded, progress: Progress) -> SegmentResult:
+    """The results of an earlier run, which may have died while it cleaned up."""
+    failures = beginning.failures if isinstance(beginning, Concluded) else ()
+    work.conclude(failures)
+    progress.say(f"'{work.output}' is finished already: there is nothing to resume")
+    return SegmentResult(work.output / CODEBOOK, beginning.results, failures)
+
+
+def _inspected(pool: Pool, sources: Sequence[Source], fps: float) -> list[str | None]:
+    """The inputs' checksums, found out by workers together with what else takes long."""
+    found = inspect_inputs(pool, [Inspect(path_of(source, fps)) for source in sources])
+    for source, each in zip(sources, found, strict=True):
+        if each.index is not None:
+            source.load_index(each.index)
+    return [each.sha256 for each in found]
+
+
+@dataclass(frozen=True, slots=True)
+class _Spread:
+    """Who does pass 2: the user's choice, the pool (None where the work is only planned), and settings of a worker."""
+
+    workers: Workers
+    pool: Pool | None
+    settings: Settings
+
+
+def _spread(workers: Workers, pool: Pool | None, load: Workload, sized: Engine) -> _Spread:
+    """Workers with settings by which each stays below its share of the memory; on a GPU they are the run's."""
+    here = 1 if pool is None else workers.on_this_machine()
+    if here == 1 or not sized.on_cpu:
+        return _Spread(workers, pool, sized.settings)
+    share = memory_limit(sized.settings) // (here + 1)
+    shared = size_run(load, replace(sized, settings=with_values(sized.settings, {"run.max_memory": share})))
+    settings = with_values(shared.settings, {"run.max_memory": sized.settings.run.max_memory})
+    return _Spread(workers, pool, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +244,7 @@ class _Run:
     codebook: Path | None
     cache_bytes: int
     progress: Progress
+    spread: _Spread | None
 
     def finish(self, sources: Sequence[Source], given: Codebook | None) -> SegmentResult:
         """Do what is left of both passes, and list the results."""
@@ -191,7 +254,10 @@ class _Run:
             for warning in fitted.warnings:
                 self.progress.say(f"warning: {warning}")
             streaming = Streaming(self.work, self.manifest, self.engine, fitted, cache, self.progress)
-            finished = self._stream(streaming, sources, failures)
+            plan = self._plan(streaming, sources, failures)
+            if plan is not None and self.spread is not None and self.spread.pool is None:
+                return SegmentResult(file, (), tuple(failures), len(units_of(OpenRun(streaming, plan, tuple(sources)))))
+            finished = self._finished(streaming, plan, sources, failures)
         return SegmentResult(file, tuple(finished), tuple(failures))
 
     def _given(self, given: Codebook, file: Path, sources: Sequence[Source]) -> tuple[Fitted, list[Failure]]:
@@ -238,18 +304,51 @@ class _Run:
         if not self.manifest.save_frames:
             require_encodable(painted_size(source.probe().size_hw, self.engine.settings.render.style), source.path)
 
-    def _stream(self, streaming: Streaming, sources: Sequence[Source], failures: list[Failure]) -> list[InputResult]:
+    def _plan(self, streaming: Streaming, sources: Sequence[Source], failures: Sequence[Failure]) -> Plan | None:
+        """How the work is divided; that of an interrupted run stands."""
+        plan = load_plan(self.work)
+        if plan is None and self.spread is not None:
+            lost = {failure.name for failure in failures}
+            workers = self.spread.workers
+            plan = make_plan(
+                streaming,
+                sources,
+                lost,
+                self.spread.settings,
+                workers.shard_frames,
+                mixed_devices=workers.mixed_devices,
+            )
+            save_plan(self.work, plan, [source for source in sources if source.name not in lost])
+        return plan
+
+    def _finished(
+        self, streaming: Streaming, plan: Plan | None, sources: Sequence[Source], failures: list[Failure]
+    ) -> list[InputResult]:
+        """The results of all inputs, those of an interrupted run among them."""
         lost = {failure.name for failure in failures}
-        finished = []
+        found: dict[int, InputResult] = {}
+        left = []
         for number, source in enumerate(sources):
             if source.name in lost:
                 continue
+            if self.work.is_published(source.name):
+                directory = self.work.output / source.name
+                try:
+                    found[number] = InputResult(source.name, directory, load_record(directory))
+                except VidpartsError as error:
+                    failures.append(Failure(source.name, error))
+            else:
+                left.append(number)
+        if plan is not None:
+            pool = self.spread.pool if self.spread is not None else None
+            pool = pool or Inline(OpenRun(streaming, plan, tuple(sources)).work)
+            done, failed = Coordinator(pool, plan, streaming, self.progress).run(sources, left)
+            found |= done
+            failures += failed
+            return [found[number] for number in sorted(found)]
+        for number in left:
             try:
-                if self.work.is_published(source.name):
-                    directory = self.work.output / source.name
-                    finished.append(InputResult(source.name, directory, load_record(directory)))
-                else:
-                    finished.append(streaming.run(number, source))
+                found[number] = streaming.run(number, sources[number])
             except VidpartsError as error:
-                failures.append(Failure(source.name, error))
-        return finished
+                failures.append(Failure(sources[number].name, error))
+        return [found[number] for number in sorted(found)]

@@ -3,7 +3,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from pipeline.cluster.feature_cache import FeatureCache, KeptCache
+from pipeline.cluster.feature_cache import FeatureCache, KeptCache, ReadOnlyCache
 from pipeline.errors import OutputError
 
 
@@ -91,6 +91,25 @@ def test_an_index_ends_where_no_parser_can_follow(tmp_path: Path) -> None:
         index.write("[" * 100_000 + "\n")
     with KeptCache(tmp_path) as cache:
         assert len(cache) == 1
+
+
+def test_readers_change_nothing_and_see_what_is_whole(tmp_path: Path) -> None:
+    frame = np.ones((2, 3, 4), np.float32)
+    with ReadOnlyCache(tmp_path) as cache:
+        assert len(cache) == 0
+    assert list(tmp_path.iterdir()) == []
+    with KeptCache(tmp_path) as cache:
+        for number in range(3):
+            cache.put((0, number), frame * number, frame[..., 0], pts=40 * number)
+    (tmp_path / "features.index").write_bytes((tmp_path / "features.index").read_bytes()[:-3])
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    with ReadOnlyCache(tmp_path) as cache, ReadOnlyCache(tmp_path) as other:
+        assert len(cache) == len(other) == 2
+        assert np.array_equal(other.get((0, 1)).descriptors, frame)
+        assert cache.holds((0, 1), pts=40)
+        assert not cache.holds((0, 1), pts=41)
+        assert not cache.holds((0, 2), pts=80)
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
 
 
 def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:

@@ -17,6 +17,15 @@ def test_samples_are_distinct_in_range_and_within_budget(counts: list[int], budg
         assert all(indices for indices, count in zip(found, counts, strict=True) if count)
 
 
+@given(st.integers(1, 1000), st.integers(1, 100))
+def test_of_more_inputs_than_frames_evenly_spread_ones_are_taken(inputs: int, budget: int) -> None:
+    taken = [index for index, indices in enumerate(spread_frames([7] * inputs, budget)) if indices]
+    assert len(taken) == min(inputs, budget)
+    gaps = {after - before for before, after in pairwise(taken)}
+    assert not gaps or max(gaps) - min(gaps) <= 1
+    assert taken[0] <= max(gaps, default=inputs) and taken[-1] >= inputs - 1 - max(gaps, default=inputs)
+
+
 @given(st.integers(65, 100_000))
 def test_gaps_are_even(count: int) -> None:
     indices = spread_frames([count], 64)[0]

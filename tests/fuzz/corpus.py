@@ -58,7 +58,7 @@ class Corpus:
         clip: a valid video of `RESULT_FRAMES` frames.
         result: its finished result.
         codebook: a valid codebook.
-        unfinished: outputs of runs interrupted in pass 1 and in pass 2.
+        unfinished: outputs of runs interrupted in pass 1 and in pass 2, and of one whose shards are there.
         pictures: picture files as bytes, by name.
         pth: the tiny model as a .pth file.
     """
@@ -97,6 +97,7 @@ def make_corpus(folder: Path) -> Corpus:
         output = folder / f"unfinished-{number}"
         _segment(clip, output, stop_after=frames)
         unfinished.append(output)
+    unfinished.append(_planned(clip, folder / "planned"))
     return Corpus(
         options, films, clip, folder / "whole" / "walk", folder / "whole" / "codebook.safetensors", tuple(unfinished),
         _pictures(), _pth(),
@@ -145,7 +146,16 @@ class _Stop:
                 raise Interrupted
 
 
-def _segment(clip: Path, output: Path, stop_after: int | None = None) -> None:
+def _planned(clip: Path, output: Path) -> Path:
+    from pipeline.distributed.pools import Workers
+    from pipeline.tasks.shard import shard
+
+    _segment(clip, output, workers=Workers(shard_frames=16), plan_only=True)
+    shard(output, 0, 1)
+    return output
+
+
+def _segment(clip: Path, output: Path, stop_after: int | None = None, **options: Any) -> None:
     from pipeline.config import load_settings
     from pipeline.errors import Interrupted
     from pipeline.tasks.segment import segment
@@ -154,7 +164,7 @@ def _segment(clip: Path, output: Path, stop_after: int | None = None) -> None:
                  "run.device": "cpu", "cluster.frames": 3}  # fmt: skip
     settings = load_settings(output.parent / "small.yaml", overrides)
     with contextlib.suppress(Interrupted):
-        segment([clip], output, settings, progress=_Stop(stop_after))
+        segment([clip], output, settings, progress=_Stop(stop_after), **options)
 
 
 def _film(file: Path, facts: Mapping[str, Any]) -> bytes:

@@ -44,6 +44,7 @@ def test_odd_files_are_read_as_recorded(shared_dir: Path) -> None:
         source = VideoSource(shared_dir / name, "x")
         info = source.probe()
         frames = list(source.frames(wanted={0, 3}))
+        assert list(source.frames(wanted=())) == []
         width, height = (int(side) for side in facts[facts.index("[(") + 2 : facts.index(")]")].split(","))
         stored = (height, width)
         rotation = int(field(facts, "rot"))

@@ -132,7 +132,7 @@ def test_yields_only_wanted_frames_under_their_own_index(make_film: Film) -> Non
     some = list(film.frames(wanted={1, 6}))
     assert [frame.index for frame in some] == [1, 6]
     assert all(np.array_equal(frame.rgb, every[frame.index].rgb) for frame in some)
-    assert film.report.frames == 8
+    assert film.report.frames == 2
 
 
 @pytest.mark.parametrize("size_hw", [(1, 1), (16, 4096), (47, 63), (241, 3)])

@@ -10,7 +10,6 @@ import pytest
 import torch
 
 from pipeline.config import KeyframeSettings, Settings, with_defaults
-from pipeline.features.extractor import Extractor
 from pipeline.media.label_store import open_labels
 from pipeline.records import EnergyMap, FeatureMap, Frame, Prepared
 from pipeline.stages.key_frames import Between, KeyFrames, carry, describe_keys, follow
@@ -121,16 +120,8 @@ def test_energies_move_with_the_camera() -> None:
 
 
 def test_the_fit_and_the_stream_describe_key_frames_once(
-    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, described: list[int]
 ) -> None:
-    described: list[int] = []
-    real = Extractor.extract
-
-    def counted(self: Extractor, images: list, *, saliency: bool = False) -> object:
-        described.append(len(images))
-        return real(self, images, saliency=saliency)
-
-    monkeypatch.setattr(Extractor, "extract", counted)
     clip = make_clip(tmp_path / "a.mp4", frames=13)
     settings = with_defaults(small_settings, {"keyframes": {"interval": 4, "lost": 1.0}, "cluster": {"frames": 3}})
     (finished,) = segment([clip], tmp_path / "out", settings).finished

@@ -118,18 +118,8 @@ def test_two_passes_equal_the_method_on_the_whole_clip(
 
 
 def test_no_frame_is_described_twice(
-    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, described: list[int]
 ) -> None:
-    from pipeline.features.extractor import Extractor
-
-    described: list[int] = []
-    real = Extractor.extract
-
-    def counted(self: Extractor, images: list, *, saliency: bool = False) -> object:
-        described.append(len(images))
-        return real(self, images, saliency=saliency)
-
-    monkeypatch.setattr(Extractor, "extract", counted)
     clip = make_clip(tmp_path / "a.mp4", frames=12)
     settings = with_defaults(small_settings, {"cluster": {"frames": 5}})
     segment([clip], tmp_path / "out", settings).raise_failures()

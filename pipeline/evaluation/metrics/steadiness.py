@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,7 +38,7 @@ class Transitions:
     """Which labels turned into which along the optical flow, as a table of four columns of one length.
 
     Attributes:
-        frame: int64, the later frame of a pair, from 1.
+        frame: int64, the later frame of a pair.
         before: uint8, a label in the frame before.
         after: uint8, the label of the same pixels in the frame.
         pixels: int64, how many they are; never 0.
@@ -49,37 +49,86 @@ class Transitions:
     after: NDArray[np.uint8]
     pixels: NDArray[np.int64]
 
+    @classmethod
+    def of(cls, rows: Iterable[Sequence[int]]) -> Transitions:
+        """A table of its rows, in the order of the frames."""
+        table = np.array(sorted(map(tuple, rows)), dtype=np.int64).reshape(-1, 4)
+        return cls(table[:, 0], table[:, 1].astype(np.uint8), table[:, 2].astype(np.uint8), table[:, 3])
+
+    def rows(self) -> list[tuple[int, int, int, int]]:
+        """The table row by row."""
+        columns = (column.tolist() for column in (self.frame, self.before, self.after, self.pixels))
+        return list(zip(*columns, strict=True))
+
+
+@dataclass(frozen=True, slots=True)
+class PairCounts:
+    """Counts over pairs of neighbouring frames; those of a video's stretches add up to the video's.
+
+    Attributes:
+        pairs: pairs of frames.
+        compared: pixels that were followed from one frame to the next.
+        changed: those of them whose label changes.
+        switches: parts most of whose pixels become another part.
+    """
+
+    pairs: int = 0
+    compared: int = 0
+    changed: int = 0
+    switches: int = 0
+
+    def __add__(self, other: PairCounts) -> PairCounts:
+        """Both together."""
+        return PairCounts(
+            self.pairs + other.pairs,
+            self.compared + other.compared,
+            self.changed + other.changed,
+            self.switches + other.switches,
+        )
+
 
 class SteadinessMeter:
-    """Measures steadiness frame by frame, without ground truth; keeps one frame in memory."""
+    """Measures steadiness frame by frame, without ground truth; keeps one frame in memory.
 
-    def __init__(self) -> None:
-        """Start before the first frame."""
+    Attributes:
+        counts: what was counted so far.
+    """
+
+    def __init__(self, counts: PairCounts | None = None) -> None:
+        """Start before the first frame, with what was counted over others."""
+        self.counts = counts or PairCounts()
         self._last: tuple[Rgb, Labels] | None = None
-        self._pairs = self._compared = self._changed = self._switches = 0
         self._flow: Any = None
+        self._index = -1
         # The columns of the transitions; the two labels are one number.
         self._frames, self._codes, self._pixels = array("I"), array("H"), array("I")
 
-    def add(self, rgb: Rgb, labels: Labels) -> None:
+    def restart(self) -> None:
+        """Compare the next frame with none."""
+        self._last = None
+
+    def add(self, rgb: Rgb, labels: Labels, index: int | None = None) -> None:
         """Add the next frame.
 
         Args:
             rgb: uint8 [h, w, 3]; all frames of one size.
             labels: uint8 [h, w] of the same size; 0 is the background.
+            index: the frame's number; None: the next one.
         """
         if rgb.shape[:2] != labels.shape:
             raise ValueError(f"labels {labels.shape} for a picture of {rgb.shape[:2]}")
+        self._index = self._index + 1 if index is None else index
         if self._last is not None:
             self._compare(*self._last, rgb, labels)
         self._last = rgb, labels
 
     def result(self) -> Steadiness:
         """The scores of the frames so far."""
-        if self._pairs == 0:
+        found = self.counts
+        if found.pairs == 0:
             return Steadiness(float("nan"), float("nan"))
-        flicker = self._changed / self._compared if self._compared else float("nan")
-        return Steadiness(flicker, 100 * self._switches / self._pairs)
+        flicker = found.changed / found.compared if found.compared else float("nan")
+        return Steadiness(flicker, 100 * found.switches / found.pairs)
 
     def transitions(self) -> Transitions:
         """Which labels turned into which, from each frame so far to the next."""
@@ -90,13 +139,11 @@ class SteadinessMeter:
     def _compare(self, last_rgb: Rgb, last_labels: Labels, rgb: Rgb, labels: Labels) -> None:
         rows, cols, kept = self._match_pixels(last_rgb, rgb)
         before, after = last_labels[rows[kept], cols[kept]], labels[kept]
-        self._pairs += 1
-        self._compared += len(after)
-        self._changed += int(np.count_nonzero(before != after))
-        self._switches += count_switches(before, after, labels.size)
+        changed, switches = int(np.count_nonzero(before != after)), count_switches(before, after, labels.size)
+        self.counts += PairCounts(1, len(after), changed, switches)
         table = np.bincount(before.astype(np.int64) * 256 + after)
         codes = np.flatnonzero(table)
-        self._frames.extend([self._pairs] * len(codes))
+        self._frames.extend([self._index] * len(codes))
         self._codes.extend(codes.tolist())
         self._pixels.extend(table[codes].tolist())
 

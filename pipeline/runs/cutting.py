@@ -1,0 +1,43 @@
+"""Where an input is cut into shards: at label chunks and chunks of key frames, and not where seeking costs too much."""
+
+from __future__ import annotations
+
+import math
+
+from pipeline.media.label_store import CHUNK_FRAMES
+from pipeline.media.source import Source
+from pipeline.stages.energies import key_frames_of
+from pipeline.stages.engine import Engine, selection_of
+
+SHARD_FRAMES = 512
+"""Frames of a shard by default: minutes of work at a few frames a second, and more than seeking decodes on the way."""
+
+REACH_SHARE = 4.0
+"""Frames that are decoded on the way to shards, as a multiple of all, above which an input isn't cut: with few key
+frames every shard decodes most of the input."""
+
+
+def cut_places(
+    source: Source, engine: Engine, size_hw: tuple[int, int], shard_frames: int, done: int = 0
+) -> tuple[int, ...]:
+    """Indices among an input's selected frames: from each to the next is a shard. Empty where it isn't cut.
+
+    Args:
+        source: the input.
+        engine: the settings.
+        size_hw: the input's processed size.
+        shard_frames: about how many frames a shard has.
+        done: frames from the first on that have labels already.
+
+    Raises:
+        InputError: the input can't be read.
+    """
+    selection = selection_of(engine.settings)
+    times = source.times(selection)
+    if not times:
+        return ()
+    unit = math.lcm(CHUNK_FRAMES, key_frames_of(engine, size_hw).chunk)
+    length = max(1, round(shard_frames / unit)) * unit
+    cuts = (*range(min(done, len(times) - 1) // unit * unit, len(times), length), len(times))
+    reached = sum(source.decoded_frames(selection, {start}) for start in cuts[1:-1])
+    return () if reached > REACH_SHARE * len(times) * selection.every else cuts
