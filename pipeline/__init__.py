@@ -1,6 +1,8 @@
 """vidparts: finds the parts of the objects in a video, without training or annotation, and paints them.
 
     segment(inputs, output)           parts of videos, painted            pipeline.tasks.segment
+    shard(output, index, of)          a share of a planned run            pipeline.tasks.shard
+    Workers                           what a run is spread over           pipeline.distributed.pools
     fit(inputs, output)               the parts that inputs share         pipeline.tasks.fit
     render(result, output)            a finished result in another style  pipeline.tasks.render
     edit(result, change)              parts named, merged, hidden         pipeline.tasks.edit
@@ -53,6 +55,9 @@ from pipeline.version import __version__
 _HOMES = {
     "segment": "pipeline.tasks.segment",
     "SegmentResult": "pipeline.tasks.segment",
+    "shard": "pipeline.tasks.shard",
+    "ShardResult": "pipeline.tasks.shard",
+    "Workers": "pipeline.distributed.pools",
     "fit": "pipeline.tasks.fit",
     "render": "pipeline.tasks.render",
     "edit": "pipeline.tasks.edit",
@@ -87,6 +92,7 @@ _HOMES = {
 if TYPE_CHECKING:
     from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
     from pipeline.config import Settings, load_settings
+    from pipeline.distributed.pools import Workers
     from pipeline.errors import VidpartsError
     from pipeline.evaluation.reports import Summary
     from pipeline.features.extractor import Extractor
@@ -106,6 +112,7 @@ if TYPE_CHECKING:
     from pipeline.tasks.report import report
     from pipeline.tasks.saliency import saliency
     from pipeline.tasks.segment import SegmentResult, segment
+    from pipeline.tasks.shard import ShardResult, shard
     from pipeline.tasks.similarity import similarity
 
 __all__ = [
@@ -119,8 +126,10 @@ __all__ = [
     "PointPair",
     "SegmentResult",
     "Settings",
+    "ShardResult",
     "Summary",
     "VidpartsError",
+    "Workers",
     "__version__",
     "codebook_around",
     "coseg",
@@ -140,6 +149,7 @@ __all__ = [
     "saliency",
     "save_codebook",
     "segment",
+    "shard",
     "similarity",
 ]
 

@@ -138,7 +138,9 @@ def _workers(
         str | None,
         typer.Option(help="Head of a Ray cluster; one of this machine's own by default.", metavar="HOST:PORT"),
     ] = None,
-    shard_frames: Annotated[int | None, typer.Option(help="Frames that a worker does at a time, about.")] = None,
+    shard_frames: Annotated[
+        int | None, typer.Option(help="Frames that a worker does at a time, about; 64 to 512.")
+    ] = None,
     mixed_devices: Annotated[
         bool, typer.Option("--mixed-devices", help="Take any processors and GPUs; bytes may differ then.")
     ] = False,

@@ -90,12 +90,11 @@ def segment(
 def _spread(workers: dict[str, Any]) -> Spread:
     """What is asked of a dry run; without --engine each worker has a machine of its own."""
     from pipeline.forecast.scaling import Spread
-    from pipeline.runs.cutting import SHARD_FRAMES
 
     count = workers.get("count", 1)
     if count < 1:
         raise UsageError(f"--workers is {count}; expected at least 1")
-    return Spread(count, workers.get("shard_frames", SHARD_FRAMES), workers.get("engine") == "local")
+    return Spread(count, workers.get("shard_frames"), workers.get("engine") == "local")
 
 
 @settings_from()

@@ -11,7 +11,7 @@ from pipeline.distributed.on_ray import OnRay, import_ray
 from pipeline.distributed.units import Pool
 from pipeline.errors import UsageError
 from pipeline.graph import processors
-from pipeline.runs.cutting import SHARD_FRAMES
+from pipeline.runs.cutting import usual_length
 
 _PROCESSORS_EACH = 4
 """Processors of a local worker by default: with more, one thread that paints or decodes is what they wait for."""
@@ -25,14 +25,14 @@ class Workers:
         engine: processes of this machine, or tasks on a Ray cluster.
         count: units at a time; None: one for every four processors of this machine, or one a node.
         address: HOST:PORT of the Ray cluster's head; None: a Ray of this machine's own.
-        shard_frames: about how many frames a unit has.
+        shard_frames: about how many frames a unit has; None: by the number of frames and workers.
         mixed_devices: take workers with other processors and GPUs; bytes may differ then.
     """
 
     engine: EngineName = "local"
     count: int | None = None
     address: str | None = None
-    shard_frames: int = SHARD_FRAMES
+    shard_frames: int | None = None
     mixed_devices: bool = False
 
     def require(self) -> None:
@@ -56,6 +56,10 @@ class Workers:
     def on_this_machine(self) -> int:
         """How many workers run on this machine, as far as is known here."""
         return self.count or max(1, processors() // _PROCESSORS_EACH) if self.engine == "local" else 1
+
+    def shard_length(self, frames: int) -> int:
+        """About how many of so many frames a unit has."""
+        return self.shard_frames or usual_length(frames, self.count or self.on_this_machine())
 
     def open(self, output: Path, *, gpu: bool) -> Pool:
         """The pool.

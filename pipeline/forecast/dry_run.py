@@ -31,7 +31,7 @@ from pipeline.media.clip_reader import sound_bytes
 from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
 from pipeline.progress import Progress, Silent
-from pipeline.runs.cutting import cut_places
+from pipeline.runs.cutting import cut_places, usual_length
 from pipeline.runs.record import CODEBOOK
 from pipeline.stages.engine import Engine, open_engine, selection_of
 from pipeline.stages.fit import codebook_of, sees_motion
@@ -343,7 +343,9 @@ class _DryRun:
         processors = self.processors / self.spread.workers if self.spread.here else self.processors
         selection = selection_of(self.engine.settings)
         size = load.source.path.stat().st_size if load.source.path.is_file() else 0
-        cuts = cut_places(load.source, self.engine, load.size_hw, self.spread.shard_frames)
+        frames = sum(each.frames for each in self.work.inputs)
+        length = self.spread.shard_frames or usual_length(frames, self.spread.workers)
+        cuts = cut_places(load.source, self.engine, load.size_hw, length)
         if not cuts:
             slower = max(1.0, stream.cpu_s / processors / max(stream.wall_s, 1e-9))
             return InputUnits((), stream.wall_s * slower, 3 * size)

@@ -19,12 +19,12 @@ class Spread:
 
     Attributes:
         workers: units at a time.
-        shard_frames: about how many frames a unit has.
+        shard_frames: about how many frames a unit has; None: by the number of frames and workers.
         here: whether the workers share this machine; else each has one like it.
     """
 
     workers: int
-    shard_frames: int
+    shard_frames: int | None
     here: bool
 
 

@@ -10,11 +10,30 @@ from pipeline.stages.energies import key_frames_of
 from pipeline.stages.engine import Engine, selection_of
 
 SHARD_FRAMES = 512
-"""Frames of a shard by default: minutes of work at a few frames a second, and more than seeking decodes on the way."""
+"""Frames of a shard at most by default: minutes at a few frames a second, and more than seeking decodes on the way."""
+
+LEAST_SHARD_FRAMES = 64
+"""Frames of a shard at least by default."""
+
+SHARDS_EACH = 4
+"""Shards for each worker at least by default: with one or two the others wait for the slowest."""
 
 REACH_SHARE = 4.0
 """Frames that are decoded on the way to shards, as a multiple of all, above which an input isn't cut: with few key
 frames every shard decodes most of the input."""
+
+
+def usual_length(frames: int, workers: int) -> int:
+    """Frames of a shard where nobody said how many.
+
+    Args:
+        frames: of all inputs.
+        workers: how many there are.
+
+    >>> usual_length(600, workers=2), usual_length(90_000, workers=16), usual_length(100, workers=8)
+    (75, 512, 64)
+    """
+    return min(SHARD_FRAMES, max(LEAST_SHARD_FRAMES, frames // (SHARDS_EACH * workers)))
 
 
 def cut_places(

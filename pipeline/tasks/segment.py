@@ -216,22 +216,31 @@ def _inspected(pool: Pool, sources: Sequence[Source], fps: float) -> list[str | 
 
 @dataclass(frozen=True, slots=True)
 class _Spread:
-    """Who does pass 2: the user's choice, the pool (None where the work is only planned), and settings of a worker."""
+    """Who does pass 2.
+
+    Attributes:
+        workers: the user's choice.
+        pool: the workers; None where the work is only planned.
+        shard_frames: about how many frames each gets at a time.
+        settings: those of a worker.
+    """
 
     workers: Workers
     pool: Pool | None
+    shard_frames: int
     settings: Settings
 
 
 def _spread(workers: Workers, pool: Pool | None, load: Workload, sized: Engine) -> _Spread:
     """Workers with settings by which each stays below its share of the memory; on a GPU they are the run's."""
+    length = workers.shard_length(sum(each.frames for each in load.inputs))
     here = 1 if pool is None else workers.on_this_machine()
     if here == 1 or not sized.on_cpu:
-        return _Spread(workers, pool, sized.settings)
+        return _Spread(workers, pool, length, sized.settings)
     share = memory_limit(sized.settings) // (here + 1)
     shared = size_run(load, replace(sized, settings=with_values(sized.settings, {"run.max_memory": share})))
     settings = with_values(shared.settings, {"run.max_memory": sized.settings.run.max_memory})
-    return _Spread(workers, pool, settings)
+    return _Spread(workers, pool, length, settings)
 
 
 @dataclass(frozen=True, slots=True)
@@ -315,7 +324,7 @@ class _Run:
                 sources,
                 lost,
                 self.spread.settings,
-                workers.shard_frames,
+                self.spread.shard_frames,
                 mixed_devices=workers.mixed_devices,
             )
             save_plan(self.work, plan, [source for source in sources if source.name not in lost])
