@@ -41,22 +41,39 @@ def interpolate_positions(
     return table.flatten(2).transpose(1, 2)[0]
 
 
-def rotary_angles(
-    grid_hw: tuple[int, int], patch_px: int, stride_px: int, head_dim: int, device: torch.device
-) -> Rotary:
-    """Sine and cosine of DINOv3's rotary embedding at the centres of overlapping patches.
+def positions_at(positions: Tensor, trained_hw: tuple[int, int], places: tuple[Tensor, Tensor]) -> Tensor:
+    """Learnt position embeddings at any places of the picture, bicubically.
 
-    A patch's coordinate is its centre in the area that the grid covers, from -1 to 1; at the native stride
-    that is what the model was trained with, and below it the patches in between get coordinates in between.
+    Args:
+        positions: [trained rows * trained columns, channels].
+        trained_hw: rows and columns of the grid that they were trained on.
+        places: centres of rows [rows] and columns [cols], from 0 to 1 over the picture.
+
+    Returns:
+        [rows * cols, channels].
+    """
+    table = positions.reshape(1, *trained_hw, -1).permute(0, 3, 1, 2)
+    rows, cols = torch.meshgrid(*(2 * each.to(table.device) - 1 for each in places), indexing="ij")
+    where = torch.stack((cols, rows), dim=-1)[None].to(table.dtype)
+    found = F.grid_sample(table, where, mode="bicubic", padding_mode="border", align_corners=False)
+    return found.flatten(2).transpose(1, 2)[0]
+
+
+def rotary_angles(places: tuple[Tensor, Tensor], head_dim: int, device: torch.device) -> Rotary:
+    """Sine and cosine of DINOv3's rotary embedding at the centres of patches.
+
+    A patch's coordinate is its centre in the area that patches cover, from -1 to 1; at the native stride that is what
+    the model was trained with, and below it the patches in between get coordinates in between.
+
+    Args:
+        places: centres of rows [rows] and columns [cols], from 0 to 1.
+        head_dim: channels of a head.
+        device: of the result.
 
     Returns:
         Two float32 [rows * cols, head_dim].
     """
-    axes = []
-    for count in grid_hw:
-        covered_px = (count - 1) * stride_px + patch_px
-        centres_px = torch.arange(count, dtype=torch.float32) * stride_px + patch_px / 2
-        axes.append(centres_px / covered_px * 2 - 1)
+    axes = [2 * each - 1 for each in places]
     coordinates = torch.stack(torch.meshgrid(*axes, indexing="ij"), dim=-1).flatten(0, 1)
     periods = ROTARY_TEMPERATURE ** (4 * torch.arange(head_dim // 4, dtype=torch.float32) / head_dim)
     angles = (2 * math.pi * coordinates[:, :, None] / periods).flatten(1).repeat(1, 2).to(device)

@@ -16,12 +16,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.errors import UsageError
-from pipeline.features.positions import Rotary, interpolate_positions, rotary_angles, rotate
+from pipeline.features.positions import Rotary, interpolate_positions, positions_at, rotary_angles, rotate
 from pipeline.geometry import grid_size
 
 Facet = Literal["key", "query", "value", "token"]
 
 FACETS: tuple[Facet, ...] = get_args(Facet)
+
+KEPT_POSITIONS = 16
+"""Tables of position embeddings that are kept: those of the sizes and parts of a few pictures."""
 
 _QKV_ROW: dict[str, int] = {"query": 0, "key": 1, "value": 2}
 
@@ -51,6 +54,19 @@ class Reading:
     taps: tuple[Tap, ...]
     saliency: bool = False
     heads: tuple[int, ...] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """Where the pixels of a pass lie in a larger picture.
+
+    Attributes:
+        start_px: rows and columns of the picture above and left of them.
+        covered_px: height and width of the picture's area that patches cover.
+    """
+
+    start_px: tuple[int, int]
+    covered_px: tuple[int, int]
 
 
 RunBlocks = Callable[[Tensor, Rotary | None, Reading], Sequence[Tensor]]
@@ -108,7 +124,8 @@ class BackboneOutput:
     Attributes:
         facets: by tap, float32 [batch, 1 + rows * cols, channels], the class token first, registers left out.
             Channels within a head are the slow axis and heads the fast one, as the paper's code has them.
-        saliency: float32 [batch, rows, cols] in [0, 1], or None where it wasn't asked for.
+        saliency: float32 [batch, rows, cols] in [0, 1], or None where it wasn't asked for; of a part of a picture the
+            class token's row itself.
         grid_hw: rows and columns.
     """
 
@@ -209,12 +226,11 @@ class Block(nn.Module):
 class Backbone(nn.Module):
     """A plain ViT (DINO, DINOv2, supervised) or one with rotary angles (DINOv3)."""
 
-    _kept_positions: tuple[tuple[object, ...], Tensor] | None = None
-
     def __init__(self, config: ViTConfig) -> None:
         """Empty parameters of the shapes that `config` says; the names are DINO's."""
         super().__init__()
         self.config = config
+        self._kept_positions: dict[tuple[object, ...], Tensor] = {}
         self.cls_token = nn.Parameter(torch.empty(1, 1, config.embed_dim))
         if config.registers:
             self.reg_token = nn.Parameter(torch.empty(1, config.registers, config.embed_dim))
@@ -252,6 +268,7 @@ class Backbone(nn.Module):
         saliency: bool = False,
         saliency_heads: Sequence[int] | None = None,
         run_blocks: RunBlocks | None = None,
+        view: View | None = None,
     ) -> BackboneOutput:
         """Read `taps` and, where asked for, the saliency, in one pass that ends as early as it can.
 
@@ -262,6 +279,7 @@ class Backbone(nn.Module):
             saliency: whether to compute it.
             saliency_heads: heads of the last block that are averaged; None: all.
             run_blocks: what computes the blocks; None: torch.
+            view: where the pixels lie in the picture, where they are a part of it.
 
         Raises:
             InputError: the picture is smaller than a patch.
@@ -270,13 +288,16 @@ class Backbone(nn.Module):
         self.check(taps, stride_px, saliency_heads)
         size_hw = (pixels.shape[2], pixels.shape[3])
         grid_hw = grid_size(size_hw, self.config.patch_px, stride_px)
-        x = self._embed(pixels, stride_px, grid_hw)
-        rotary = self._rotary(grid_hw, stride_px, pixels.device)
+        x = self._embed(pixels, stride_px, grid_hw, view)
+        rotary = self._rotary(grid_hw, stride_px, pixels.device, view)
         heads = None if saliency_heads is None else tuple(saliency_heads)
         reading = Reading(tuple(dict.fromkeys(taps)), saliency, heads)
         found = (run_blocks or self.run_blocks)(x, rotary, reading)
         facets = dict(zip(reading.taps, found, strict=False))
-        map_hw = _stretch(found[-1]).reshape(-1, *grid_hw) if saliency else None
+        map_hw = None
+        if saliency:
+            # Of a part the row stays as it is: it is comparable with those of the other parts only before stretching.
+            map_hw = (found[-1] if view else stretch(found[-1])).reshape(-1, *grid_hw)
         return BackboneOutput(facets, map_hw, grid_hw)
 
     def run_blocks(self, x: Tensor, rotary: Rotary | None, reading: Reading) -> tuple[Tensor, ...]:
@@ -312,33 +333,57 @@ class Backbone(nn.Module):
         assert isinstance(block, Block)
         return block
 
-    def _rotary(self, grid_hw: tuple[int, int], stride_px: int, device: torch.device) -> Rotary | None:
+    def _rotary(
+        self, grid_hw: tuple[int, int], stride_px: int, device: torch.device, view: View | None
+    ) -> Rotary | None:
         if self.config.grid_hw is not None:
             return None
-        return rotary_angles(grid_hw, self.config.patch_px, stride_px, self.config.head_dim, device)
+        places = self._places(grid_hw, stride_px, view)
+        return rotary_angles(places, self.config.head_dim, device)
 
-    def _embed(self, pixels: Tensor, stride_px: int, grid_hw: tuple[int, int]) -> Tensor:
+    def _places(self, grid_hw: tuple[int, int], stride_px: int, view: View | None) -> tuple[Tensor, Tensor]:
+        """Rows' and columns' centres, from 0 to 1 over the area that the grid covers, or that of the view's picture."""
+        patch_px = self.config.patch_px
+        covered = view.covered_px if view else tuple((count - 1) * stride_px + patch_px for count in grid_hw)
+        starts = view.start_px if view else (0, 0)
+        rows, cols = (
+            (torch.arange(count, dtype=torch.float32) * stride_px + patch_px / 2 + start) / length
+            for count, start, length in zip(grid_hw, starts, covered, strict=True)
+        )
+        return rows, cols
+
+    def _embed(self, pixels: Tensor, stride_px: int, grid_hw: tuple[int, int], view: View | None) -> Tensor:
         projection = self.patch_embed["proj"]
         assert isinstance(projection, nn.Conv2d)
         patches = F.conv2d(pixels, projection.weight, projection.bias, stride=stride_px)
         patches = patches.flatten(2).transpose(1, 2)
         if self.config.grid_hw is not None:
-            patches = patches + self._positions((pixels.shape[2], pixels.shape[3]), grid_hw)
+            patches = patches + self._positions((pixels.shape[2], pixels.shape[3]), grid_hw, stride_px, view)
         prefix = [self.cls_token, self.reg_token] if self.config.registers else [self.cls_token]
         return torch.cat([*(token.expand(len(pixels), -1, -1) for token in prefix), patches], dim=1)
 
-    def _positions(self, size_hw: tuple[int, int], grid_hw: tuple[int, int]) -> Tensor:
-        """Position embeddings of a grid; those of the last size are kept, for a clip's frames have one."""
-        assert self.config.grid_hw is not None
+    def _positions(
+        self, size_hw: tuple[int, int], grid_hw: tuple[int, int], stride_px: int, view: View | None
+    ) -> Tensor:
+        """Position embeddings of a grid; those of the last sizes are kept, for a clip's frames have one."""
         if torch.is_grad_enabled():
-            return interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
+            return self._interpolated(size_hw, grid_hw, stride_px, view)
         version = 0 if self.pos_embed.is_inference() else self.pos_embed._version
-        key = (id(self.pos_embed), self.pos_embed.device, version, size_hw, grid_hw)
-        kept = self._kept_positions
-        if kept is None or kept[0] != key:
-            table = interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
-            self._kept_positions = kept = (key, table)
-        return kept[1]
+        key = (id(self.pos_embed), self.pos_embed.device, version, size_hw, grid_hw, view)
+        kept = self._kept_positions.get(key)
+        if kept is None:
+            if len(self._kept_positions) >= KEPT_POSITIONS:
+                self._kept_positions.clear()
+            kept = self._kept_positions[key] = self._interpolated(size_hw, grid_hw, stride_px, view)
+        return kept
+
+    def _interpolated(
+        self, size_hw: tuple[int, int], grid_hw: tuple[int, int], stride_px: int, view: View | None
+    ) -> Tensor:
+        assert self.config.grid_hw is not None
+        if view is None:
+            return interpolate_positions(self.pos_embed[0], self.config.grid_hw, grid_hw, size_hw)
+        return positions_at(self.pos_embed[0], self.config.grid_hw, self._places(grid_hw, stride_px, view))
 
     def _by_channel(self, heads: Tensor) -> Tensor:
         """[b, heads, tokens, head channels] to float32 [b, 1 + patches, head channels * heads]."""
@@ -376,7 +421,7 @@ def _parts(block: Block, x: Tensor, facets: Iterable[str], *, all_of_them: bool,
     return parts
 
 
-def _stretch(row: Tensor) -> Tensor:
+def stretch(row: Tensor) -> Tensor:
     """Bring each row of [batch, n] to [0, 1]; a row that is the same everywhere becomes 0."""
     low, high = row.amin(dim=1, keepdim=True), row.amax(dim=1, keepdim=True)
     spread = high - low

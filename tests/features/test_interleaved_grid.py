@@ -7,8 +7,8 @@ import torch
 from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.errors import UsageError
 from pipeline.features.extractor import Extractor
-from pipeline.features.interleaved_grid import run_interleaved
-from pipeline.features.vit import Tap
+from pipeline.features.interleaved_grid import agreed, run_interleaved
+from pipeline.features.vit import Tap, View
 from pipeline.features.weights import load_file
 
 TAPS = [Tap(11, "key"), Tap(5, "token")]
@@ -30,21 +30,40 @@ def test_each_position_is_that_of_the_pass_that_sees_it(backbone, stride):
     rows, cols = found.grid_hw
     assert (rows, cols) == (1 + (37 - 8) // stride, 1 + (50 - 8) // stride)
     step = 8 // stride
+    covered = (rows - 1) * stride + 8, (cols - 1) * stride + 8
+    attention = torch.zeros(2, rows, cols)
+    woven = {tap: torch.zeros(2, rows, cols, found.facets[tap].shape[2]) for tap in TAPS}
     classes = {tap: [] for tap in TAPS}
     for down in range(step):
         for right in range(step):
-            alone = backbone(x[:, :, down * stride :, right * stride :], 8, TAPS, saliency=True)
-            for row in range(down, rows, step):
-                for col in range(right, cols, step):
-                    there = (row // step) * alone.grid_hw[1] + col // step
-                    for tap in TAPS:
-                        expected = alone.facets[tap][:, 1 + there]
-                        assert torch.equal(found.facets[tap][:, 1 + row * cols + col], expected)
-                    assert torch.equal(found.saliency[:, row, col], alone.saliency[:, row // step, col // step])
+            start = down * stride, right * stride
+            alone = backbone(x[:, :, start[0] :, start[1] :], 8, TAPS, saliency=True, view=View(start, covered))
             for tap in TAPS:
                 classes[tap].append(alone.facets[tap][:, 0])
+            attention[:, down::step, right::step] = alone.saliency * alone.saliency[0].numel()
+            for tap in TAPS:
+                grid = alone.facets[tap][:, 1:].unflatten(1, alone.grid_hw)
+                woven[tap][:, down::step, right::step] = grid
+    low, high = attention.amin((1, 2), keepdim=True), attention.amax((1, 2), keepdim=True)
+    assert torch.allclose(found.saliency, (attention - low) / (high - low))
     for tap in TAPS:
         assert torch.allclose(found.facets[tap][:, 0], torch.stack(classes[tap]).mean(0), atol=1e-6)
+        assert torch.equal(found.facets[tap][:, 1:], agreed(woven[tap], step).flatten(1, 2))
+
+
+@pytest.mark.parametrize("step", [2, 4])
+def test_passes_are_brought_to_one_local_mean(step):
+    rows, cols = torch.meshgrid(torch.arange(40.0), torch.arange(56.0), indexing="ij")
+    smooth = torch.stack([torch.sin(rows / 20), torch.cos(cols / 24)], -1)[None]
+    offsets = torch.randn(step, step, 2, generator=torch.Generator().manual_seed(0)).repeat(40 // step, 56 // step, 1)
+    drift = offsets * (1 + rows[..., None] / 40)
+    found = agreed(smooth + drift, step)
+    inside = (slice(None), slice(8, -8), slice(8, -8))
+    assert (found - smooth - drift.mean((0, 1)))[inside].std() < 0.15 * drift.std()
+    # Passes that agree stay as they are, and so does detail.
+    detail = torch.randn(1, 40, 56, 2, generator=torch.Generator().manual_seed(1))
+    assert (agreed(smooth, step) - smooth)[inside].abs().max() < 0.015 * step
+    assert (agreed(detail, step) - detail).std() < 0.35
 
 
 @pytest.mark.parametrize("size_hw", [(8, 8), (9, 40), (13, 8)])
