@@ -93,6 +93,18 @@ class SaliencySettings(_Section):
     """Mean saliency of a cluster's members in a frame above which the frame votes for the cluster."""
     votes: Share = 0.75
     """Share of the frames whose votes make a cluster foreground."""
+    places: Weight = 0.0
+    """Weight of a frame's own saliency, place by place, in the energies of its labels; 0: clusters' votes alone, as in
+    the paper."""
+    neutral: Share = 0.4
+    """Saliency of a place, as a share of its frame's peak, that speaks neither for an object nor against one."""
+
+
+class TemporalSettings(_Section):
+    """How a video's labels are made steady in time; pictures have none."""
+
+    window: Annotated[int, Field(ge=0, le=16)] = 0
+    """Frames before and after each one that its energies are averaged with, along optical flow; 0: none."""
 
 
 class ClusterSettings(_Section):
@@ -214,6 +226,7 @@ class Settings(_Section):
     features: FeatureSettings = FeatureSettings()
     keyframes: KeyframeSettings = KeyframeSettings()
     saliency: SaliencySettings = SaliencySettings()
+    temporal: TemporalSettings = TemporalSettings()
     cluster: ClusterSettings = ClusterSettings()
     crf: CrfSettings = CrfSettings()
     pictures: PictureSettings = PictureSettings()

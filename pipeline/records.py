@@ -155,18 +155,25 @@ class FeatureMap:
         frame: the frame they were computed from.
         image: uint8 [h, w, 3], the frame at the processed size.
         descriptors: float32 [rows, cols, channels], on any device.
+        saliency: float32 [rows, cols] in [0, 1], on the same; None where only the fit needs it.
     """
 
     frame: Frame
     image: NDArray[np.uint8]
     descriptors: Tensor
+    saliency: Tensor | None = None
 
     def __post_init__(self) -> None:
-        """Check the picture's and the descriptors' shapes."""
+        """Check the shapes."""
         _require_picture("FeatureMap.image", self.image)
         _require(
             self.descriptors.ndim == 3,
             f"FeatureMap.descriptors: got {tuple(self.descriptors.shape)}, expected (rows, cols, channels)",
+        )
+        _require(
+            self.saliency is None or self.saliency.shape == self.descriptors.shape[:2],
+            f"FeatureMap.saliency: got {None if self.saliency is None else tuple(self.saliency.shape)}, "
+            f"expected {self.grid_hw}",
         )
 
     @property

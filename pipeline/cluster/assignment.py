@@ -66,6 +66,37 @@ class PartAssigner:
         return energies.T.reshape(-1, *descriptors.shape[:2]).contiguous()
 
 
+def with_saliency(energies: Tensor, saliency: Tensor, weight: float, neutral: float) -> Tensor:
+    """Energies in which each place's own saliency speaks beside the clusters.
+
+    The background's energy grows by `weight` times what the saliency is above `neutral`, so that a place becomes an
+    object where the frame says so though its cluster isn't salient, and the other way round.
+
+    Args:
+        energies: float32 [labels, rows, cols]; index 0 is the background.
+        saliency: float32 [rows, cols] in [0, 1].
+        weight: of the saliency against squared distances.
+        neutral: saliency, as a share of the frame's peak, that changes nothing.
+
+    Returns:
+        float32 [labels, rows, cols], minus the maximum of each position.
+    """
+    background = energies[:1] + weight * (_evened(saliency) - neutral)
+    found = torch.cat([background, energies[1:]])
+    return found - found.amax(dim=0)
+
+
+PEAK = 0.98
+"""Share of a frame's places whose saliency is below its peak: a single place may stand far above all others."""
+
+
+def _evened(saliency: Tensor) -> Tensor:
+    """Means of 3 x 3 places, since attention jumps between overlapping patches, as shares of their peak."""
+    means = torch.nn.functional.avg_pool2d(saliency[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    peak = torch.quantile(means.flatten(), PEAK)
+    return (means / peak.clamp_min(1e-6)).clamp(0.0, 1.0)
+
+
 def normalise(descriptors: Tensor) -> Tensor:
     """Descriptors [..., channels] at unit length; a zero descriptor stays zero."""
     return torch.nn.functional.normalize(descriptors, dim=-1, eps=1e-12)

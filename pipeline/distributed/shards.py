@@ -31,7 +31,7 @@ from pipeline.records import Frame, PartMap
 from pipeline.runs.record import LABELS, StageRecord, stage_records
 from pipeline.runs.sinks import file_name
 from pipeline.runs.streaming import Joined, Streaming
-from pipeline.stages.energies import key_frames_of
+from pipeline.stages.energies import span_of
 
 _RECORD = "shard.json"
 
@@ -132,18 +132,18 @@ class _Labelling:
         )
 
     def _frames(self, size_hw: tuple[int, int]) -> Iterator[Frame]:
-        """The shard's frames, and one more where the frames before the next key frame are followed to that.
+        """The shard's frames, and those around them that their labels depend on.
 
-        One before them is decoded too, and only hashed: it must be the last one of the shard on the left.
+        One before them is decoded in any case, and hashed: it must be the last one of the shard on the left.
         """
         start, stop = self.shard.start, self.shard.stop
-        keys = key_frames_of(self.streaming.engine, size_hw)
-        wanted = range(max(0, start - 1), stop + (keys.interval > 1))
+        needed = span_of(self.streaming.engine, size_hw, range(start, stop)).decoded
+        wanted = range(max(0, min(start - 1, needed.start)), needed.stop)
         for frame in islice(self.source.frames(self.streaming.selection, wanted), len(wanted)):
             if frame.index in (start - 1, stop - 1):
                 checksum = hashlib.sha256(np.ascontiguousarray(frame.rgb).data).hexdigest()
                 self.before, self.last = (checksum, "") if frame.index < start else (self.before, checksum)
-            if frame.index >= start:
+            if frame.index in needed:
                 yield frame
 
 

@@ -47,13 +47,32 @@ class Track:
         """Warp a map [channels, h, w] of the other frame to this one, bilinearly."""
         return np.stack([_sample(channel, self.x, self.y) for channel in field])
 
+    def then(self, step: Track) -> Track:
+        """The way to where another track leads from this one's other frame; both steps must be trusted."""
+        x, y, trust = self.carry(np.stack((step.x, step.y, step.trust)))
+        return Track(x, y, self.trust * trust)
+
 
 def find_track(picture: Picture, other: Picture) -> Track:
     """Follow each pixel of a picture to another; both uint8 [h, w, 3]."""
+    return _checked(picture, other, *_flows(picture, other))
+
+
+def find_tracks(picture: Picture, other: Picture) -> tuple[Track, Track]:
+    """Follow each pixel of a picture to another, and of that to the first; both uint8 [h, w, 3]."""
+    forth, back = _flows(picture, other)
+    return _checked(picture, other, forth, back), _checked(other, picture, back, forth)
+
+
+def _flows(picture: Picture, other: Picture) -> tuple[Map, Map]:
     grey, other_grey = (cv2.cvtColor(each, cv2.COLOR_RGB2GRAY) for each in (picture, other))
     flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-    forth, back = flow_of.calc(grey, other_grey, None), flow_of.calc(other_grey, grey, None)
-    height, width = grey.shape
+    return flow_of.calc(grey, other_grey, None), flow_of.calc(other_grey, grey, None)
+
+
+def _checked(picture: Picture, other: Picture, forth: Map, back: Map) -> Track:
+    """The track along a flow [h, w, 2], trusted as far as the flow back returns."""
+    height, width = forth.shape[:2]
     rows, columns = np.mgrid[:height, :width].astype(np.float32)
     x, y = columns + forth[..., 0], rows + forth[..., 1]
     astray = np.linalg.norm(forth + _sample(back, x, y), axis=-1)

@@ -32,9 +32,10 @@ from pipeline.media.source import Source
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
 from pipeline.stages.batches import prepare
+from pipeline.stages.describe import describe_sampled
 from pipeline.stages.energies import energy_steps
 from pipeline.stages.engine import Engine, selection_of
-from pipeline.stages.fit import describe_sampled, sampled_batches, sees_motion
+from pipeline.stages.fit import sampled_batches, sees_motion
 from pipeline.stages.key_frames import Between
 from pipeline.stages.refinement import paint_parts, refine
 
@@ -159,11 +160,11 @@ def _sample_burst(
     """Describe so many frames of a burst into a cache; by stage what one frame costs."""
     middle = frames[REACH:-REACH] or frames
     wanted = {frame.index for frame in middle[:: -(-len(middle) // count)]}
-    extractor, size = engine.extractor, engine.settings.run.batch
+    extractor, size, source = engine.extractor, engine.settings.run.batch, engine.settings.saliency.source
     prepared, resize = measure(lambda: list(prepare(iter(frames), extractor, size)))
     sampled, motion = measure(lambda: list(sampled_batches(iter(prepared), wanted, engine)))
     chosen = [batch for batch in sampled if any(item.frame.index in wanted for item in batch.items)]
-    found, describe = measure(lambda: [describe_sampled(batch, engine) for batch in chosen])
+    found, describe = measure(lambda: [describe_sampled(batch, extractor, source) for batch in chosen])
     described = 0
     for batch, each in zip(chosen, found, strict=True):
         for item, grid, salient in zip(batch.items, each.descriptors, each.saliency, strict=True):

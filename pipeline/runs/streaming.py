@@ -45,7 +45,7 @@ from pipeline.runs.record_building import build_record
 from pipeline.runs.replay import finished_labels, first_frames, replay
 from pipeline.runs.sinks import Sinks, file_name
 from pipeline.runs.workspace import Workspace
-from pipeline.stages.energies import energy_steps, key_frames_of
+from pipeline.stages.energies import energy_steps, span_of
 from pipeline.stages.engine import Engine, selection_of
 from pipeline.stages.fit import Fitted
 from pipeline.stages.refinement import refine
@@ -186,11 +186,11 @@ class Streaming:
 
     def _graph(self, number: int, source: Source, writer: LabelWriter, sinks: Sinks) -> Graph:
         done = writer.frames
-        # Batches are those of an uninterrupted run: frames of the first one that have labels already are dropped.
-        wanted = range(done - done % key_frames_of(self.engine, writer.size_hw).chunk, sys.maxsize)
+        kept = range(done, sys.maxsize)
+        # Windows and batches are those of an uninterrupted run: frames that have labels already are dropped.
+        frames = source.frames(self.selection, span_of(self.engine, writer.size_hw, kept).decoded)
         graph = Graph(self.engine.settings.run.queue_depth)
-        frames = source.frames(self.selection, wanted)
-        parts = self.part_maps(graph, number, frames, writer.size_hw, range(done, sys.maxsize))
+        parts = self.part_maps(graph, number, frames, writer.size_hw, kept)
         graph.sink("labels", parts, lambda items: self._store(items, source, writer))
         graph.sink("overlay", parts, sinks.paint)
         graph.sink("steadiness", parts, sinks.measure)
@@ -204,13 +204,14 @@ class Streaming:
         Args:
             graph: gets the stages.
             number: of the input among all of the run.
-            frames: from the first frame of a batch on.
+            frames: those that `span_of` names for `kept`.
             size_hw: their processed size.
-            kept: the frames that get labels; the others are there for the batches and stretches they belong to.
+            kept: the frames that get labels; the others are there for their windows, batches and stretches.
         """
         settings, device = self.engine.settings, self.engine.extractor.device
         node: Node[Any] = graph.source("decode", frames)
-        for step in energy_steps(self.engine, self.fitted.codebook, self.cache, number, size_hw):
+        described = span_of(self.engine, size_hw, kept).described
+        for step in energy_steps(self.engine, self.fitted.codebook, self.cache, number, size_hw, described):
             node = graph.stage(step.name, node, step.work)
         return graph.stage("crf", node, lambda items: refine(_within(items, kept), settings.crf, device))
 

@@ -2,23 +2,37 @@
 
 resize -> describe -> assign                      every frame is described
 resize -> follow -> describe -> assign and carry  key frames are described, the frames between are followed to them
+
+Where each place's own saliency counts, and motion belongs to it, a frame's motion is seen behind `resize`; where
+energies are averaged over neighbouring frames, that follows.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from typing import Any
 
-from pipeline.cluster.assignment import Assigner, assigner_of
+from torch import Tensor
+
+from pipeline.cluster.assignment import assigner_of, with_saliency
 from pipeline.cluster.codebook import Codebook
 from pipeline.cluster.feature_cache import FeatureCache
-from pipeline.records import EnergyMap, FeatureMap
+from pipeline.config import SaliencySettings
+from pipeline.features.extractor import Extractor
+from pipeline.features.motion import REACH
+from pipeline.records import EnergyMap, FeatureMap, Prepared, SampledBatch
 from pipeline.stages.batches import batch_size, prepare
-from pipeline.stages.describe import describe
+from pipeline.stages.describe import describe, describe_places
 from pipeline.stages.engine import Engine
 from pipeline.stages.key_frames import KeyFrames, carry, describe_keys, follow
+from pipeline.stages.motion_window import Watched, watch, watch_motion, with_motion
+from pipeline.stages.temporal_window import steady
+
+ALL = range(sys.maxsize)
+"""Every frame."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,8 +43,38 @@ class Step:
     work: Callable[[Iterator[Any]], Iterator[Any]]
 
 
+@dataclass(frozen=True, slots=True)
+class Span:
+    """Frames of an input that a stream needs so that some of them get the labels of an uninterrupted run.
+
+    Attributes:
+        decoded: all of them.
+        described: those that get energies; the others are only compared with.
+    """
+
+    decoded: range
+    described: range
+
+
+def span_of(engine: Engine, size_hw: tuple[int, int], kept: range) -> Span:
+    """The frames that are needed for the labels of `kept`: their windows in time, whole batches, the next key frame."""
+    keys, window = key_frames_of(engine, size_hw), engine.settings.temporal.window
+    reach = REACH if _moves(engine) else 0
+    first = max(0, kept.start - window)
+    first -= first % keys.chunk
+    if kept.stop == sys.maxsize:
+        return Span(range(max(0, first - reach), sys.maxsize), range(first, sys.maxsize))
+    last = kept.stop + -(-window // keys.chunk) * keys.chunk + (keys.interval > 1)
+    return Span(range(max(0, first - reach), last + reach), range(first, last))
+
+
 def energy_steps(
-    engine: Engine, codebook: Codebook, cache: FeatureCache, source: int, size_hw: tuple[int, int]
+    engine: Engine,
+    codebook: Codebook,
+    cache: FeatureCache,
+    source: int,
+    size_hw: tuple[int, int],
+    described: range = ALL,
 ) -> list[Step]:
     """The steps from an input's frames to their `EnergyMap`s.
 
@@ -40,26 +84,33 @@ def energy_steps(
         cache: the fit's descriptors.
         source: number of the input among all.
         size_hw: its processed size.
+        described: frames that get energies; others that come are only compared with.
     """
-    extractor, batch = engine.extractor, engine.settings.run.batch
+    extractor, settings = engine.extractor, engine.settings
     assigner = assigner_of(codebook, extractor.device)
     keys = key_frames_of(engine, size_hw)
-    resize = Step("resize", lambda items: prepare(items, extractor, batch))
+
+    def features(batches: Iterable[Any]) -> Iterator[FeatureMap]:
+        return describe_for_labels(batches, engine, cache, source)
+
+    def assigned(feature: FeatureMap) -> EnergyMap:
+        return assign(feature, assigner.energies, settings.saliency)
+
+    steps = [Step("resize", lambda items: prepare(items, extractor, settings.run.batch))]
     if keys.interval == 1:
-        return [
-            resize,
-            Step("describe", lambda items: describe(items, extractor, cache, source)),
-            Step("assign", lambda items: (assign(feature, assigner) for feature in items)),
-        ]
-    return [
-        resize,
-        Step("follow", lambda items: follow(chain.from_iterable(items), keys)),
-        Step(
-            "describe",
-            lambda items: describe_keys(items, keys, lambda batches: describe(batches, extractor, cache, source)),
-        ),
-        Step("assign", lambda items: carry(items, lambda feature: assign(feature, assigner))),
-    ]
+        if _moves(engine):
+            size = batch_size(extractor, size_hw, settings.run.batch)
+            steps.append(Step("motion", lambda items: watch_motion(items, described, extractor, size)))
+        steps.append(Step("describe", features))
+        steps.append(Step("assign", lambda items: map(assigned, items)))
+    else:
+        watched = (lambda items: watch(items, described)) if _moves(engine) else chain.from_iterable
+        steps.append(Step("follow", lambda items: follow(watched(items), keys)))
+        steps.append(Step("describe", lambda items: describe_keys(items, keys, features)))
+        steps.append(Step("assign", lambda items: carry(items, assigned)))
+    if settings.temporal.window:
+        steps.append(Step("steady", lambda items: steady(items, settings.temporal.window, pixels=keys.interval > 1)))
+    return steps
 
 
 def key_frames_of(engine: Engine, size_hw: tuple[int, int]) -> KeyFrames:
@@ -68,6 +119,32 @@ def key_frames_of(engine: Engine, size_hw: tuple[int, int]) -> KeyFrames:
     return KeyFrames.of(engine.settings.keyframes, batch)
 
 
-def assign(feature: FeatureMap, assigner: Assigner) -> EnergyMap:
-    """Energies of the parts; a frame's descriptors end here."""
-    return EnergyMap(feature.frame, feature.image, assigner.energies(feature.descriptors))
+def describe_for_labels(
+    batches: Iterable[SampledBatch | Sequence[Prepared]], engine: Engine, cache: FeatureCache | None, source: int
+) -> Iterator[FeatureMap]:
+    """Descriptors of each frame, with its saliency where that counts for labels; otherwise as `describe`."""
+    extractor, saliency = engine.extractor, engine.settings.saliency
+    sampled = (_sampled(batch, extractor) for batch in batches)
+    if not saliency.places:
+        return describe((batch.items for batch in sampled), extractor, cache, source)
+    return describe_places(sampled, extractor, cache, source, saliency.source)
+
+
+def assign(feature: FeatureMap, energies_of: Callable[[Tensor], Tensor], saliency: SaliencySettings) -> EnergyMap:
+    """Energies of the labels; a frame's descriptors end here."""
+    energies = energies_of(feature.descriptors)
+    if feature.saliency is not None:
+        energies = with_saliency(energies, feature.saliency, saliency.places, saliency.neutral)
+    return EnergyMap(feature.frame, feature.image, energies)
+
+
+def _moves(engine: Engine) -> bool:
+    """Whether pass 2 sees the motion of frames."""
+    return engine.settings.saliency.places > 0 and engine.settings.saliency.source != "attention"
+
+
+def _sampled(batch: SampledBatch | Sequence[Prepared], extractor: Extractor) -> SampledBatch:
+    if isinstance(batch, SampledBatch):
+        return batch
+    watched = [item for item in batch if isinstance(item, Watched)]
+    return with_motion(watched, extractor) if watched else SampledBatch(tuple(batch))

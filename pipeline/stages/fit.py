@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
-from pipeline.cluster.assignment import normalise
 from pipeline.cluster.codebook import Codebook, CodebookOrigin
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.fit import PartFit, fit_parts
@@ -23,9 +22,9 @@ from pipeline.progress import Progress
 from pipeline.records import DescribedBatch, Frame, Prepared, SampledBatch
 from pipeline.stages.batches import batch_size, prepare
 from pipeline.stages.cluster_patches import SampledPictures
-from pipeline.stages.describe import describe_for_votes
+from pipeline.stages.describe import describe_sampled
 from pipeline.stages.engine import Engine, selection_of
-from pipeline.stages.motion_window import confirm_by_motion, neighbourhood, watch_motion
+from pipeline.stages.motion_window import neighbourhood, watch_motion
 
 T = TypeVar("T")
 
@@ -188,7 +187,8 @@ def _fill(
     extractor, batch = engine.extractor, engine.settings.run.batch
 
     def described(items: Iterator[SampledBatch]) -> Iterator[tuple[SampledBatch, DescribedBatch]]:
-        return ((batch, describe_sampled(batch, engine)) for batch in items)
+        source = engine.settings.saliency.source
+        return ((batch, describe_sampled(batch, extractor, source)) for batch in items)
 
     def store(items: Iterator[tuple[SampledBatch, DescribedBatch]]) -> None:
         for batch, found in items:
@@ -220,17 +220,6 @@ def sampled_batches(batches: Iterator[list[Prepared]], wanted: set[int], engine:
     if not sees_motion(engine):
         return (SampledBatch(tuple(items)) for items in batches)
     return watch_motion(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
-
-
-def describe_sampled(batch: SampledBatch, engine: Engine) -> DescribedBatch:
-    """Descriptors, and the saliency that the settings name: attention, motion, or attention that motion confirms."""
-    if batch.motion is None:
-        return describe_for_votes(batch.items, engine.extractor)
-    if engine.settings.saliency.source == "motion":
-        descriptors = engine.extractor.extract([item.image for item in batch.items]).descriptors
-        return DescribedBatch(normalise(descriptors), batch.motion)
-    found = describe_for_votes(batch.items, engine.extractor)
-    return DescribedBatch(found.descriptors, confirm_by_motion(found.saliency, batch.motion), found.cls)
 
 
 def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:

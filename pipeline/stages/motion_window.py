@@ -1,4 +1,4 @@
-"""Motion saliency of a stream: a window of neighbouring frames around each voting frame.
+"""Motion saliency of a stream: a window of neighbouring frames around each frame that needs it.
 
 A stage between resizing and describing. It holds the pictures of one window at the processed size, and lags `REACH`
 frames.
@@ -6,15 +6,29 @@ frames.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator
-from itertools import chain
+from collections.abc import Container, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import chain, islice
 
 import torch
 from torch import Tensor
 
-from pipeline.features.extractor import Extractor
+from pipeline.features.extractor import Extractor, Picture
 from pipeline.features.motion import REACH, blend_saliency, motion_saliency
 from pipeline.records import Prepared, SampledBatch
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Watched(Prepared):
+    """A frame with the pictures of its window.
+
+    Attributes:
+        window: uint8 [h, w, 3] each, at the processed size: the frames at most `REACH` away, and itself.
+        place: which of them it is.
+    """
+
+    window: tuple[Picture, ...]
+    place: int
 
 
 def neighbourhood(indices: Iterable[int]) -> set[int]:
@@ -26,27 +40,43 @@ def neighbourhood(indices: Iterable[int]) -> set[int]:
     return {index + offset for index in indices for offset in range(-REACH, REACH + 1)}
 
 
-def watch_motion(
-    batches: Iterator[list[Prepared]], wanted: Container[int], extractor: Extractor, size: int
-) -> Iterator[SampledBatch]:
-    """The wanted frames with their motion, in batches; the other frames are only compared with.
+def watch(batches: Iterator[list[Prepared]], wanted: Container[int]) -> Iterator[Watched]:
+    """The wanted frames with their windows; the other frames are only compared with.
 
     Args:
         batches: frames with their neighbourhoods, in order.
         wanted: indices of the frames that are passed on.
-        extractor: knows the grid.
-        size: frames of a batch.
     """
-    group: list[Prepared] = []
-    maps: list[Tensor] = []
-    for window, item in _windows(chain.from_iterable(batches), wanted):
-        group.append(item)
-        maps.append(_motion_of(item, window, extractor))
-        if len(group) == size:
-            yield SampledBatch(tuple(group), torch.stack(maps))
-            group, maps = [], []
-    if group:
-        yield SampledBatch(tuple(group), torch.stack(maps))
+    held: list[Prepared] = []
+    waiting: list[Prepared] = []
+    for item in chain.from_iterable(batches):
+        held.append(item)
+        newest = item.frame.index
+        if newest in wanted:
+            waiting.append(item)
+        # A frame's turn comes when the last of its neighbours is there.
+        while waiting and waiting[0].frame.index + REACH <= newest:
+            yield _watched(waiting.pop(0), held)
+        oldest = waiting[0].frame.index if waiting else newest + 1
+        held = [other for other in held if other.frame.index >= oldest - REACH]
+    for item in waiting:
+        yield _watched(item, held)
+
+
+def watch_motion(
+    batches: Iterator[list[Prepared]], wanted: Container[int], extractor: Extractor, size: int
+) -> Iterator[SampledBatch]:
+    """The wanted frames with their motion, in batches of `size`; otherwise as `watch`."""
+    items = watch(batches, wanted)
+    while group := list(islice(items, size)):
+        yield with_motion(group, extractor)
+
+
+def with_motion(items: Sequence[Watched], extractor: Extractor) -> SampledBatch:
+    """A batch of frames with their motion on the extractor's grid."""
+    patch_px, stride_px = extractor.identity.patch_px, extractor.settings.stride
+    maps = [torch.from_numpy(motion_saliency(item.window, item.place, patch_px, stride_px)) for item in items]
+    return SampledBatch(tuple(Prepared(item.frame, item.image) for item in items), torch.stack(maps))
 
 
 def confirm_by_motion(attention: Tensor, motion: Tensor) -> Tensor:
@@ -55,29 +85,7 @@ def confirm_by_motion(attention: Tensor, motion: Tensor) -> Tensor:
     return torch.stack([torch.from_numpy(blend_saliency(attended, moving)) for attended, moving in pairs])
 
 
-def _windows(items: Iterator[Prepared], wanted: Container[int]) -> Iterator[tuple[list[Prepared], Prepared]]:
-    """Each wanted frame, with all frames at most `REACH` away from it."""
-    held: list[Prepared] = []
-    waiting: list[Prepared] = []
-    for item in items:
-        held.append(item)
-        newest = item.frame.index
-        if newest in wanted:
-            waiting.append(item)
-        # A frame's turn comes when the last of its neighbours is there.
-        while waiting and waiting[0].frame.index + REACH <= newest:
-            yield _around(waiting[0], held), waiting.pop(0)
-        oldest = waiting[0].frame.index if waiting else newest + 1
-        held = [other for other in held if other.frame.index >= oldest - REACH]
-    for item in waiting:
-        yield _around(item, held), item
-
-
-def _around(item: Prepared, held: list[Prepared]) -> list[Prepared]:
-    return [other for other in held if abs(other.frame.index - item.frame.index) <= REACH]
-
-
-def _motion_of(item: Prepared, window: list[Prepared], extractor: Extractor) -> Tensor:
-    place = [other.frame.index for other in window].index(item.frame.index)
-    pictures = [other.image for other in window]
-    return torch.from_numpy(motion_saliency(pictures, place, extractor.identity.patch_px, extractor.settings.stride))
+def _watched(item: Prepared, held: list[Prepared]) -> Watched:
+    around = [other for other in held if abs(other.frame.index - item.frame.index) <= REACH]
+    place = [other.frame.index for other in around].index(item.frame.index)
+    return Watched(item.frame, item.image, tuple(other.image for other in around), place)

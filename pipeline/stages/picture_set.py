@@ -28,9 +28,10 @@ from pipeline.failures import Failure
 from pipeline.geometry import grid_size, processed_size
 from pipeline.graph import Graph, StageReport
 from pipeline.progress import Progress
-from pipeline.records import EnergyMap, FeatureMap, Frame, PartMap, Prepared
+from pipeline.records import EnergyMap, Frame, PartMap, Prepared
 from pipeline.stages.batches import prepare
-from pipeline.stages.describe import describe, describe_for_votes
+from pipeline.stages.describe import describe_for_votes
+from pipeline.stages.energies import assign, describe_for_labels
 from pipeline.stages.engine import Engine
 
 Image = NDArray[np.uint8]
@@ -131,12 +132,14 @@ class Album:
     def label(self, indices: Collection[int], energies: Energies, refine: Refine, sink: Sink) -> list[StageReport]:
         """Label pictures and hand them to a sink, in the order of their indices."""
         self.progress.start("label", len(indices))
-        extractor = self.engine.extractor
-        graph = Graph(self.engine.settings.run.queue_depth)
+        engine, saliency = self.engine, self.engine.settings.saliency
+        graph = Graph(engine.settings.run.queue_depth)
         frames = graph.source("decode", self.frames(indices))
         batches = graph.stage("resize", frames, self._prepared)
-        features = graph.stage("describe", batches, lambda items: describe(items, extractor, self.cache, _SOURCE))
-        assigned = graph.stage("assign", features, lambda items: _assign(items, energies))
+        features = graph.stage(
+            "describe", batches, lambda items: describe_for_labels(items, engine, self.cache, _SOURCE)
+        )
+        assigned = graph.stage("assign", features, lambda items: (assign(item, energies, saliency) for item in items))
         labels = graph.stage("refine", assigned, lambda items: _refine(items, refine))
         graph.sink("write", labels, lambda items: sink(self._counted(items)))
         reports = graph.run()
@@ -278,10 +281,6 @@ def raise_failures(failures: Sequence[Failure], finished: int) -> None:
     if failures:
         lines = "; ".join(f"{failure.name}: {failure.error}" for failure in failures)
         raise type(failures[0].error)(f"{lines} ({finished} other pictures are finished)")
-
-
-def _assign(features: Iterator[FeatureMap], energies: Energies) -> Iterator[EnergyMap]:
-    return (EnergyMap(feature.frame, feature.image, energies(feature.descriptors)) for feature in features)
 
 
 def _refine(items: Iterator[EnergyMap], refine: Refine) -> Iterator[PartMap]:

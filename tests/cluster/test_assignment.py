@@ -3,7 +3,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.cluster.assignment import PartAssigner, normalise
+from pipeline.cluster.assignment import PartAssigner, normalise, with_saliency
 from pipeline.cluster.clusters import squared_distances
 
 
@@ -38,3 +38,24 @@ def test_without_background_clusters_the_background_never_wins() -> None:
 
 def test_a_zero_descriptor_stays_zero() -> None:
     assert torch.equal(normalise(torch.zeros(1, 1, 3)), torch.zeros(1, 1, 3))
+
+
+def test_a_place_is_an_object_where_its_frame_says_so() -> None:
+    # Left the cluster speaks for the background by .3, right for the object.
+    gap = torch.where(torch.arange(20) < 10, 0.3, -0.3).expand(12, 20)
+    energies = torch.stack([-gap, torch.zeros(12, 20)])
+    saliency = torch.zeros(12, 20)
+    saliency[2:10, 2:18] = 0.5
+
+    def found(weight: float, neutral: float = 0.5) -> list[list[int]]:
+        labels = with_saliency(energies, saliency, weight, neutral).argmin(0)
+        return [labels[5, 5:15:9].tolist(), labels[0, 5:15:9].tolist()]
+
+    assert found(0.0) == [[0, 1], [0, 1]]
+    assert found(0.4) == [[0, 1], [0, 1]]
+    assert found(1.0) == [[1, 1], [0, 0]]
+    # What counts is the share of the frame's peak, and the neutral share decides which side a place is on.
+    assert found(1.0, neutral=0.9) == [[0, 1], [0, 0]]
+    doubled, single = (with_saliency(energies, scale * saliency, 1.0, 0.5) for scale in (2.0, 1.0))
+    assert torch.equal(doubled, single)
+    assert float(with_saliency(energies, torch.zeros(12, 20), 1.0, 0.5).amax()) == 0.0

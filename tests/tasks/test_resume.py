@@ -269,6 +269,27 @@ def test_presets_resume_to_the_same_bytes(
     assert contents(tmp_path / "out") == contents(tmp_path / "whole")
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"saliency.source": "both", "saliency.places": 1.0, "temporal.window": 3},
+        {"saliency.places": 1.0, "run.batch": 4},
+        {"temporal.window": 2, "keyframes.interval": 5, "saliency.source": "motion", "saliency.places": 0.5},
+    ],
+)
+@pytest.mark.parametrize("frames", [1, 15, 17, 33])
+def test_windows_in_time_resume_to_the_same_bytes(
+    tmp_path: Path, make_clip: ClipMaker, settings: Settings, values: dict[str, Any], frames: int
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=35)
+    chosen = with_values(settings, {**values, "crf.iterations": 1})
+    segment([clip], tmp_path / "whole", chosen)
+    with pytest.raises(Interrupted):
+        segment([clip], tmp_path / "out", chosen, progress=StopAfter("walk", frames))
+    segment([clip], tmp_path / "out", chosen, resume=True).raise_failures()
+    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+
+
 def test_an_interrupt_before_anything_is_finished_leaves_nothing(
     tmp_path: Path, make_clip: ClipMaker, settings: Settings
 ) -> None:

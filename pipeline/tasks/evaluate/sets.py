@@ -33,7 +33,7 @@ from pipeline.progress import Progress
 from pipeline.records import EnergyMap
 from pipeline.refine.crf import refine_labels
 from pipeline.stages.batches import prepare
-from pipeline.stages.describe import describe
+from pipeline.stages.energies import assign, describe_for_labels
 from pipeline.stages.engine import Engine
 from pipeline.stages.picture_parts import fit_album
 from pipeline.stages.picture_set import Album, Energies, Sink, open_album
@@ -194,9 +194,8 @@ def _segmenter(album: Album, energies: Energies, opened: contextlib.ExitStack) -
         with opened:
             frames = album.frames([places[picture.name] for picture in pictures])
             batches = prepare(frames, engine.extractor, engine.settings.run.batch)
-            for feature in describe(batches, engine.extractor, album.cache, 0):
-                found = EnergyMap(feature.frame, feature.image, energies(feature.descriptors))
-                yield _part_labels(found, engine)
+            for feature in describe_for_labels(batches, engine, album.cache, 0):
+                yield _part_labels(assign(feature, energies, engine.settings.saliency), engine)
             _require_all(album)
 
     return segment
