@@ -230,10 +230,12 @@ class PartMap:
     Attributes:
         frame: the frame they belong to.
         labels: uint8 [h, w] at the processed size; 0 is the background, 1..K the parts.
+        note: what a person should know of how they were found; mostly nothing.
     """
 
     frame: Frame
     labels: NDArray[np.uint8]
+    note: str = ""
 
     def __post_init__(self) -> None:
         """Check the label map's shape and type."""

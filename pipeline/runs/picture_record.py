@@ -22,6 +22,9 @@ from pipeline.version import __version__
 
 Task = Literal["coseg", "parts"]
 
+NAMED = 5
+"""Pictures that a warning names at most."""
+
 
 class _Record(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -39,15 +42,19 @@ class PictureRecord(_Record):
     """Share of the picture's pixels that each label has: the background, then the foreground or the parts 1..K."""
     outlier: bool = False
     """Whether it was left out of the set as unlike the others."""
+    note: str = ""
+    """What a person should know of how its labels were found."""
 
     @classmethod
-    def of(cls, frame: Frame, path: Path, labels: NDArray[np.uint8], k: int, *, outlier: bool = False) -> PictureRecord:
+    def of(
+        cls, frame: Frame, path: Path, labels: NDArray[np.uint8], k: int, *, outlier: bool = False, note: str = ""
+    ) -> PictureRecord:
         """What there is to tell of a picture with labels 0..k, uint8 [height, width]."""
         height, width = frame.size_hw
         # Not by bincount, which converts each label to 8 bytes.
         shares = tuple(round(np.count_nonzero(labels == label) / labels.size, 6) for label in range(k + 1))
         file = str(path.absolute())
-        return cls(name=frame.name, path=file, width=width, height=height, shares=shares, outlier=outlier)
+        return cls(name=frame.name, path=file, width=width, height=height, shares=shares, outlier=outlier, note=note)
 
 
 class ClustersRecord(_Record):
@@ -108,6 +115,9 @@ def album_record(
 ) -> AlbumRecord:
     """The record of a set whose pictures have all been labelled."""
     identity = album.engine.extractor.identity
+    told = _warnings_of(pictures)
+    for warning in told:
+        album.progress.say(f"warning: {warning}")
     return AlbumRecord(
         packages=installed_packages(),
         backend=album.engine.extractor.backend,
@@ -120,7 +130,7 @@ def album_record(
         clusters=clusters,
         parts=parts,
         stages=stage_records(stages),
-        warnings=tuple(warnings),
+        warnings=(*warnings, *told),
     )
 
 
@@ -136,6 +146,30 @@ def load_album_record(directory: Path) -> AlbumRecord:
     except (OSError, ValueError, RecursionError) as error:
         reason = " ".join(str(error).split())[:160]
         raise InputError(f"'{file}' can't be read ({reason}); give another --output, or --overwrite") from error
+
+
+def _warnings_of(pictures: Sequence[PictureRecord]) -> list[str]:
+    """What a person should look at: pictures in which nothing was found, parts that appear nowhere, notes."""
+    members = [picture for picture in pictures if not picture.outlier]
+    empty = [picture.name for picture in members if not any(picture.shares[1:])]
+    found = [f"nothing was found in {_named(empty)}"] if empty else []
+    labels = range(1, max((len(picture.shares) for picture in members), default=0))
+    missing = [label for label in labels if not any(picture.shares[label] for picture in members)]
+    if len(labels) > 1 and len(empty) < len(members):
+        found += [f"part {label} appears in no picture" for label in missing]
+    for note in dict.fromkeys(picture.note for picture in members if picture.note):
+        found.append(f"{note}: {_named([picture.name for picture in members if picture.note == note])}")
+    return found
+
+
+def _named(names: Sequence[str]) -> str:
+    """Names in a sentence.
+
+    >>> _named(["a", "b"]), _named(list("abcdefg"))
+    ('a, b', 'a, b, c, d, e and 2 others')
+    """
+    shown = ", ".join(names[:NAMED])
+    return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} others"
 
 
 def save_album_record(record: AlbumRecord, directory: Path) -> None:

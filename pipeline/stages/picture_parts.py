@@ -7,7 +7,7 @@ every picture are dropped and count as background; then the wanted number of par
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -33,7 +33,7 @@ from pipeline.geometry import nearest_index
 from pipeline.records import PartMap
 from pipeline.refine.crf import refine_labels
 from pipeline.stages.fit import Fitted, codebook_of
-from pipeline.stages.picture_set import Album, Image
+from pipeline.stages.picture_set import Album, Image, Refine
 
 Floats = NDArray[np.float32]
 Masks = list[NDArray[np.bool_]]
@@ -84,9 +84,9 @@ def fit_around(album: Album, centroids: Floats, part_centroids: Floats) -> Fitte
     return _announced(album, PartFit(found.clustering, found.votes, Clusters(part_centroids)), warnings, started)
 
 
-def refine_with_crf(settings: CrfSettings) -> Callable[[Floats, Image], Image]:
+def refine_with_crf(settings: CrfSettings) -> Refine:
     """The refinement of parts' energies."""
-    return lambda energies, image: refine_labels(energies, image, settings)
+    return lambda energies, image: (refine_labels(energies, image, settings), "")
 
 
 def _announced(album: Album, parts: PartFit, warnings: list[str], started: float) -> Fitted:

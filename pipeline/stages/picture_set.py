@@ -37,8 +37,8 @@ from pipeline.stages.engine import Engine
 Image = NDArray[np.uint8]
 Energies = Callable[[Tensor], Tensor]
 """From descriptors [rows, cols, channels] to energies [labels, rows, cols]."""
-Refine = Callable[[NDArray[np.float32], Image], Image]
-"""From energies [labels, rows, cols] and a picture [h, w, 3] to labels uint8 [h, w]."""
+Refine = Callable[[NDArray[np.float32], Image], tuple[Image, str]]
+"""From energies [labels, rows, cols] and a picture [h, w, 3] to labels uint8 [h, w], and a note on them."""
 Sink = Callable[[Iterator[PartMap]], None]
 
 CACHE_BYTES = 2 * 10**9
@@ -284,4 +284,4 @@ def raise_failures(failures: Sequence[Failure], finished: int) -> None:
 
 
 def _refine(items: Iterator[EnergyMap], refine: Refine) -> Iterator[PartMap]:
-    return (PartMap(item.frame, refine(item.energies.cpu().numpy(), item.image)) for item in items)
+    return (PartMap(item.frame, *refine(item.energies.cpu().numpy(), item.image)) for item in items)

@@ -51,6 +51,7 @@ from pipeline.runs.picture_workspace import PictureWorkspace, failures_of, pictu
 from pipeline.stages.engine import Engine, open_engine
 from pipeline.stages.picture_set import Album, Image, Readable, Refine, Sink, open_album, raise_failures
 
+ERASED = "GrabCut erased the whole mask, so it is as it was before"
 MASK, CUTOUT, ARRAYS = "_mask.png", "_cutout.png", "masks.npz"
 
 
@@ -299,16 +300,18 @@ def mask_refinement(settings: Settings) -> Refine:
     """What aligns a mask with the picture's edges, given energies of background and foreground."""
     pictures, seed = settings.pictures, settings.run.seed
 
-    def plain(energies: NDArray[np.float32], image: Image) -> Image:
-        return enlarge_mask(energies[1] < energies[0], image.shape[:2]).astype(np.uint8)
+    def plain(energies: NDArray[np.float32], image: Image) -> tuple[Image, str]:
+        return enlarge_mask(energies[1] < energies[0], image.shape[:2]).astype(np.uint8), ""
 
-    def grabcut(energies: NDArray[np.float32], image: Image) -> Image:
-        mask = plain(energies, image) > 0
+    def grabcut(energies: NDArray[np.float32], image: Image) -> tuple[Image, str]:
+        mask = plain(energies, image)[0] > 0
         refined = refine_mask(mask, image, pictures.grabcut_iterations, pictures.grabcut_erosion, seed)
-        return refined.astype(np.uint8)
+        if mask.any() and not refined.any():
+            return mask.astype(np.uint8), ERASED
+        return refined.astype(np.uint8), ""
 
-    def crf(energies: NDArray[np.float32], image: Image) -> Image:
-        return refine_labels(energies, image, settings.crf)
+    def crf(energies: NDArray[np.float32], image: Image) -> tuple[Image, str]:
+        return refine_labels(energies, image, settings.crf), ""
 
     return {"none": plain, "grabcut": grabcut, "crf": crf}[pictures.refine]
 
@@ -330,4 +333,4 @@ class _Files(AlbumFiles):
         outlier = frame.index in self._outliers
         self._overview.add(f"left out: {frame.name}" if outlier else frame.name, [frame.rgb, cutout])
         path = self._album.pictures[frame.index].path
-        return PictureRecord.of(frame, path, mask, 1, outlier=outlier)
+        return PictureRecord.of(frame, path, mask, 1, outlier=outlier, note=item.note)

@@ -13,7 +13,7 @@ from pipeline.media.inputs import resolve_pictures
 from pipeline.progress import Silent
 from pipeline.stages.engine import open_engine
 from pipeline.stages.picture_set import open_album
-from pipeline.tasks.coseg import coseg, cosegment, find_common
+from pipeline.tasks.coseg import ERASED, coseg, cosegment, find_common, mask_refinement
 
 NAMES = ("cat", "cup")
 
@@ -215,3 +215,40 @@ def test_results_that_exist_are_not_touched(tmp_path: Path, small_settings: Sett
     coseg(files, tmp_path / "out", small_settings, overwrite=True)
     after = {path: path.read_bytes() for path in (tmp_path / "out").iterdir() if path.name != "run.json"}
     assert after == {path: content for path, content in before.items() if path.name != "run.json"}
+
+
+def test_a_mask_that_grabcut_erases_is_kept_with_a_note() -> None:
+    refine = mask_refinement(Settings())
+    noise = np.random.default_rng(0).integers(0, 255, (60, 80, 3)).astype(np.uint8)
+    for side, note in ((6, ERASED), (20, "")):
+        energies = np.zeros((2, 60, 80), dtype=np.float32)
+        energies[1] = 1.0
+        energies[1, 20 : 20 + side, 30 : 30 + side] = -1.0
+        labels, said = refine(energies, noise)
+        assert said == note
+        assert labels.any()
+    # Nothing is erased where there was nothing.
+    labels, said = refine(np.stack([np.zeros((60, 80)), np.ones((60, 80))]).astype(np.float32), noise)
+    assert (labels.any(), said) == (False, "")
+
+
+def test_empty_masks_and_notes_are_warnings_in_the_record(
+    tmp_path: Path, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    files = scenes(tmp_path, [(60, 80), (64, 64), (50, 70)])
+    answers = iter([("some", "the first note"), ("none", ""), ("some", "the first note")])
+
+    def refined(energies: np.ndarray, image: np.ndarray) -> tuple[np.ndarray, str]:
+        fill, note = next(answers)
+        return np.full(image.shape[:2], fill == "some", dtype=np.uint8), note
+
+    monkeypatch.setattr("pipeline.tasks.coseg.mask_refinement", lambda _: refined)
+    said: list[str] = []
+    progress = Silent()
+    monkeypatch.setattr(progress, "say", said.append, raising=False)
+    result = coseg(files, tmp_path / "out", small_settings, progress=progress)
+    expected = ["nothing was found in scene1", "the first note: scene0, scene2"]
+    assert [warning for warning in result.record.warnings if "salient" not in warning] == expected
+    assert [line for line in said if any(warning in line for warning in expected)] == [
+        f"warning: {w}" for w in expected
+    ]

@@ -1,3 +1,4 @@
+import dataclasses
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from pipeline.cluster.assignment import PartAssigner, normalise
-from pipeline.cluster.codebook import load_codebook
+from pipeline.cluster.codebook import load_codebook, save_codebook
 from pipeline.cluster.kmeans import fit_kmeans
 from pipeline.config import PRESETS, Settings, with_defaults, with_values
 from pipeline.errors import CodebookError, InputError, OutputError
@@ -232,3 +233,19 @@ def test_a_span_and_a_step_pick_frames(tmp_path: Path, make_clip: ClipMaker, sma
     store = open_labels(finished.directory / "labels.zarr")
     assert [pts * store.time_base * 1000 for pts in store.pts] == [80, 160, 240, 320]
     assert times_of(finished.directory / "overlay.mp4") == [0, 80, 160, 240]
+
+
+def test_a_part_that_appears_in_no_frame_is_a_warning(
+    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=6)
+    (first,) = segment([clip], tmp_path / "out", small_settings).finished
+    assert not any("appears" in warning for warning in first.record.warnings)
+    found = load_codebook(tmp_path / "out" / "codebook.safetensors")
+    # Opposite to every descriptor of the foreground, so that no place is nearest to it.
+    far = -found.part_centroids.mean(0, keepdims=True)
+    parts = np.concatenate([found.part_centroids, far]).astype(np.float32)
+    colors = np.concatenate([found.part_colors, found.part_colors[:1]])
+    save_codebook(dataclasses.replace(found, part_centroids=parts, part_colors=colors), tmp_path / "more.safetensors")
+    (second,) = segment([clip], tmp_path / "more", small_settings, codebook=tmp_path / "more.safetensors").finished
+    assert f"part {len(parts)} appears in no frame" in second.record.warnings
