@@ -1,11 +1,18 @@
 """Compare the bundled backbone with untrained baselines: the table of its model card.
 
     python benchmarks/backbone.py --davis DIR --parts samples --pictures DIR [--rows bundled random "dense SIFT" ...]
+    python benchmarks/backbone.py --davis DIR --parts samples --ablate --seeds 0 1 2
+    python benchmarks/backbone.py --davis DIR --choose --every 2
 
-DAVIS 2016 with BADJA's joints (`joints/`): J of the foreground, flicker, PCK@0.2 of joints found from the first
-annotated frame. Clips with parts: J, NMI, ARI, mIoU, flicker, switches. Pictures (`images/*.jpg`,
-`annotations/trimaps/*.png` as in Oxford-IIIT Pet): J of the thresholded saliency of single pictures. Rows without
-descriptors move points by optical flow (motion) or leave them in place. The last line is JSON.
+DAVIS 2016 with BADJA's joints (`joints/`): J of the foreground, flicker, switches, PCK@0.2 of joints found from the
+first annotated frame. Clips with parts: J, NMI, ARI, mIoU, flicker, switches. Pictures (`images/*.jpg`,
+`annotations/trimaps/*.png` as in Oxford-IIIT Pet): J of the thresholded saliency of single pictures and of their
+co-segmentation; with `annotations/xmls/*.xml`, NMI of four parts with head and rest inside the animals. Rows without
+descriptors move points by optical flow (motion) or leave them in place.
+
+`--ablate` switches each part of the chain off in turn; `--seeds` repeats every row, and shows the mean and how far
+the seeds are apart; `--choose` picks, for each DAVIS clip, the settings that are best on the other clips, and shows
+what they give on it. The last line is JSON.
 """
 
 from __future__ import annotations
@@ -14,9 +21,11 @@ import argparse
 import itertools
 import json
 import math
+import re
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,12 +34,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from pipeline.cluster.assignment import assigner_of
 from pipeline.config import load_settings, preset_file
 from pipeline.evaluation.datasets.badja import JointClip, JointFrame, load_badja
 from pipeline.evaluation.datasets.davis import load_davis
 from pipeline.evaluation.datasets.layout import Picture, read_indices
 from pipeline.evaluation.datasets.parts import load_part_clips
 from pipeline.evaluation.metrics.masks import jaccard
+from pipeline.evaluation.metrics.partitions import contingency, partition_scores
 from pipeline.evaluation.metrics.points import correct_points
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.evaluation.protocols.keypoints import ALPHA
@@ -41,13 +52,17 @@ from pipeline.features.extractor import Extraction, Extractor, resize_lanczos
 from pipeline.features.motion import REACH, own_motion
 from pipeline.features.vit import Tap
 from pipeline.features.weights import BUNDLED
-from pipeline.geometry import grid_size, processed_size
+from pipeline.geometry import grid_size, processed_size, resize_labels
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
 from pipeline.progress import Silent
+from pipeline.records import PartMap
 from pipeline.refine.grabcut import refine_mask
 from pipeline.stages.engine import Engine, middle_layer, open_engine
+from pipeline.stages.picture_parts import fit_album, refine_with_crf
+from pipeline.stages.picture_set import open_album
+from pipeline.tasks.coseg import cosegment
 from pipeline.tasks.evaluate.points import describer
 from pipeline.tasks.evaluate.videos import segment_source
 from pipeline.training.model import SmallViT, SmallViTConfig, export_weights
@@ -61,6 +76,20 @@ FPS = 25.0
 ELLIPSE_SHARE = 0.5
 """Axes of the centre ellipse as a share of the picture's sides."""
 
+ABLATIONS: dict[str, dict[str, Any]] = {
+    "whole chain": {},
+    "without places": {"saliency.places": 0.0},
+    "without window": {"temporal.window": 0},
+    "without either": {"saliency.places": 0.0, "temporal.window": 0},
+    "without motion": {"saliency.source": "attention"},
+    "without regions": {"cluster.prior": 0.0},
+    "without CRF": {"crf.iterations": 0},
+}
+"""Settings that switch a part of the chain off."""
+
+CHOICES: dict[str, tuple[float, ...]] = {"saliency.places": (0.0, 0.5, 1.0), "saliency.neutral": (0.3, 0.4, 0.5)}
+"""Settings among which `--choose` chooses."""
+
 
 @dataclass(frozen=True, slots=True)
 class Contender:
@@ -69,6 +98,7 @@ class Contender:
     segment: Callable[[Source], Labelled]
     carry: Carry
     saliency: Callable[[Rgb], NDArray[np.floating]] | None = None
+    engine: Engine | None = None
 
 
 class HandMade(Extractor):
@@ -127,7 +157,12 @@ def of_engine(engine: Engine, *, attends: bool) -> Contender:
         assert found is not None
         return found[0].numpy()
 
-    return Contender(lambda source: segment_source(source, engine, Silent()), carry, saliency if attends else None)
+    return Contender(
+        lambda source: segment_source(source, engine, Silent()),
+        carry,
+        saliency if attends else None,
+        engine if attends else None,
+    )
 
 
 def of_masks(masks: Callable[[Sequence[Rgb]], Iterator[NDArray[np.bool_]]], carry: Carry) -> Contender:
@@ -195,13 +230,18 @@ def otsu(values: NDArray[np.floating]) -> NDArray[np.bool_]:
     return np.asarray(cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)[1]) > 0
 
 
-def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
+def bundled_engine(parts: int, overrides: Mapping[str, Any]) -> Engine:
+    """The bundled backbone with its own settings, some of them changed."""
+    settings = load_settings(preset_file(BUNDLED), {"model": BUNDLED, "cluster.parts": parts, **overrides})
+    return open_engine(settings, Silent())
+
+
+def contenders(folder: Path, parts: int, seed: int = 0) -> dict[str, Callable[[], Contender]]:
     """All rows by name; each function loads its model when called."""
 
     def engine(**overrides: Any) -> Engine:
         values = {name.replace("__", "."): value for name, value in overrides.items()}
-        settings = load_settings(preset_file(BUNDLED), {"model": BUNDLED, "cluster.parts": parts, **values})
-        return open_engine(settings, Silent())
+        return bundled_engine(parts, {"run.seed": seed, **values})
 
     def untrained(**overrides: Any) -> Engine:
         torch.manual_seed(0)
@@ -227,18 +267,62 @@ def contenders(parts: int, folder: Path) -> dict[str, Callable[[], Contender]]:
     }
 
 
-def score_davis(root: Path, contender: Contender) -> dict[str, float]:
-    """J of each sequence without its first and last frame, its mean, and mean flicker."""
-    figures, flicker = {}, []
+def ablations(parts: int, seed: int = 0) -> dict[str, Callable[[], Contender]]:
+    """The bundled backbone with each part of its chain switched off in turn."""
+    return {
+        name: lambda values=values: of_engine(bundled_engine(parts, {"run.seed": seed, **values}), attends=True)  # type: ignore[misc]
+        for name, values in ABLATIONS.items()
+    }
+
+
+def score_davis(root: Path, contender: Contender, every: int = 1) -> dict[str, float]:
+    """J of each sequence without its first and last frame, its mean, mean flicker and switches; of every Nth frame."""
+    figures, steadiness = {}, []
     for sequence in load_davis(root, 2016):
-        source = DirectorySource(sequence.frames[0].parent, sequence.name, FPS, sequence.frames)
+        frames = sequence.frames[::every]
+        source = DirectorySource(frames[0].parent, sequence.name, FPS, frames)
         meter, scores = SteadinessMeter(), []
         for index, (rgb, labels) in enumerate(contender.segment(source)):
             meter.add(rgb, labels)
-            scores.append(jaccard(labels > 0, sequence.read_objects(index, 1)[0]))
+            scores.append(jaccard(labels > 0, sequence.read_objects(every * index, 1)[0]))
         figures[f"J {sequence.name}"] = float(np.mean(scores[1:-1]))
-        flicker.append(meter.result().flicker)
-    return {**figures, "J mean": float(np.mean(list(figures.values()))), "flicker, %": 100 * float(np.mean(flicker))}
+        steadiness.append(meter.result())
+    mean = float(np.mean(list(figures.values())))
+    flicker = 100 * float(np.mean([each.flicker for each in steadiness]))
+    switches = float(np.mean([each.switches_per_100_frames for each in steadiness]))
+    return {**figures, "J mean": mean, "flicker, %": flicker, "switches": switches}
+
+
+def choose_without(scores: Mapping[str, Mapping[str, float]]) -> dict[str, tuple[str, float]]:
+    """For each clip the choice that is best on the other clips, and its score on the clip.
+
+    Args:
+        scores: of each clip, by choice.
+    """
+    clips = next(iter(scores.values()))
+    found = {}
+    for clip in clips:
+        best = max(scores, key=lambda choice: sum(scores[choice][other] for other in clips if other != clip))
+        found[clip] = (best, scores[best][clip])
+    return found
+
+
+def leave_one_out(root: Path, every: int) -> dict[str, float]:
+    """J of each DAVIS clip with the settings that the other clips choose; prints which these are."""
+    scores: dict[str, dict[str, float]] = {}
+    for values in itertools.product(*CHOICES.values()):
+        overrides = dict(zip(CHOICES, values, strict=True))
+        name = ", ".join(f"{key} {value:g}" for key, value in overrides.items())
+        figures = score_davis(root, of_engine(bundled_engine(4, overrides), attends=True), every)
+        scores[name] = {key: value for key, value in figures.items() if key.startswith("J ") and key != "J mean"}
+        print(
+            f"| {name} | " + " | ".join(f"{key} {value:.3f}" for key, value in scores[name].items()) + " |", flush=True
+        )
+    found = choose_without(scores)
+    for clip, (choice, value) in found.items():
+        print(f"| {clip} by the others: {choice} | {value:.3f} |", flush=True)
+    chosen = {clip: value for clip, (_, value) in found.items()}
+    return {**chosen, "J mean": float(np.mean(list(chosen.values())))}
 
 
 def score_joints(root: Path, contender: Contender) -> dict[str, float]:
@@ -276,17 +360,66 @@ def score_parts(root: Path, contender: Contender) -> dict[str, float]:
 
 
 def score_pictures(root: Path, contender: Contender) -> dict[str, float]:
-    """J of saliency binarised by Otsu's threshold; the boundary class of the trimaps is ignored."""
+    """J of saliency binarised by Otsu's threshold, and of co-segmentation; NMI of parts with heads.
+
+    The boundary class of the trimaps is ignored.
+    """
     if contender.saliency is None:
         return {}
+    pictures = [Picture(file.stem, file) for file in sorted((root / "images").glob("*.jpg"))]
+    trimaps = [read_indices(root / "annotations" / "trimaps" / f"{picture.name}.png") for picture in pictures]
     scores = []
-    for file in sorted((root / "images").glob("*.jpg")):
-        rgb = Picture(file.stem, file).read()
-        trimap = read_indices(root / "annotations" / "trimaps" / f"{file.stem}.png")
+    for picture, trimap in zip(pictures, trimaps, strict=True):
+        rgb = picture.read()
         found = otsu(contender.saliency(rgb)).astype(np.uint8)
         mask = cv2.resize(found, rgb.shape[1::-1], interpolation=cv2.INTER_NEAREST) > 0
         scores.append(jaccard(mask, trimap == 1, trimap == 3))
-    return {"pictures J": float(np.mean(scores))}
+    figures = {"pictures J": float(np.mean(scores))}
+    if contender.engine is not None:
+        masks = cosegment(pictures, contender.engine)
+        common = [jaccard(mask, trimap == 1, trimap == 3) for mask, trimap in zip(masks, trimaps, strict=True)]
+        figures["coseg J"] = float(np.mean(common))
+        figures |= score_heads(root, pictures, trimaps, contender.engine)
+    return figures
+
+
+def score_heads(
+    root: Path, pictures: Sequence[Picture], trimaps: Sequence[NDArray[np.uint8]], engine: Engine
+) -> dict[str, float]:
+    """NMI of the parts of a set with head and rest, over the animals' pixels that have a part; none without boxes."""
+    boxes = root / "annotations" / "xmls"
+    heads = [head_of(boxes / f"{one.name}.xml", trimap) for one, trimap in zip(pictures, trimaps, strict=True)]
+    if not any(head is not None for head in heads):
+        return {}
+    table = np.zeros((2, engine.settings.cluster.parts + 1), dtype=np.int64)
+
+    def compare(items: Iterator[PartMap]) -> None:
+        for item in items:
+            head, animal = heads[item.frame.index], trimaps[item.frame.index] == 1
+            labels = resize_labels(item.labels, item.frame.size_hw)
+            inside = animal & (labels > 0)
+            if head is not None:
+                table[:] += contingency(head[inside].astype(np.int64), labels[inside], (2, table.shape[1]))
+
+    with open_album(pictures, engine, Silent()) as album:
+        codebook = fit_album(album).codebook
+        assigner = assigner_of(codebook, engine.extractor.device)
+        album.label(range(len(pictures)), assigner.energies, refine_with_crf(engine.settings.crf), compare)
+    return {"heads NMI": partition_scores(table).nmi}
+
+
+def head_of(file: Path, like: NDArray[np.uint8]) -> NDArray[np.bool_] | None:
+    """The box of an animal's head as a mask; None without one."""
+    if not file.is_file():
+        return None
+    content = file.read_text()
+    found = [re.search(rf"<{side}>(\d+)</{side}>", content) for side in ("xmin", "ymin", "xmax", "ymax")]
+    left, top, right, bottom = (int(side[1]) if side else 0 for side in found)
+    if not left:
+        return None
+    mask = np.zeros(like.shape, dtype=np.bool_)
+    mask[top - 1 : bottom, left - 1 : right] = True
+    return mask
 
 
 def main() -> None:
@@ -297,23 +430,42 @@ def main() -> None:
     parser.add_argument("--pictures", type=Path, help="images/ and annotations/trimaps/")
     parser.add_argument("--clip-parts", type=int, default=5, help="parts to find in the clips with parts")
     parser.add_argument("--rows", nargs="+", help="names of the rows to measure; all by default")
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0], help="seeds to measure each row with")
+    parser.add_argument("--every", type=int, default=1, help="take every Nth frame of the DAVIS clips")
+    parser.add_argument("--ablate", action="store_true", help="rows without one part of the chain each, instead")
+    parser.add_argument("--choose", action="store_true", help="settings of each DAVIS clip by the other clips, instead")
     options = parser.parse_args()
+    if options.choose:
+        print(json.dumps({"benchmark": "backbone", "left out": leave_one_out(options.davis, options.every)}))
+        return
     results: dict[str, dict[str, float]] = {}
     with tempfile.TemporaryDirectory() as folder:
-        plain, fine = contenders(4, Path(folder)), contenders(options.clip_parts, Path(folder))
-        for name in options.rows or plain:
-            figures = results[name] = {}
-            if options.davis:
-                contender = plain[name]()
-                figures |= score_davis(options.davis, contender) | score_joints(options.davis, contender)
-            if options.parts:
-                figures |= score_parts(options.parts, fine[name]())
-            if options.pictures:
-                figures |= score_pictures(options.pictures, plain[name]())
-            print(
-                f"| {name} | " + " | ".join(f"{key} {value:.2f}" for key, value in figures.items()) + " |", flush=True
-            )
+        rows = ablations if options.ablate else partial(contenders, Path(folder))
+        for name in options.rows or rows(4, 0):
+            each = [_measured(rows, name, seed, options) for seed in options.seeds]
+            results[name] = {key: float(np.mean([figures[key] for figures in each])) for key in each[0]}
+            apart = {key: np.ptp([figures[key] for figures in each]) for key in each[0]}
+            spread = {key: f" ±{value / 2:.2f}" * (len(each) > 1) for key, value in apart.items()}
+            shown = (f"{key} {value:.2f}{spread[key]}" for key, value in results[name].items())
+            print(f"| {name} | " + " | ".join(shown) + " |", flush=True)
     print(json.dumps({"benchmark": "backbone", "rows": results}))
+
+
+def _measured(
+    rows: Callable[[int, int], dict[str, Callable[[], Contender]]], name: str, seed: int, options: argparse.Namespace
+) -> dict[str, float]:
+    """Figures of one row with one seed."""
+    figures: dict[str, float] = {}
+    if options.davis:
+        contender = rows(4, seed)[name]()
+        figures |= score_davis(options.davis, contender, options.every)
+        if not options.ablate:
+            figures |= score_joints(options.davis, contender)
+    if options.parts:
+        figures |= score_parts(options.parts, rows(options.clip_parts, seed)[name]())
+    if options.pictures:
+        figures |= score_pictures(options.pictures, rows(4, seed)[name]())
+    return figures
 
 
 if __name__ == "__main__":

@@ -6,8 +6,10 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from pipeline.cluster.assignment import ForegroundAssigner, with_saliency
 from pipeline.cluster.clustering import Clustering, assign_blocks, fit_clusters, fit_elbow
 from pipeline.cluster.clusters import Clusters
 from pipeline.cluster.feature_cache import FeatureCache
@@ -85,8 +87,27 @@ def fit_parts(
         UsageError: more parts are asked for than there are foreground descriptors.
     """
     found = fit_foreground(cache, Descriptors(cache), seed, cluster, saliency)
-    parts = fit_within(Descriptors(cache), found.masks, seed, cluster, regions)
+    parts = fit_within(Descriptors(cache), object_masks(cache, found, saliency, cluster.parts), seed, cluster, regions)
     return PartFit(found.clustering, found.votes, parts)
+
+
+def object_masks(
+    voting: FeatureCache, found: Foreground, saliency: SaliencySettings, least: int
+) -> list[NDArray[np.bool_]]:
+    """For each frame which of its descriptors are the objects' whose parts are wanted, bool [n].
+
+    Those of the foreground's clusters, or, where a place's own saliency counts in labels, those that it makes
+    foreground with them, if these are at least `least`. Frames without a vote have no saliency.
+    """
+    if not saliency.places:
+        return found.masks
+    assigner = ForegroundAssigner.of(found.clustering.clusters, found.votes.salient)
+    masks = []
+    for entry in voting:
+        energies = assigner.energies(torch.from_numpy(entry.descriptors))
+        heard = with_saliency(energies, torch.from_numpy(entry.saliency), saliency.places, saliency.neutral)
+        masks.append((heard[1] < heard[0]).flatten().numpy())
+    return [*masks, *found.masks[len(masks) :]] if sum(int(mask.sum()) for mask in masks) >= least else found.masks
 
 
 def fit_foreground(

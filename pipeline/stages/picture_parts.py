@@ -25,6 +25,7 @@ from pipeline.cluster.fit import (
     fit_within,
     fit_within_by_elbow,
     foreground_of,
+    object_masks,
 )
 from pipeline.cluster.votes import Votes
 from pipeline.config import CrfSettings
@@ -99,7 +100,8 @@ def _announced(album: Album, parts: PartFit, warnings: list[str], started: float
 def _fit_once(album: Album, everything: Descriptors, found: Foreground) -> PartFit:
     settings = album.engine.settings
     regions = album.engine.extractor.regions
-    parts = fit_within(everything, found.masks, settings.run.seed, settings.cluster, regions)
+    masks = object_masks(album.cache, found, settings.saliency, settings.cluster.parts)
+    parts = fit_within(everything, masks, settings.run.seed, settings.cluster, regions)
     return PartFit(found.clustering, found.votes, parts)
 
 

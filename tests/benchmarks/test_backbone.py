@@ -8,7 +8,18 @@ import numpy as np
 import pytest
 
 from benchmarks import backbone
-from benchmarks.backbone import contenders, describe_colours, describe_sift, ellipses, flow_along, stay
+from benchmarks.backbone import (
+    ABLATIONS,
+    ablations,
+    choose_without,
+    contenders,
+    describe_colours,
+    describe_sift,
+    ellipses,
+    flow_along,
+    head_of,
+    stay,
+)
 from pipeline.evaluation.datasets.badja import JointFrame
 from pipeline.evaluation.datasets.layout import Picture
 from pipeline.media.inputs import resolve_inputs
@@ -57,6 +68,28 @@ def test_each_row_gives_a_clip_masks(
     quick = {"cluster.max_clusters": 3, "cluster.restarts": 1, "features.load_size": 48}
     monkeypatch.setattr(backbone, "load_settings", lambda file, values: load(file, {**quick, **values}))
     (source,) = resolve_inputs([str(make_clip(tmp_path / "a.mp4", frames=5))], 25.0)
-    frames = list(contenders(2, tmp_path)[row]().segment(source))
+    frames = list(contenders(tmp_path, 2)[row]().segment(source))
     assert len(frames) == 5
     assert all(labels.shape == rgb.shape[:2] and labels.max() <= 2 for rgb, labels in frames)
+
+
+def test_a_clip_has_no_say_in_the_choice_for_itself() -> None:
+    scores = {"mild": {"a": 0.5, "b": 0.6, "c": 0.6}, "bold": {"a": 0.9, "b": 0.5, "c": 0.7}}
+    assert choose_without(scores) == {"a": ("mild", 0.5), "b": ("bold", 0.5), "c": ("bold", 0.7)}
+
+
+def test_a_head_is_its_box(tmp_path: Path) -> None:
+    file = tmp_path / "cat.xml"
+    file.write_text("<bndbox><xmin>3</xmin><ymin>2</ymin><xmax>5</xmax><ymax>2</ymax></bndbox>")
+    mask = head_of(file, np.zeros((4, 6), np.uint8))
+    assert mask is not None
+    assert np.argwhere(mask).tolist() == [[1, 2], [1, 3], [1, 4]]
+    assert head_of(tmp_path / "dog.xml", mask) is None
+
+
+def test_every_ablation_changes_what_it_names() -> None:
+    made = {name: make().engine.settings.model_dump() for name, make in ablations(3).items()}
+    for name, values in ABLATIONS.items():
+        for dotted, value in values.items():
+            section, key = dotted.split(".")
+            assert made[name][section][key] == value != made["whole chain"][section][key]

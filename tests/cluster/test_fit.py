@@ -60,3 +60,33 @@ def test_a_prior_without_weight_and_no_prior_are_plain_k_means(tmp_path: Path) -
     # Plain k-means splits a band for the third part; a region without descriptors keeps its centroid.
     assert (plain.parts.centroids @ kinds[0]).max() < 0.1
     assert (drawn.parts.centroids @ kinds[0]).max() > 0.5
+
+
+def test_parts_are_those_of_the_places_that_are_salient_in_their_frame(tmp_path: Path) -> None:
+    with FeatureCache(tmp_path) as cache:
+        # The lowest kind is salient in one frame of four: too few for a vote.
+        kinds = scene(cache)
+        entry = cache.get(3)
+        salient = entry.saliency.copy()
+        salient[12:] = 1.0
+        cache.drop(3)
+        cache.put(3, entry.descriptors, salient)
+        three = CLUSTER.model_copy(update={"parts": 3})
+        by_votes, by_places = (
+            fit_parts(cache, 0, three, SALIENCY.model_copy(update={"places": weight})) for weight in (0.0, 4.0)
+        )
+    assert by_votes.votes.salient.tolist() == by_places.votes.salient.tolist()
+    near = [set(np.argmax(found.parts.centroids @ kinds.T, axis=1).tolist()) for found in (by_votes, by_places)]
+    assert near == [{1, 2}, {1, 2, 3}]
+
+
+def test_where_places_leave_too_little_the_votes_decide(tmp_path: Path) -> None:
+    with FeatureCache(tmp_path) as cache:
+        scene(cache)
+        for frame in range(4):
+            entry = cache.get(frame)
+            cache.drop(frame)
+            cache.put(frame, entry.descriptors, np.zeros_like(entry.saliency))
+        one = CLUSTER.model_copy(update={"parts": 1})
+        found = [fit_parts(cache, 0, one, SALIENCY.model_copy(update={"places": weight})) for weight in (0.0, 100.0)]
+    assert np.array_equal(found[0].parts.centroids, found[1].parts.centroids)
