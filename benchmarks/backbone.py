@@ -1,8 +1,8 @@
 """Compare the bundled backbone with untrained baselines: the table of its model card.
 
-    python benchmarks/backbone.py --davis DIR --parts samples --pictures DIR [--rows bundled random "dense SIFT" ...]
-    python benchmarks/backbone.py --davis DIR --parts samples --ablate --seeds 0 1 2
-    python benchmarks/backbone.py --davis DIR --choose --every 2
+    python -m benchmarks.backbone --davis DIR --parts samples --pictures DIR [--rows bundled random "dense SIFT" ...]
+    python -m benchmarks.backbone --davis DIR --parts samples --ablate --seeds 0 1 2
+    python -m benchmarks.backbone --davis DIR --choose --every 2
 
 DAVIS 2016 with BADJA's joints (`joints/`): J of the foreground, flicker, switches, PCK@0.2 of joints found from the
 first annotated frame. Clips with parts: J, NMI, ARI, mIoU, flicker, switches. Pictures (`images/*.jpg`,

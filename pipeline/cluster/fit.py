@@ -104,8 +104,8 @@ def object_masks(
     assigner = ForegroundAssigner.of(found.clustering.clusters, found.votes.salient)
     masks = []
     for entry in voting:
-        energies = assigner.energies(torch.from_numpy(entry.descriptors))
-        heard = with_saliency(energies, torch.from_numpy(entry.saliency), saliency.places, saliency.neutral)
+        energies = assigner.energies(torch.tensor(entry.descriptors))
+        heard = with_saliency(energies, torch.tensor(entry.saliency), saliency.places, saliency.neutral)
         masks.append((heard[1] < heard[0]).flatten().numpy())
     return [*masks, *found.masks[len(masks) :]] if sum(int(mask.sum()) for mask in masks) >= least else found.masks
 

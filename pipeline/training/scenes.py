@@ -68,7 +68,7 @@ def draw_scenes(rng: Rng, bank: Tensor, skeleton: Skeleton, size_hw: tuple[int, 
         cover = layer_cover(occluders, rank, places)
         picture = torch.lerp(picture, paint_layer(occluders, rank, places, bank), cover[:, None])
         parts = torch.where(cover > 0.5, 0, parts)
-    return Scenes(_expose(rng, picture, ease), parts)
+    return Scenes(expose(rng, picture, ease), parts)
 
 
 def _vary(rng: Rng, skeleton: Skeleton) -> Skeleton:
@@ -91,7 +91,7 @@ def _lowest(limbs: Limbs, skeleton: Skeleton) -> Tensor:
     return torch.where(alive, torch.maximum(limbs.start[..., 1], limbs.end[..., 1]) + limbs.tip, -torch.inf).amax(1)
 
 
-def _expose(rng: Rng, picture: Tensor, ease: float) -> Tensor:
+def expose(rng: Rng, picture: Tensor, ease: float) -> Tensor:
     """Camera augmentation: focus, exposure, white balance, saturation, contrast, noise."""
     count = len(picture)
     u = rng.uniform

@@ -27,6 +27,9 @@ from tqdm import tqdm
 
 from pipeline.training.losses import Distillation, PartPrototypes, contrast_loss, label_patches, saliency_loss
 from pipeline.training.model import SmallViT, SmallViTConfig, export_weights, load_weights
+from pipeline.training.own_masks import own_masks
+from pipeline.training.photo_losses import PHOTO_WEIGHTS, PhotoTerms, with_grounds
+from pipeline.training.photos import Photographs
 from pipeline.training.regions import as_keys, region_table
 from pipeline.training.rng import Rng
 from pipeline.training.scenes import SceneMaker, Scenes
@@ -37,8 +40,10 @@ EASY_UNTIL, SMALL_UNTIL = 0.3, 0.6
 SMALL = ((64, 64, 8),)
 LARGE = ((160, 160, 8), (128, 224, 8), (160, 256, 8), (112, 176, 8), (88, 144, 4))
 """Height and width of a step's pictures, and stride of its patches."""
-WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.5, "distillation": 0.1}
+WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.5, "distillation": 0.1} | PHOTO_WEIGHTS
 DISTIL_EVERY = 8
+PHOTO_SIZES = ((128, 128), (96, 144), (144, 112), (112, 192), (168, 168))
+"""Height and width of a step's views of photographs."""
 LONGEST_STEP_S = 20.0
 """Upper limit of the time counted for a step, so that a suspended process doesn't use up its minutes."""
 EXPORTED = "vidparts_vit.safetensors"
@@ -59,6 +64,11 @@ class TrainingConfig:
         workers: processes that draw scenes; 0 draws them in the training process, as needed on a GPU.
         vit: sizes of the model.
         weights: weights to start from; None for random ones.
+        photos: folder of photographs, one folder a kind, that are learnt from beside the scenes; None: scenes alone.
+        photos_per_step: photographs in a step, two views each.
+        mask_rounds: how often the photographs' own masks are made anew.
+        kinds: weight of the kinds' names.
+        keep: share of the weights to start from in the exported ones.
     """
 
     steps: int = 1_000_000
@@ -71,6 +81,11 @@ class TrainingConfig:
     workers: int = 0
     vit: SmallViTConfig = field(default_factory=SmallViTConfig)
     weights: Path | None = None
+    photos: Path | None = None
+    photos_per_step: int = 16
+    mask_rounds: int = 1
+    kinds: float = 0.2
+    keep: float = 0.0
 
 
 class SceneFeed(Dataset[tuple[Scenes, int]]):
@@ -131,6 +146,9 @@ class Trainer:
         if config.weights:
             self._begin_at_regions(config.weights)
         self.distillation = Distillation(config.vit.dim).to(config.device)
+        self.photographs = Photographs(config.photos) if config.photos else None
+        if self.photographs:
+            self.photo_terms = PhotoTerms(config.vit.dim, self.photographs.kinds).to(config.device)
         self.optimisers = self._optimisers()
         self.steps, self.seconds = 0, 0.0
 
@@ -161,7 +179,7 @@ class Trainer:
 
     def state(self) -> dict[str, Any]:
         """Return a checkpoint, all that a later run needs to resume."""
-        modules = {name: getattr(self, name).state_dict() for name in ("student", "average", "parts", "distillation")}
+        modules = {name: getattr(self, name).state_dict() for name in self._names}
         counters = {
             "steps": self.steps,
             "seconds": self.seconds,
@@ -171,12 +189,17 @@ class Trainer:
 
     def restore(self, state: dict[str, Any]) -> None:
         """Resume from a checkpoint."""
-        for name in ("student", "average", "parts", "distillation"):
+        for name in self._names:
             getattr(self, name).load_state_dict(state[name])
         for optimiser, saved in zip(self.optimisers, state["optimisers"], strict=True):
             optimiser.load_state_dict(saved)
         self.steps, self.seconds, self.batches = state["steps"], state["seconds"], None
         self.feed.clock.value = self.seconds
+
+    @property
+    def _names(self) -> tuple[str, ...]:
+        """Modules of a checkpoint."""
+        return "student", "average", "parts", "distillation", *(("photo_terms",) if self.photographs else ())
 
     def _begin_at_regions(self, weights: Path) -> None:
         """Initialise the prototypes with the region keys in the weight file, if it has any."""
@@ -188,18 +211,35 @@ class Trainer:
         if self.batches is None:
             self.batches = self.feed.batches(self.steps)
         scenes, stride = next(self.batches)
+        rng = rng_of_step(self.config, self.steps)
+        if self.photographs:
+            scenes = with_grounds(scenes, self.photographs, rng)
         labels = label_patches(scenes, self.config.vit.patch, stride)
         with self._arithmetic():
             output = self.student(scenes.pictures, stride)
         losses = {
             "saliency": saliency_loss(output, labels),
-            "contrast": contrast_loss(output.keys, labels, rng_of_step(self.config, self.steps)),
+            "contrast": contrast_loss(output.keys, labels, rng),
             "parts": self.parts(output.keys, labels),
         }
+        if self.photographs:
+            losses |= self._photo_losses(self.photographs, rng)
         if self.steps % DISTIL_EVERY == 0:
             with self._arithmetic(), torch.no_grad():
                 slow = self.average(scenes.pictures, stride).cls
             losses["distillation"] = self.distillation(output.cls, slow)
+        return losses
+
+    def _photo_losses(self, photographs: Photographs, rng: Rng) -> dict[str, Tensor]:
+        size_hw = PHOTO_SIZES[self.steps % len(PHOTO_SIZES)]
+        kinds, first, second = photographs.draw(rng, self.config.photos_per_step, size_hw)
+        both = torch.cat([first.pictures, second.pictures])
+        with self._arithmetic():
+            student = self.student(both)
+            with torch.no_grad():
+                teacher = self.average(both)
+        losses: dict[str, Tensor] = self.photo_terms(student, teacher, first, second, kinds, self.parts.directions)
+        losses["kinds"] = losses["kinds"] * self.config.kinds
         return losses
 
     def _arithmetic(self) -> Any:
@@ -209,13 +249,18 @@ class Trainer:
     def _follow(self) -> None:
         """Update the moving averages of the student, with a smaller momentum at first."""
         keep = min(0.995, (1 + self.steps) / (10 + self.steps))
-        for slow, fast in ((self.average, self.student), (self.distillation.teacher, self.distillation.student)):
+        pairs = [(self.average, self.student), (self.distillation.teacher, self.distillation.student)]
+        if self.photographs:
+            pairs.append((self.photo_terms.views.teacher, self.photo_terms.views.student))
+        for slow, fast in pairs:
             with torch.no_grad():
                 torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1 - keep)
 
     def _parameters(self) -> Iterator[nn.Parameter]:
         for module in (self.student, self.parts, self.distillation.student):
             yield from module.parameters()
+        if self.photographs:
+            yield from (parameter for parameter in self.photo_terms.parameters() if parameter.requires_grad)
 
     def _optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
         """Muon for the blocks' matrices, which needs half as many scenes as AdamW; AdamW for all other parameters."""
@@ -249,6 +294,8 @@ def train(
         trainer.restore(torch.load(out / "state.pt", map_location=config.device))
     with tqdm(total=100, unit="%", disable=None, bar_format="{l_bar}{bar}| {elapsed}<{remaining} {postfix}") as bar:
         while trainer.progress < 1:
+            if trainer.photographs:
+                _give_masks(trainer, trainer.photographs, out)
             losses = trainer.step()
             bar.n = round(100 * trainer.progress, 1)
             bar.set_postfix({name: f"{loss:.3f}" for name, loss in losses.items()})
@@ -260,8 +307,31 @@ def train(
             if trainer.steps % save_every == 0:
                 save(trainer, out)
     save(trainer, out)
-    export_weights(trainer.average, out / EXPORTED, region_table(trainer.average, batches))
+    final = copy.deepcopy(trainer.average)
+    if config.weights and config.keep:
+        _keep(final, config)
+    export_weights(final, out / EXPORTED, region_table(final, batches))
     return trainer
+
+
+def _keep(model: SmallViT, config: TrainingConfig) -> None:
+    """Mix the weights that training began with into a model: what it forgot comes back, most of the new stays."""
+    assert config.weights is not None
+    first = SmallViT(config.vit).to(config.device)
+    load_weights(first, config.weights)
+    with torch.no_grad():
+        torch._foreach_lerp_(list(model.parameters()), list(first.parameters()), config.keep)
+
+
+def _give_masks(trainer: Trainer, photographs: Photographs, out: Path) -> None:
+    """Make the masks at the start of each round from the averaged weights, or take them from the folder."""
+    turn = int(trainer.progress * trainer.config.mask_rounds)
+    file = out / f"masks-{turn}.pt"
+    if file.exists() and photographs.turn == turn:
+        return
+    if not file.exists():
+        torch.save(own_masks(trainer.average, tqdm(photographs.pixels, "masks", disable=None)), file)
+    photographs.masks, photographs.turn = torch.load(file, weights_only=False), turn
 
 
 def save(trainer: Trainer, out: Path) -> None:
@@ -277,6 +347,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(description="Train the bundled backbone on synthetic scenes.")
     parser.add_argument("--out", type=Path, required=True, help="folder of checkpoint, log and weights; resumed if any")
     parser.add_argument("--from", dest="weights", type=Path, help="weights to start from; skips the curriculum")
+    parser.add_argument("--photos", type=Path, help="folder of photographs, a folder a kind, to learn from as well")
+    parser.add_argument("--photos-per-step", type=int, default=TrainingConfig.photos_per_step, help="two views each")
+    parser.add_argument("--kinds", type=float, default=TrainingConfig.kinds, help="weight of the kinds' names")
+    parser.add_argument("--keep", type=float, default=0.0, help="share of the weights of --from in the exported ones")
     parser.add_argument("--minutes", type=float, default=math.inf, help="training time, without validation")
     parser.add_argument("--steps", type=int, default=TrainingConfig.steps)
     parser.add_argument(
@@ -292,7 +366,8 @@ def main() -> None:
     config = TrainingConfig(
         settings.steps, settings.minutes, settings.species, settings.rate, settings.seed, settings.device
     )
-    config = replace(config, workers=settings.workers, weights=settings.weights)
+    config = replace(config, workers=settings.workers, weights=settings.weights, photos=settings.photos)
+    config = replace(config, photos_per_step=settings.photos_per_step, kinds=settings.kinds, keep=settings.keep)
     train(config, settings.out)
 
 
