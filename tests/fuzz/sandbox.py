@@ -238,7 +238,7 @@ def _limit(play: Path, log: Path) -> list[str]:
     os.environ["TMPDIR"] = str(play / "tmp")
     tempfile.tempdir = None  # What the process above has found.
     os.chdir(play)
-    cache = user_cache_path("vidparts", appauthor=False) / "graphs"
+    cache = user_cache_path("vidparts", appauthor=False)
     allowed = tuple(f"{os.path.realpath(folder)}{os.sep}" for folder in (play / "out", play / "tmp", log, cache))
     wrong: list[str] = []
 

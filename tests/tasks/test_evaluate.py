@@ -306,7 +306,7 @@ def test_a_shallower_model_is_swept_at_its_own_layers(
 
 
 def test_wrong_options(tmp_path: Path, measure: Measure, small_settings: Settings) -> None:
-    with pytest.raises(UsageError, match="no benchmark named 'cup'; expected one of cub, coseg"):
+    with pytest.raises(UsageError, match="no benchmark named 'cup'; expected one of cub, celeba, coseg"):
         evaluate("cup", tmp_path, tmp_path / "out", small_settings)
     with pytest.raises(UsageError, match="--year is for davis, not for coseg"):
         measure("coseg", year=2016)
