@@ -1,6 +1,6 @@
 """Compare the CRF's speed and labels with pydensecrf, in turns in one process.
 
-    python benchmarks/crf.py CLIP... [--frames 2] [--labels 2 5 10] [--threads 2] [--turns 5]
+    python -m benchmarks.crf CLIP... [--frames 2] [--labels 2 5 10] [--threads 2] [--turns 5]
 
 Unary energies are squared distances of patches (pixels and position, through a fixed random projection) to their
 k-means centroids. The last line is JSON. Ratios above 1 mean that this program is faster.

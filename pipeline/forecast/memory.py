@@ -131,13 +131,23 @@ def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
     # A lookahead frame has left the queues, except for those that are being handed over.
     left = load.frames - lookahead + 4
     # Between decoding and resizing, in batches, and behind each of three more stages; one frame in each hand.
-    frames = min(left, (depth + 2) + batch * (depth + 2) + 3 * (depth + 2) + followed)
+    stages = (depth + 2) + batch * (depth + 2) + 3 * (depth + 2)
+    # What looks at neighbours holds its window, and has a queue before it.
+    window = 2 * settings.temporal.window + 1 if settings.temporal.window else 0
+    moving = settings.saliency.places > 0 and settings.saliency.source != "attention"
+    windows = sum(span + depth + 2 for span in (window, 2 * REACH + 1 if moving else 0) if span)
+    frames = min(left, stages + followed + windows)
     labels = 1 + settings.cluster.parts
     pictures = 3.0 * source_px * frames + DECODED_BYTES * source_px
     encoder = (PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * lookahead) * painted_px
     crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * processed_px
     tracks = TRACK_BYTES * min(load.frames, followed) + 4 * labels * (depth + 2) * (followed > 0)
-    return pictures + encoder + crf + tracks * processed_px + described * min(load.frames, batch + depth + 2)
+    # A frame of the window: its picture, and where it has those of pixels its energies and its tracks.
+    steady = (3 + (TRACK_BYTES + 4 * labels) * (keys.interval > 1)) * min(load.frames, window) + FLOW_BYTES * (
+        window > 0
+    )
+    work = pictures + encoder + crf + (tracks + steady) * processed_px
+    return work + described * min(load.frames, batch + depth + 2)
 
 
 @dataclass(frozen=True, slots=True)
