@@ -168,7 +168,7 @@ def _sample_burst(
     described = 0
     for batch, each in zip(chosen, found, strict=True):
         for item, grid, salient in zip(batch.items, each.descriptors, each.saliency, strict=True):
-            cache.put((number, item.frame.index), grid.cpu().numpy(), salient.cpu().numpy())
+            cache.put((number, item.frame.index), grid.cpu().numpy(), salient.cpu().numpy(), item.frame.pts)
             described += 1
     return {
         "resize": resize * (1 / len(frames)),

@@ -187,7 +187,7 @@ class Album:
             assert found.cls is not None
             for item, grid, salient, token in zip(batch, found.descriptors, found.saliency, found.cls, strict=True):
                 index = item.frame.index
-                self.cache.put((_SOURCE, index), grid.cpu().numpy(), salient.cpu().numpy())
+                self.cache.put((_SOURCE, index), grid.cpu().numpy(), salient.cpu().numpy(), item.frame.pts)
                 self._store_crops(index, item.image, crops)
                 # Last: it says that the rest is there.
                 self.tokens.put((_SOURCE, index), token.cpu().numpy()[None, None], np.zeros((1, 1), np.float32))

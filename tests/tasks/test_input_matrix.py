@@ -108,7 +108,8 @@ def test_each_frame_once_at_its_own_time(make_film: Film, quick: Segment, kind: 
     result = quick(path)
     assert times_of(result) == decoded_times(path)
     assert result.record.source.lost_frames == 0
-    assert not result.record.warnings
+    # Random weights find no object in some of these.
+    assert not [each for each in result.record.warnings if "appears in no frame" not in each]
 
 
 def test_times_before_zero_and_none_at_all(make_film: Film, quick: Segment) -> None:

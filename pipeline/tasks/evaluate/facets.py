@@ -121,7 +121,7 @@ def _describe(pictures: Sequence[Picture], engine: Engine, albums: Mapping[Tap, 
         for tap, album in albums.items():
             # A tap's descriptors end here: all of them together are as large as the model's activations.
             grid = normalise(found.pop(tap).descriptors[0])
-            album.cache.put((0, index), grid.cpu().numpy(), voting)
+            album.cache.put((0, index), grid.cpu().numpy(), voting, index)
         yield enlarge_mask(threshold_mass(attention[0].cpu().numpy()), (rgb.shape[0], rgb.shape[1]))
 
 
