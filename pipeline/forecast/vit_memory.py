@@ -11,6 +11,9 @@ from pipeline.features.interleaved_grid import pass_sizes
 from pipeline.features.openvino_backbone import KEPT_BYTES, KEPT_SHAPES, graph_bytes
 from pipeline.geometry import grid_size
 
+DROPPED_SHARE = 1.5
+"""Memory of graphs where some are dropped for others, as a multiple of those kept: not all of it comes back."""
+
 ACTIVATION_SHARE = 1.5
 """Memory of one pass through torch as a multiple of one block's tensors."""
 
@@ -34,7 +37,8 @@ def vit_bytes(extractor: Extractor, size_hws: Collection[tuple[int, int]]) -> fl
     halves = {_tokens(extractor, (rows // 2, cols // 2), config.patch_px) for rows, cols in size_hws}
     kept = sorted([*described, *(halves if extractor.half_size else described)], reverse=True)
     held = list(accumulate(graph_bytes(config, extractor.dtype, tokens) for tokens in kept))
-    return max([*held[:KEPT_SHAPES], *(total for total in held if total <= KEPT_BYTES)])
+    most = max([*held[:KEPT_SHAPES], *(total for total in held if total <= KEPT_BYTES)])
+    return most * (DROPPED_SHARE if most < held[-1] else 1)
 
 
 def _pass_tokens(extractor: Extractor, size_hw: tuple[int, int]) -> set[int]:
