@@ -120,6 +120,15 @@ def test_a_sink_of_a_failed_graph_never_sees_a_normal_end() -> None:
     assert ended == ["stopped"]
 
 
+@pytest.fixture
+def plain_interrupt() -> Iterator[None]:
+    """Python's own handling of an interrupt; the command line, where it ran in this process, has left its own."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("plain_interrupt")
 def test_interrupt_ends_all_threads() -> None:
     def endless() -> Iterator[int]:
         for number in itertools.count():
