@@ -32,8 +32,8 @@ PYTHONS = [each.split()[-1] for each in PROJECT["classifiers"] if re.search(r"Py
 NAMES = [re.match(r"[\w-]+", each)[0] for each in PROJECT["dependencies"]]  # type: ignore[index]
 
 # Left to the gate, because they take long: benchmarks, random damage, kills at random moments, memory limits, estimates
-# against whole runs, training, drawing the samples, a cluster of several nodes, pages in a browser. All else opens every
-# kind of input, writes every kind of output and runs every command.
+# against whole runs, training, drawing the samples, a cluster of several nodes, pages in a browser. All else opens
+# every kind of input, writes every kind of output and runs every command.
 ONLY_GATE = (
     "tests/benchmarks",
     "tests/fuzz",
