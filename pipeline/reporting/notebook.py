@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import html
-import io
 
 import numpy as np
 from PIL import Image
@@ -12,6 +11,7 @@ from pipeline.geometry import resize_labels
 from pipeline.painting.styles import paint
 from pipeline.reporting.facts import InputFacts, RunFacts
 from pipeline.reporting.verdict import judge, percent
+from pipeline.runs.measures import open_thumbnail
 from pipeline.runs.notebook import jpeg, legend_html, strip_html
 
 _FRAMES = 6
@@ -35,8 +35,7 @@ def _strip(each: InputFacts) -> str:
     alpha = each.record.settings.render.alpha
     pictures = []
     for index, code in chosen:
-        with Image.open(io.BytesIO(code), formats=["JPEG"]) as image:
-            rgb = np.asarray(image.convert("RGB"))
+        rgb = np.asarray(open_thumbnail(code))
         labels = resize_labels(each.store[index], rgb.shape[:2])
         painted = paint(rgb, labels, each.edited.colors, alpha=alpha)
         pictures.append((f"frame {index}", jpeg(Image.fromarray(painted))))

@@ -23,6 +23,7 @@ from pipeline.media.pictures import read_picture
 from pipeline.reporting.facts import CORRECTED, InputFacts, RunFacts
 from pipeline.reporting.page import compose, data_uri, header
 from pipeline.reporting.verdict import judge, percent
+from pipeline.runs.measures import open_thumbnail
 from pipeline.runs.record import CLUSTERS
 
 REPORT = "report.html"
@@ -87,19 +88,9 @@ class _Pictures:
     """An input's small pictures with their labels."""
 
     def __init__(self, each: InputFacts) -> None:
-        self.pictures = [(index, _decoded(code)) for index, code in sorted(each.measures.thumbnails.items())]
+        self.pictures = [(index, open_thumbnail(code)) for index, code in sorted(each.measures.thumbnails.items())]
         self.labels = {index: each.store[index] for index, _ in self.pictures}
         self.colors = each.edited.colors
-
-
-def _decoded(code: bytes) -> Image.Image:
-    try:
-        with Image.open(io.BytesIO(code), formats=["JPEG"]) as image:
-            if image.width * image.height > 2**20:
-                raise InputError("a small picture of measures.npz is too large; remove the file")
-            return image.convert("RGB")
-    except (OSError, ValueError, Image.DecompressionBombError) as error:
-        raise InputError(f"a small picture of measures.npz is damaged ({error}); remove the file") from error
 
 
 def _encode(shown: Sequence[_Pictures], long_side: int, quality: int) -> list[list[dict[str, Any]]]:

@@ -85,6 +85,14 @@ class MeasureTaker:
         self._areas.extend(np.bincount(labels.ravel(), minlength=parts + 1).tolist())
         self._frames += 1
 
+    @property
+    def found(self) -> NDArray[np.bool_]:
+        """Which labels some frame has, bool [1 + parts]."""
+        return np.asarray(self._table().any(axis=0))
+
+    def _table(self) -> NDArray[np.uint32]:
+        return np.array(self._areas, dtype=np.uint32).reshape(self._frames, -1)
+
     def save(self, file: Path, transitions: Transitions) -> None:
         """Write measures.npz.
 
@@ -92,7 +100,7 @@ class MeasureTaker:
             OutputError: it can't be written.
         """
         arrays: dict[str, NDArray[Any]] = {
-            "areas": np.array(self._areas, dtype=np.uint32).reshape(self._frames, -1),
+            "areas": self._table(),
             "frame": transitions.frame.astype(np.uint32),
             "before": transitions.before,
             "after": transitions.after,
@@ -126,6 +134,21 @@ def load_measures(result: Path, store: LabelStore) -> Measures:
     except (OSError, ValueError, KeyError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
         reason = " ".join(str(error).split()) or type(error).__name__
         raise InputError(f"'{file}' is damaged ({reason:.200}); remove it, or segment the input again") from error
+
+
+def open_thumbnail(code: bytes) -> Image.Image:
+    """A small picture of a result, which a stranger may have made.
+
+    Raises:
+        InputError: it is damaged or larger than any that a run keeps.
+    """
+    try:
+        with Image.open(io.BytesIO(code), formats=["JPEG"]) as image:
+            if image.width * image.height > 2**20:
+                raise InputError("a small picture of measures.npz is too large; remove the file")
+            return image.convert("RGB")
+    except (OSError, ValueError, Image.DecompressionBombError) as error:
+        raise InputError(f"a small picture of measures.npz is damaged ({error}); remove the file") from error
 
 
 def _checked(arrays: Mapping[str, NDArray[Any]], store: LabelStore) -> Measures:

@@ -8,8 +8,6 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
 from pipeline.cluster.codebook import Codebook
 from pipeline.config import RenderSettings
 from pipeline.evaluation.metrics.steadiness import PairCounts, SteadinessMeter, Transitions
@@ -42,7 +40,6 @@ class Sinks:
         measures: areas and small pictures for the report.
         counted: frames that the meter's counts compare with the frame before each already.
         transitions: which labels turned into which at those, a row each.
-        seen: labels that some frame has.
     """
 
     source: Source
@@ -54,7 +51,6 @@ class Sinks:
     meter: SteadinessMeter = field(default_factory=SteadinessMeter)
     counted: Sequence[range] = ()
     transitions: Sequence[Sequence[int]] = ()
-    seen: set[int] = field(default_factory=set)
 
     @classmethod
     def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
@@ -101,7 +97,6 @@ class Sinks:
         """Compare each frame's labels with those of the frame before, and take what the report shows."""
         for part in items:
             index = part.frame.index
-            self.seen.update(np.flatnonzero(np.bincount(part.labels.ravel())).tolist())
             self.measures.add(part.frame.rgb, part.labels, self.codebook.parts)
             known, next_known = self._is_counted(index), self._is_counted(index + 1)
             if known:
@@ -117,7 +112,7 @@ class Sinks:
         return any(index in frames for frames in self.counted)
 
     def _missing(self) -> list[str]:
-        missing = [label for label in range(1, self.codebook.parts + 1) if label not in self.seen]
+        missing = [label for label in range(1, self.codebook.parts + 1) if not self.measures.found[label]]
         if len(missing) == self.codebook.parts:
             return ["nothing was found: no part appears in any frame"]
         return [f"part {label} appears in no frame" for label in missing]

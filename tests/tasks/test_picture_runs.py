@@ -98,7 +98,7 @@ def test_an_interrupted_run_is_continued_to_the_same_results(
 def test_a_resumed_run_describes_no_picture_twice(
     tmp_path: Path, album: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    counts = {"extract": 0, "written": 0}
+    counts = {"extract": 0}
     real, write = Extractor.extract, picture_files.AlbumFiles.write
 
     def extract(self: Extractor, images: list, **options: object) -> object:
