@@ -133,34 +133,32 @@ def part_fitter(engine: Engine, progress: Progress, folder: Path, *, overwrite: 
         overwrite: replace the codebooks of an earlier run.
     """
 
-    def fit(pictures: Sequence[Picture]) -> SegmentParts:
+    def energies_of(album: Album, pictures: Sequence[Picture]) -> Energies:
         file = folder / f"parts-{_digest(pictures, engine)}.safetensors"
-        with contextlib.ExitStack() as opened:
-            album = opened.enter_context(open_album(pictures, engine, progress, folder))
-            known = file.is_file() and not overwrite
-            codebook = load_codebook(file) if known else _fit(album)
-            if not known:
-                save_codebook(codebook, file)
-            return _segmenter(album, assigner_of(codebook, engine.extractor.device).energies, opened.pop_all())
+        known = file.is_file() and not overwrite
+        codebook = load_codebook(file) if known else _fit(album)
+        if not known:
+            save_codebook(codebook, file)
+        return assigner_of(codebook, engine.extractor.device).energies
 
-    return fit
+    return _fitter(engine, progress, folder, energies_of)
 
 
 def factor_fitter(engine: Engine, progress: Progress, folder: Path) -> FitParts:
-    """As `part_fitter`, by deep feature factorisation; nothing of it is kept.
+    """As `part_fitter`, by deep feature factorisation; nothing of it is kept."""
+    return _fitter(engine, progress, folder, lambda album, _: _factor_energies(album, engine.settings.cluster.parts))
 
-    Args:
-        engine: model and settings.
-        progress: receives messages.
-        folder: where descriptors are during the fit.
-    """
 
+def _fitter(
+    engine: Engine,
+    progress: Progress,
+    folder: Path,
+    energies_of: Callable[[Album, Sequence[Picture]], Energies],
+) -> FitParts:
     def fit(pictures: Sequence[Picture]) -> SegmentParts:
-        folder.mkdir(parents=True, exist_ok=True)
         with contextlib.ExitStack() as opened:
             album = opened.enter_context(open_album(pictures, engine, progress, folder))
-            energies = _factor_energies(album, engine.settings.cluster.parts)
-            return _segmenter(album, energies, opened.pop_all())
+            return _segmenter(album, energies_of(album, pictures), opened.pop_all())
 
     return fit
 
