@@ -17,7 +17,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.failures import Failure, FailureRecord
-from pipeline.files import output_errors, sync, write_file
+from pipeline.files import output_errors, sync, sync_descriptor, write_file
 from pipeline.progress import Progress
 from pipeline.runs.manifest import Manifest, compared_settings
 from pipeline.runs.outputs import require_empty
@@ -70,14 +70,15 @@ class PictureWorkspace(Workspace):
         return described or bool(self._journal.is_file() and self._journal.stat().st_size)
 
     def pages(self) -> list[Page]:
-        """The finished pages in their order; a line that a crash has torn counts for nothing."""
+        """The finished pages in their order; a line that a crash has torn is cut off, so that the next one is whole."""
         if not self._journal.is_file():
             return []
-        found = []
+        found: list[Page] = []
         for line in self._journal.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
             try:
                 found.append(Page.model_validate_json(line if line.endswith("\n") else ""))
             except ValidationError:
+                write_file(self._journal, "".join(f"{page.model_dump_json()}\n" for page in found).encode())
                 break
         return found
 
@@ -93,10 +94,13 @@ class PictureWorkspace(Workspace):
             OutputError: it can't be written.
         """
         records = tuple(FailureRecord.of(failure) for failure in failures)
-        lines = [page.model_dump_json() for page in (*self.pages(), Page(rows=tuple(rows), failures=records))]
-        for folder in (self.files, self.arrays):
-            sync(folder)
-        write_file(self._journal, "".join(f"{line}\n" for line in lines).encode())
+        with output_errors(self._journal):
+            for folder in (self.files, self.arrays):
+                sync(folder)
+            with self._journal.open("a", encoding="utf-8") as stream:
+                stream.write(Page(rows=tuple(rows), failures=records).model_dump_json() + "\n")
+                stream.flush()
+                sync_descriptor(stream.fileno())
 
     def publish_files(self) -> None:
         """Move the results to OUT, run.json last, and remove the rest.

@@ -220,3 +220,15 @@ def test_a_dry_run_counts_pictures_and_bytes_and_writes_nothing(
         estimate([album], with_values(settings, {"run.max_memory": "64M"}))
     with pytest.raises(UsageError, match="give more by --max-memory"):
         JOBS[name]([album], tmp_path / "other", with_values(settings, {"run.max_memory": "64M"}))
+
+
+def test_a_torn_line_of_the_journal_is_cut_off(tmp_path: Path) -> None:
+    work = PictureWorkspace(tmp_path)
+    for folder in (work.files, work.arrays):
+        folder.mkdir(parents=True)
+    work.add_page((), ())
+    journal = work.folder / "pages.jsonl"
+    journal.write_text(journal.read_text() + '{"rows": [')
+    assert len(work.pages()) == 1
+    work.add_page((), ())
+    assert len(work.pages()) == len(journal.read_text().splitlines()) == 2
