@@ -26,6 +26,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -33,6 +34,9 @@ from typing import Any, Generic, TypeVar
 T = TypeVar("T")
 In = TypeVar("In")
 Out = TypeVar("Out")
+
+_LIMIT_LOCK = threading.Lock()
+_limits: list[Any] = []
 
 
 def side_by_side(items: Iterable[In], function: Callable[[In], Out], workers: int) -> Generator[Out]:
@@ -51,6 +55,26 @@ def side_by_side(items: Iterable[In], function: Callable[[In], Out], workers: in
                 yield running.popleft().result()
         while running:
             yield running.popleft().result()
+
+
+@contextmanager
+def single_threaded() -> Generator[None]:
+    """Let the libraries of linear algebra compute in one thread: their sums have one order on every machine.
+
+    Their limit is the process's, and threads that come and go would set and lift it under each other: the first one
+    sets it, the last one lifts it.
+    """
+    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
+
+    with _LIMIT_LOCK:
+        _limits.append(_limits[-1] if _limits else threadpool_limits(1))
+    try:
+        yield
+    finally:
+        with _LIMIT_LOCK:
+            limit = _limits.pop()
+            if not _limits:
+                limit.restore_original_limits()
 
 
 def processors() -> int:

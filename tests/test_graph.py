@@ -7,10 +7,11 @@ import traceback
 from collections.abc import Iterator
 
 import pytest
+import threadpoolctl
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.graph import Graph, Stopped
+from pipeline.graph import Graph, Stopped, single_threaded
 
 
 def stage_threads() -> list[threading.Thread]:
@@ -179,3 +180,17 @@ def test_reports_tell_waiting_from_work() -> None:
     assert fast.mean_fill is None
     assert middle.mean_fill is not None
     assert sink.items == 10
+
+
+def test_one_that_leaves_the_limit_to_one_thread_does_not_lift_it_under_another() -> None:
+    def most() -> int:
+        return max(each["num_threads"] for each in threadpoolctl.threadpool_info() if each["user_api"] == "blas")
+
+    with threadpoolctl.threadpool_limits(3):
+        first, second = single_threaded(), single_threaded()
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        assert most() == 1
+        second.__exit__(None, None, None)
+        assert most() == 3

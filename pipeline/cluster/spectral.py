@@ -14,6 +14,7 @@ import numpy as np
 from pipeline.cluster.clusters import Clusters, Embedding, Floats
 from pipeline.cluster.kmeans import fit_kmeans, require_enough
 from pipeline.config import ClusterSettings
+from pipeline.graph import single_threaded
 
 LANDMARKS: Final = 512
 """Landmarks at most."""
@@ -34,11 +35,8 @@ def fit_spectral(sample: Floats, k: int, seed: int, settings: ClusterSettings) -
     Raises:
         UsageError: there are fewer points than clusters.
     """
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
-
     require_enough(sample, k, "spectral clustering")
-    # One thread: what is summed has one order on every machine.
-    with threadpool_limits(1):
+    with single_threaded():
         tried = [_fit(sample, k, seed, settings, sharpness) for sharpness in SHARPNESS]
     return min(tried, key=lambda found: found[1])[0]
 

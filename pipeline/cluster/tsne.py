@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.graph import single_threaded
 
 PERPLEXITY = 30.0
 LEAST_POINTS = 5
@@ -25,7 +26,6 @@ def embed_plane(descriptors: NDArray[np.float32], seed: int) -> NDArray[np.float
         InputError: there are too few descriptors.
     """
     from sklearn.manifold import TSNE
-    from threadpoolctl import threadpool_limits  # type: ignore[import-untyped]
 
     if len(descriptors) < LEAST_POINTS:
         raise InputError(
@@ -34,6 +34,6 @@ def embed_plane(descriptors: NDArray[np.float32], seed: int) -> NDArray[np.float
         )
     perplexity = min(PERPLEXITY, (len(descriptors) - 1) / 3)
     tsne = TSNE(2, perplexity=perplexity, init="pca", random_state=seed)
-    # One thread: sums have one order on every machine, and a thousand short steps wait for each other on a busy one.
-    with threadpool_limits(1):
+    # A thousand short steps would also wait for each other on a busy machine.
+    with single_threaded():
         return np.asarray(tsne.fit_transform(descriptors), dtype=np.float32)

@@ -100,10 +100,10 @@ class OnRay:
                 raise WorkersError("no node of the Ray cluster is left; start some, then --resume continues")
 
     def close(self) -> None:
-        """Cancel what runs and leave the cluster; a local one ends."""
-        with contextlib.suppress(Exception):
-            for reference in self._running:
-                self._ray.cancel(reference, force=True)
+        """Leave the cluster, which ends what runs for a driver that has gone; a local one ends.
+
+        Nothing is cancelled before: Ray aborts the driver where an answer meets its cancellation.
+        """
         self._ray.shutdown()
         self._silence.__exit__(None, None, None)
         if self._folder is not None:

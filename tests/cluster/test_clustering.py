@@ -87,8 +87,9 @@ def test_each_method_finds_blobs_by_the_elbow_whatever_the_blocks(method: str) -
     again = fit_elbow(points[::4], [points], 0, settings)
     assert len(found.clusters) == len(found.objectives) == 4
     assert found.objectives == pytest.approx(again.objectives)
-    # The fourth cluster halves a blob at random: rounding may decide for a point between the halves.
-    assert np.mean(np.concatenate(found.labels) == again.labels[0]) > 0.98
+    # The fourth cluster halves a blob, which an embedding makes one point: there, rounding decides.
+    halved = truth[np.concatenate(found.labels) != again.labels[0]]
+    assert len(np.unique(halved)) <= 1
     three = fit_clusters(points[::4], 3, 0, settings)
     assert adjusted_rand_score(truth, three.nearest(points)[0]) == 1
     labels, squared = three.nearest(points)
