@@ -7,6 +7,7 @@ import numpy as np
 from pipeline.cluster.clusters import Floats
 from pipeline.config import ClusterSettings
 from pipeline.errors import UsageError
+from pipeline.graph import processors, side_by_side
 
 
 def fit_kmeans(sample: Floats, k: int, seed: int, settings: ClusterSettings, *, spherical: bool = False) -> Floats:
@@ -28,25 +29,30 @@ def fit_kmeans(sample: Floats, k: int, seed: int, settings: ClusterSettings, *, 
     import faiss
 
     require_enough(sample, k, "k-means")
-    kmeans = faiss.Kmeans(
-        sample.shape[1],
-        k,
-        niter=settings.iterations,
-        nredo=settings.restarts,
-        seed=seed,
-        spherical=spherical,
-        # FAISS would subsample again, and warn of too few points.
-        max_points_per_centroid=len(sample),
-        min_points_per_centroid=1,
-    )
-    threads = faiss.omp_get_max_threads()
-    # One thread: the sum of a cluster's members has one order on every machine, and it is faster at this size.
-    faiss.omp_set_num_threads(1)
-    try:
-        kmeans.train(np.ascontiguousarray(sample, dtype=np.float32))
-    finally:
-        faiss.omp_set_num_threads(threads)
-    return np.ascontiguousarray(kmeans.centroids, dtype=np.float32)
+    points = np.ascontiguousarray(sample, dtype=np.float32)
+
+    def fit(restart: int) -> tuple[float, Floats]:
+        # One thread: the sum of a cluster's members has one order on every machine, and it is faster at this size.
+        faiss.omp_set_num_threads(1)
+        order = np.zeros(len(points), dtype=np.int32)
+        # The seeds of FAISS's own restarts, which run one after the other.
+        faiss.rand_perm(faiss.swig_ptr(order), len(points), seed + 1 + restart * 15486557)  # type: ignore[attr-defined]
+        kmeans = faiss.Kmeans(
+            points.shape[1],
+            k,
+            niter=settings.iterations,
+            seed=seed,
+            spherical=spherical,
+            # FAISS would subsample again, and warn of too few points.
+            max_points_per_centroid=len(points),
+            min_points_per_centroid=1,
+        )
+        kmeans.train(points, init_centroids=points[order[:k]])
+        return float(np.asarray(kmeans.obj)[-1]), np.ascontiguousarray(kmeans.centroids, dtype=np.float32)
+
+    found = side_by_side(range(settings.restarts), fit, min(settings.restarts, processors()))
+    # Of squared distances the least, of cosines the largest.
+    return (max if spherical else min)(found, key=lambda each: each[0])[1]
 
 
 def require_enough(sample: Floats, k: int, method: str) -> None:
