@@ -7,7 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -43,6 +43,17 @@ class ProcessRun:
     def rate(self) -> float:
         """Frames per second."""
         return self.frames / self.seconds
+
+    def beyond(self, shorter: ProcessRun) -> ProcessRun:
+        """What the frames took that a shorter run of the same didn't have: without start and end of a process."""
+        frames = self.frames - shorter.frames
+        return replace(
+            self,
+            frames=frames,
+            seconds=self.seconds - shorter.seconds,
+            processor_s=self.processor_s - shorter.processor_s,
+            labels=self.labels[-frames:],
+        )
 
 
 def run_program(clip: Path, folder: Path, options: Sequence[str]) -> ProcessRun:

@@ -10,7 +10,8 @@ from benchmarks.agreement import agreement, renumbered, steady_agreement
 from benchmarks.limit import Limit, measure_limit, saliency_passes, tokens_of
 from benchmarks.paper import segment as paper_segment
 from benchmarks.presets import settings_file
-from benchmarks.speed import VITS8, first_seconds
+from benchmarks.processes import ProcessRun
+from benchmarks.speed import VITS8, first_seconds, machine
 from pipeline.config import Settings, load_settings, with_values
 from pipeline.features.vit import ViTConfig
 from pipeline.media.inputs import resolve_inputs
@@ -37,6 +38,19 @@ def test_presets_are_compared_with_one_pass_over_overlapping_patches(tmp_path: P
     assert (exact.features.grid, quick.features.grid) == ("overlapping", "interleaved")
     assert exact.cluster == quick.cluster
     assert exact.features.stride == quick.features.stride == 4
+
+
+def test_frames_beyond_a_shorter_run_carry_no_start_of_a_process() -> None:
+    one, three = (
+        ProcessRun(n, 8.0 + 5 * n, 9.0 + 8 * n, 100.0, 0.0, (), np.zeros((n, 2, 2), np.uint8)) for n in (1, 3)
+    )
+    found = three.beyond(one)
+    assert (found.frames, found.seconds, found.processor_s, len(found.labels)) == (2, 10.0, 16.0, 2)
+    assert found.rate == 0.2
+
+
+def test_the_machine_is_named_with_its_vector_units() -> None:
+    assert len(machine().split(", ")) >= 3
 
 
 def test_agreement_knows_parts_by_what_they_cover() -> None:
