@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    # Not at import: `edit`, `report` and `view` read codebooks, and torch takes seconds to load.
+    from torch import Tensor
 
 Floats = NDArray[np.float32]
 Labels = NDArray[np.int64]
@@ -45,6 +48,8 @@ class Embedding:
 
     def embed(self, descriptors: Tensor) -> Tensor:
         """Descriptors [n, channels] as [n, dimensions] at unit length, on their device."""
+        import torch
+
         landmarks, weights = (
             torch.from_numpy(table).to(descriptors.device) for table in (self.landmarks, self.weights)
         )
@@ -53,6 +58,8 @@ class Embedding:
 
     def distances(self, descriptors: Tensor) -> Tensor:
         """Squared distances [n, k] of embedded descriptors [n, channels] to the centroids."""
+        import torch
+
         return squared_distances(self.embed(descriptors), torch.from_numpy(self.centroids).to(descriptors.device))
 
 
@@ -80,6 +87,8 @@ class Clusters:
         """
         if self.embedding is None:
             return nearest_centroids(descriptors, self.centroids)
+        import torch
+
         labels = self.embedding.distances(torch.tensor(descriptors)).argmin(dim=1).numpy()
         return labels, np.square(descriptors - self.centroids[labels]).sum(axis=1)
 
@@ -111,4 +120,4 @@ def nearest_centroids(descriptors: Floats, centroids: Floats) -> tuple[Labels, F
 def squared_distances(descriptors: Tensor, centroids: Tensor) -> Tensor:
     """Squared Euclidean distances [n, k] of descriptors [n, channels] to centroids [k, channels]."""
     norms = (descriptors * descriptors).sum(dim=1, keepdim=True) + (centroids * centroids).sum(dim=1)
-    return torch.clamp(torch.addmm(norms, descriptors, centroids.T, alpha=-2.0), min=0.0)
+    return norms.addmm(descriptors, centroids.T, alpha=-2.0).clamp(min=0.0)

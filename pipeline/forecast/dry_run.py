@@ -30,10 +30,11 @@ from pipeline.forecast.workload import InputLoad, Workload, count_work
 from pipeline.media.clip_reader import sound_bytes
 from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
+from pipeline.media.source import selection_of
 from pipeline.progress import Progress, Silent
 from pipeline.runs.cutting import cut_places, usual_length
 from pipeline.runs.record import CODEBOOK
-from pipeline.stages.engine import Engine, open_engine, selection_of
+from pipeline.stages.engine import Engine, open_engine
 from pipeline.stages.fit import codebook_of, sees_motion
 from pipeline.stages.motion_window import neighbourhood
 

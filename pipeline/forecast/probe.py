@@ -28,13 +28,13 @@ from pipeline.media.clip_reader import frame_times, packet_bytes
 from pipeline.media.clip_writer import ClipWriter, is_encodable
 from pipeline.media.label_store import LabelWriter
 from pipeline.media.pictures import writable_name, write_picture
-from pipeline.media.source import Source
+from pipeline.media.source import Source, selection_of
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
 from pipeline.stages.batches import prepare
 from pipeline.stages.describe import describe_sampled
 from pipeline.stages.energies import energy_steps
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.engine import Engine
 from pipeline.stages.fit import sampled_batches, sees_motion
 from pipeline.stages.key_frames import Between
 from pipeline.stages.refinement import paint_parts, refine

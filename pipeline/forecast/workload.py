@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 from pipeline.errors import InputError
 from pipeline.geometry import processed_size
-from pipeline.media.source import Source
+from pipeline.media.source import Source, selection_of
 from pipeline.painting.styles import painted_size
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.engine import Engine
 from pipeline.stages.fit import sample_indices
 
 

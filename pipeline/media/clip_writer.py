@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import logging
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from fractions import Fraction
 from pathlib import Path
-from types import TracebackType
+from types import MappingProxyType, TracebackType
 from typing import TYPE_CHECKING, Self
 
 import numpy as np
@@ -46,6 +46,10 @@ _X264_OPTIONS = {
     "threads": "4",
     "x264-params": "cpu-independent=1:lookahead-threads=1:sliced-threads=0",
 }
+
+PREVIEW = {"preset": "veryfast", "g": "12"}
+"""Encoder options of a clip that is made to be stepped through at once and thrown away: a third of the time, and a key
+frame within 12 frames, so that a step back decodes few."""
 
 
 def is_encodable(size_hw: tuple[int, int]) -> bool:
@@ -95,6 +99,7 @@ class ClipWriter:
         crf: int = 18,
         audio: Path | None = None,
         selection: Selection = ALL_FRAMES,
+        encoder: Mapping[str, str] = MappingProxyType({}),
     ) -> None:
         """Say what the clip will be; nothing is written before it is entered.
 
@@ -105,15 +110,16 @@ class ClipWriter:
             crf: constant rate factor of the encoder, 0 to 51.
             audio: the file whose sound is carried over.
             selection: the span of the source that the frames were taken from.
+            encoder: options of x264 that replace the usual ones, such as `PREVIEW`.
         """
         self.path = path
         self.size_hw = size_hw
         self.info = info
         self.warnings: list[str] = []
         self.frames = 0
-        self._crf = crf
         self._audio_path = audio
         self._selection = selection
+        self._options = {**_X264_OPTIONS, "crf": str(crf), **encoder}
         self._tick = _clip_time_base(info, selection)
         self._colour = info.colour.displayed()
         self._partial = partial_path(path)
@@ -207,8 +213,7 @@ class ClipWriter:
 
     def _add_video(self, container: OutputContainer) -> VideoStream:
         rate = (self.info.average_rate or Fraction(25)).limit_denominator(100_000)
-        options = {**_X264_OPTIONS, "crf": str(self._crf)}
-        stream = container.add_stream("libx264", rate=rate or Fraction(25), options=options)
+        stream = container.add_stream("libx264", rate=rate or Fraction(25), options=self._options)
         stream.height, stream.width = even(self.size_hw[0]), even(self.size_hw[1])
         stream.pix_fmt = "yuv420p"
         context = stream.codec_context

@@ -9,6 +9,7 @@ from fractions import Fraction
 from pathlib import Path
 from types import MappingProxyType
 
+from pipeline.config import Settings
 from pipeline.media.clock import STEADY, Clock, Jump
 from pipeline.media.colour import Colour
 from pipeline.records import Frame
@@ -62,6 +63,11 @@ class Selection:
 
 ALL_FRAMES = Selection()
 """Every frame of an input."""
+
+
+def selection_of(settings: Settings) -> Selection:
+    """Which frames of an input the settings pick."""
+    return Selection(settings.input.every, settings.input.start, settings.input.end, settings.input.strict)
 
 
 @dataclass(frozen=True, slots=True)

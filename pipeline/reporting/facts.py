@@ -15,12 +15,12 @@ from pipeline.errors import VidpartsError
 from pipeline.failures import Failure, load_failures
 from pipeline.media.clip_reader import frame_times
 from pipeline.media.label_store import LabelStore, open_labels
+from pipeline.media.source import selection_of
 from pipeline.records import Part
 from pipeline.runs.edits import EditedParts, edited_parts
 from pipeline.runs.measures import Measures, load_measures
 from pipeline.runs.record import CODEBOOK, OVERLAY, RunRecord, load_record
 from pipeline.runs.record import LABELS as LABEL_STORE
-from pipeline.stages.engine import selection_of
 
 CORRECTED = "corrected.mp4"
 """The clip as the edits paint it, beside the one of the run."""

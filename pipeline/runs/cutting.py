@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 
 from pipeline.media.label_store import CHUNK_FRAMES
-from pipeline.media.source import Source
+from pipeline.media.source import Source, selection_of
 from pipeline.stages.energies import key_frames_of
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.engine import Engine
 
 SHARD_FRAMES = 512
 """Frames of a shard at most by default: minutes at a few frames a second, and more than seeking decodes on the way."""

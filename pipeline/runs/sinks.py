@@ -15,12 +15,12 @@ from pipeline.files import output_errors, sync
 from pipeline.geometry import shrink
 from pipeline.media.clip_writer import ClipWriter, is_encodable
 from pipeline.media.pictures import writable_name, write_picture
-from pipeline.media.source import Source
+from pipeline.media.source import Source, selection_of
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
 from pipeline.runs.measures import MeasureTaker
 from pipeline.runs.record import FRAMES, OVERLAY, SteadinessRecord
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.engine import Engine
 from pipeline.stages.refinement import paint_parts
 
 _NO_CLIP = f"frames are too large for H.264: they are in {FRAMES}/, and there is no {OVERLAY}"

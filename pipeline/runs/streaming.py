@@ -23,7 +23,7 @@ from pipeline.files import sync
 from pipeline.geometry import processed_size
 from pipeline.graph import Graph, Node, StageReport
 from pipeline.media.label_store import LabelWriter, open_labels
-from pipeline.media.source import Selection, Source
+from pipeline.media.source import Selection, Source, selection_of
 from pipeline.progress import Progress
 from pipeline.records import EnergyMap, Frame, PartMap
 from pipeline.runs.integrity import clip_problem
@@ -46,7 +46,7 @@ from pipeline.runs.replay import finished_labels, first_frames, replay
 from pipeline.runs.sinks import Sinks, file_name
 from pipeline.runs.workspace import Workspace
 from pipeline.stages.energies import energy_steps, span_of
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.engine import Engine
 from pipeline.stages.fit import Fitted
 from pipeline.stages.refinement import refine
 

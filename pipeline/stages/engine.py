@@ -12,7 +12,6 @@ from pipeline.errors import UsageError
 from pipeline.features.extractor import Extractor
 from pipeline.features.models import MODELS, ModelIdentity
 from pipeline.features.weights import BUNDLED, resolve_model
-from pipeline.media.source import Selection
 from pipeline.progress import Progress
 
 
@@ -97,11 +96,6 @@ def _codebook_defaults(codebook: Codebook | None) -> dict[str, Any]:
         "saliency": origin.saliency.model_dump(),
         "cluster": {**origin.cluster.model_dump(), "parts": codebook.parts},
     }
-
-
-def selection_of(settings: Settings) -> Selection:
-    """Which frames of an input the settings pick."""
-    return Selection(settings.input.every, settings.input.start, settings.input.end, settings.input.strict)
 
 
 LAYER_SHARE = 0.75

@@ -16,14 +16,14 @@ from pipeline.errors import InputError, OutputError
 from pipeline.failures import Failure
 from pipeline.geometry import processed_size
 from pipeline.graph import Graph
-from pipeline.media.source import Selection, Source
+from pipeline.media.source import Selection, Source, selection_of
 from pipeline.painting.palettes import part_colors
 from pipeline.progress import Progress
 from pipeline.records import DescribedBatch, Frame, Prepared, SampledBatch
 from pipeline.stages.batches import batch_size, prepare
 from pipeline.stages.cluster_patches import SampledPictures
 from pipeline.stages.describe import describe_sampled
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.engine import Engine
 from pipeline.stages.motion_window import neighbourhood, watch_motion
 
 T = TypeVar("T")

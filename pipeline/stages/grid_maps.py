@@ -22,11 +22,11 @@ from pipeline.graph import Graph
 from pipeline.media.clip_writer import ClipWriter
 from pipeline.media.inputs import Still
 from pipeline.media.pictures import save_png
-from pipeline.media.source import ALL_FRAMES, Selection, Source
+from pipeline.media.source import ALL_FRAMES, Selection, Source, selection_of
 from pipeline.progress import Progress
 from pipeline.records import GridMap, Prepared
 from pipeline.stages.batches import prepare
-from pipeline.stages.engine import Engine, selection_of
+from pipeline.stages.engine import Engine
 
 Floats = NDArray[np.float32]
 Describe = Callable[[list[Prepared]], Iterable[Floats]]

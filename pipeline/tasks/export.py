@@ -19,13 +19,13 @@ from pipeline.media.exports.tracks import export_csv, export_parquet
 from pipeline.media.exports.yolo import IMAGES, export_yolo
 from pipeline.media.inputs import safe_name
 from pipeline.media.label_store import LabelStore, open_labels
+from pipeline.media.source import selection_of
 from pipeline.painting.palettes import davis_palette
 from pipeline.progress import Progress, Silent
 from pipeline.runs.edits import EditedParts, edited_parts
 from pipeline.runs.origin import find_source
 from pipeline.runs.outputs import require_empty
 from pipeline.runs.record import LABELS, RunRecord, load_record
-from pipeline.stages.engine import selection_of
 
 
 def export(

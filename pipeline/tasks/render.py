@@ -10,6 +10,7 @@ from pipeline.errors import InputError
 from pipeline.geometry import resize_labels
 from pipeline.media.clip_writer import ClipWriter
 from pipeline.media.label_store import open_labels
+from pipeline.media.source import selection_of
 from pipeline.painting.palettes import part_colors
 from pipeline.painting.styles import paint, painted_size
 from pipeline.progress import Progress, Silent
@@ -17,7 +18,6 @@ from pipeline.runs.edits import edited_parts
 from pipeline.runs.origin import find_source
 from pipeline.runs.outputs import require_free
 from pipeline.runs.record import LABELS, load_record
-from pipeline.stages.engine import selection_of
 
 
 @dataclass(frozen=True, slots=True)

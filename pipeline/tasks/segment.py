@@ -29,7 +29,7 @@ from pipeline.forecast.memory import memory_limit, size_run
 from pipeline.forecast.workload import Workload, count_work
 from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
-from pipeline.media.source import Source
+from pipeline.media.source import Source, selection_of
 from pipeline.painting.styles import painted_size
 from pipeline.progress import Progress, Silent
 from pipeline.reporting.facts import run_facts
@@ -43,7 +43,7 @@ from pipeline.runs.resume import Concluded, Finished, Fresh, Resumed, begin_run,
 from pipeline.runs.streaming import Streaming
 from pipeline.runs.workspace import Workspace, kept_for_resume, locked
 from pipeline.stages.cluster_patches import SampledPictures, draw_clusters
-from pipeline.stages.engine import Engine, open_engine, selection_of
+from pipeline.stages.engine import Engine, open_engine
 from pipeline.stages.fit import Fitted, fit_codebook, require_undamaged
 
 _NAMED = 8

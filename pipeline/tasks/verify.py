@@ -7,10 +7,10 @@ from pathlib import Path
 
 from pipeline.errors import InputError
 from pipeline.media.label_store import open_labels
+from pipeline.media.source import selection_of
 from pipeline.progress import Progress, Silent
 from pipeline.runs.integrity import clip_problem, tree_sha256
 from pipeline.runs.record import FRAMES, LABELS, OVERLAY, load_record
-from pipeline.stages.engine import selection_of
 
 
 @dataclass(frozen=True, slots=True)

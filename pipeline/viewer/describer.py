@@ -149,10 +149,11 @@ class _Clip:
 
     def __init__(self, result: Path) -> None:
         from pipeline.media.label_store import open_labels
+        from pipeline.media.source import selection_of
         from pipeline.progress import Silent
         from pipeline.runs.origin import find_source
         from pipeline.runs.record import LABELS, load_record
-        from pipeline.stages.engine import open_engine, selection_of
+        from pipeline.stages.engine import open_engine
 
         record = load_record(result)
         store = open_labels(result / LABELS)

@@ -9,11 +9,10 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import VidpartsError, one_line
-from pipeline.media.clip_writer import ClipWriter
+from pipeline.media.clip_writer import PREVIEW, ClipWriter
 from pipeline.media.label_store import LabelStore
-from pipeline.media.source import Source
+from pipeline.media.source import Source, selection_of
 from pipeline.runs.record import RunRecord
-from pipeline.stages.engine import selection_of
 from pipeline.viewer.describer import Answer, Describer, Question
 
 _PROXY_CRF = 20
@@ -97,7 +96,7 @@ def make_proxy(file: Path, source: Source, record: RunRecord, store: LabelStore)
 
     def work(job: Job) -> None:
         try:
-            with ClipWriter(file, info.size_hw, info, crf=_PROXY_CRF, selection=selection) as clip:
+            with ClipWriter(file, info.size_hw, info, crf=_PROXY_CRF, selection=selection, encoder=PREVIEW) as clip:
                 for frame in source.frames(selection):
                     job.require_wanted()
                     clip.write(frame.pts, frame.rgb)

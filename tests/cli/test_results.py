@@ -110,6 +110,14 @@ def test_a_run_ends_with_its_verdict_and_the_table_is_for_verbose(
     assert "s busy" in done.stderr
 
 
+@pytest.mark.parametrize("room", ["viewer.server", "tasks.edit", "tasks.report", "tasks.export", "tasks.render"])
+def test_what_needs_no_model_loads_no_torch(room: str) -> None:
+    if room.startswith("viewer"):
+        pytest.importorskip("uvicorn", reason="the extra `view` is a test dependency")
+    code = f"import sys, pipeline.{room}; sys.exit('torch' in sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
 def test_view_says_where_it_is_and_ends_with_an_interrupt(run: Path) -> None:
     pytest.importorskip("uvicorn", reason="the extra `view` is a test dependency")
     words = [sys.executable, "-m", "pipeline", "view", str(run), "--no-browser"]
