@@ -86,8 +86,8 @@ def view(
         sys.stdout.flush()
         if browser:
             _open(server.address, progress)
-        while server.is_alive():
-            server.wait(0.5)
+        while not server.wait(0.5):
+            pass
 
 
 COMMANDS = (report, view)

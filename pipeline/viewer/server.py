@@ -27,14 +27,12 @@ class Serving:
     Attributes:
         address: of the page, with the token.
         stop: ends it.
-        wait: returns when it has ended, or after that many seconds.
-        is_alive: whether it runs.
+        wait: returns when it has ended, or after that many seconds; whether it has ended.
     """
 
     address: str
     stop: Callable[[], None]
-    wait: Callable[[float | None], None]
-    is_alive: Callable[[], bool]
+    wait: Callable[[float | None], bool]
 
 
 @contextmanager
@@ -60,17 +58,25 @@ def serving(results: list[Path], port: int = 0) -> Iterator[Serving]:
                 app, log_level="error", access_log=False, server_header=False, lifespan="off", ws="none", http="h11"
             )
             server = uvicorn.Server(config)
-            thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-            thread.start()
+            # Not Thread.join: up to Python 3.12 one that Ctrl-C interrupts takes the thread for ended ever after.
+            ended = threading.Event()
+
+            def run() -> None:
+                try:
+                    server.run(sockets=[listener])
+                finally:
+                    ended.set()
+
+            threading.Thread(target=run, daemon=True).start()
 
             def stop() -> None:
                 server.should_exit = True
 
             try:
-                yield Serving(f"http://{HOST}:{actual}/{token}/", stop, thread.join, thread.is_alive)
+                yield Serving(f"http://{HOST}:{actual}/{token}/", stop, ended.wait)
             finally:
                 server.should_exit = server.force_exit = True
-                thread.join(5)
+                ended.wait(5)
     finally:
         describer.close()
         viewed.close()

@@ -4,9 +4,12 @@ import gzip
 import http.client
 import json
 import os
+import signal
 import socket
 import stat
+import threading
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -272,3 +275,17 @@ def test_similarity_over_a_frame_and_a_whole_clip(client: Client) -> None:
         time.sleep(0.1)
     assert state == "cancelled"
     assert client.json("/similarity/1", "POST", {"frame": 1, "x": 0.5, "y": 0.5})[0] == 200
+
+
+def test_an_interrupted_wait_ends_the_server_in_order(run: Path) -> None:
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before, threads = signal.signal(signal.SIGALRM, interrupt), threading.enumerate()
+    try:
+        with suppress(KeyboardInterrupt), serving([run]) as server:
+            signal.setitimer(signal.ITIMER_REAL, 0.3)
+            server.wait(30)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert threading.enumerate() == threads
