@@ -10,15 +10,17 @@ from typing import Any, Protocol, TextIO
 
 from pipeline.errors import one_line
 
+_NAME_LETTERS = 23
+
 
 class Progress(Protocol):
     """What tasks report their progress to."""
 
-    def start(self, name: str, total: int | None) -> None:
-        """A pass begins; `total` frames are expected, None where that isn't known."""
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
+        """A pass begins; `total` frames, or whatever a unit is, are expected, None where that isn't known."""
 
-    def advance(self, frames: int = 1) -> None:
-        """More frames of the pass are done."""
+    def advance(self, frames: int = 1, name: str = "") -> None:
+        """More frames of the pass are done, the last of them of the picture or input `name`."""
 
     def finish(self) -> None:
         """The pass ends."""
@@ -37,10 +39,10 @@ class Silent:
         """Print to `stream`, standard error by default."""
         self._stream = stream or sys.stderr
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         """Nothing to show."""
 
-    def advance(self, frames: int = 1) -> None:
+    def advance(self, frames: int = 1, name: str = "") -> None:
         """Nothing to show."""
 
     def finish(self) -> None:
@@ -55,21 +57,24 @@ class Silent:
 
 
 class Bars:
-    """One tqdm bar a pass, with frames a second and the time left."""
+    """One tqdm bar a pass, with frames a second, the time left, and where it is."""
 
     def __init__(self, stream: TextIO | None = None) -> None:
         """Draw on `stream`, standard error by default."""
         self._stream = stream or sys.stderr
         self._bar: Any = None
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         """Open a bar."""
         from tqdm import tqdm
 
-        self._bar = tqdm(total=total, desc=name, unit="frame", file=self._stream, dynamic_ncols=True)
+        # Behind a number tqdm puts its units bare.
+        self._bar = tqdm(total=total, desc=name, unit=f" {unit}s", file=self._stream, dynamic_ncols=True)
 
-    def advance(self, frames: int = 1) -> None:
+    def advance(self, frames: int = 1, name: str = "") -> None:
         """Move the bar."""
+        if name:
+            self._bar.set_postfix_str(_short(name), refresh=False)
         self._bar.update(frames)
 
     def finish(self) -> None:
@@ -85,9 +90,9 @@ class Bars:
         tqdm.write(one_line(message), file=self._stream)
 
     def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Shards beside the bar; nothing else is shown."""
+        """Shards and their input beside the bar; nothing else is shown."""
         if event == "shards" and self._bar is not None:
-            self._bar.set_postfix_str(f"{facts['done']} of {facts['total']} shards")
+            self._bar.set_postfix_str(f"{facts['done']} of {facts['total']} shards, {_short(facts['input'])}")
 
 
 class JsonLines:
@@ -101,20 +106,21 @@ class JsonLines:
         self._name, self._total, self._done = "", 0, 0
         self._started = self._written = 0.0
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         """Tell that a pass begins."""
         self._name, self._total, self._done = name, total or 0, 0
         self._started = self._written = time.monotonic()
-        self._write(event="start", total=total)
+        self._write(event="start", total=total, unit=unit)
 
-    def advance(self, frames: int = 1) -> None:
+    def advance(self, frames: int = 1, name: str = "") -> None:
         """Tell how far it is, every half second at most."""
         self._done += frames
         now = time.monotonic()
         if now - self._written >= self.INTERVAL_S or self._done == self._total:
             self._written = now
             rate = self._done / max(now - self._started, 1e-9)
-            self._write(event="progress", done=self._done, total=self._total or None, fps=round(rate, 3))
+            where = {"name": name} if name else {}
+            self._write(event="progress", done=self._done, total=self._total or None, fps=round(rate, 3), **where)
 
     def finish(self) -> None:
         """Tell that the pass ends."""
@@ -130,6 +136,16 @@ class JsonLines:
 
     def _write(self, **fields: object) -> None:
         print(json.dumps({"pass": self._name, **fields}), file=self._stream, flush=True)
+
+
+def _short(name: str) -> str:
+    """A name that leaves room for the bar: its beginning and its end, which tells numbered files apart.
+
+    >>> _short("walk"), _short("a-very-long-name-of-a-recording-0017")
+    ('walk', 'a-very-long…ording-0017')
+    """
+    name = one_line(name)
+    return name if len(name) <= _NAME_LETTERS else f"{name[:11]}…{name[-11:]}"
 
 
 def progress_for(stream: TextIO, as_json: bool) -> Progress:

@@ -158,7 +158,8 @@ class Coordinator:
             assert isinstance(done.outcome, Labelled)
             self._shards_done += 1
             self.progress.advance(done.unit.stop - done.unit.start)
-            self.progress.tell("shards", {"done": self._shards_done, "total": self._shards})
+            where = {"done": self._shards_done, "total": self._shards, "input": sources[number].name}
+            self.progress.tell("shards", where)
             self._count_shard(number, done.unit, cut=done.outcome.cut)
 
     def _count_shard(self, number: int, shard: Shard, *, cut: bool) -> None:

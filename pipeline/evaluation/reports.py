@@ -128,13 +128,13 @@ class Run:
         open_store = ItemStore.create if self.overwrite else ItemStore.resume
         store = open_store(self.output, columns, self.settings)
         pending = [(key, item) for key, item in chosen if key not in store.done]
-        self.progress.start(name, len(chosen))
+        self.progress.start(name, len(chosen), "item")
         self.progress.advance(len(chosen) - len(pending))
         if pending:
             results = measure([item for _, item in pending])
             for (key, _), rows in zip(pending, results, strict=True):
                 store.append(key, rows)
-                self.progress.advance()
+                self.progress.advance(name=key)
         self.progress.finish()
         keys = {key for key, _ in chosen}
         return [row for row in store.rows if row[KEY] in keys]

@@ -138,7 +138,9 @@ class Streaming:
         return InputResult(source.name, target, record)
 
     def _produce(self, number: int, source: Source, folder: Path, joined: Joined) -> RunRecord:
-        self.progress.start(source.name, source.count(self.selection))
+        inputs = len(self.manifest.inputs)
+        place = f" ({number + 1} of {inputs})" if inputs > 1 else ""
+        self.progress.start(source.name + place, source.count(self.selection))
         save_frames = self.manifest.save_frames
         sinks = Sinks.of(source, folder, self.engine, self.fitted.codebook, save_frames=save_frames)
         sinks = sinks.joined(joined.counts, joined.counted, joined.transitions)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import TypeVar
 
 from pipeline.cluster.codebook import Codebook, CodebookOrigin
@@ -77,7 +78,7 @@ def fit_codebook(
             fresh = set(indices[known:])
             needed = neighbourhood(fresh) if sees_motion(engine) else fresh
             frames = _readable(source, selection, needed, failures)
-            _fill(cache, number, frames, fresh, engine, progress, pictures)
+            _fill(cache, number, frames, fresh, engine, partial(progress.advance, name=source.name), pictures)
     progress.finish()
     if not len(cache) and failures:
         raise failures[0].error
@@ -180,7 +181,7 @@ def _fill(
     frames: Iterator[Frame],
     wanted: set[int],
     engine: Engine,
-    progress: Progress,
+    advance: Callable[[int], None],
     pictures: SampledPictures | None,
 ) -> None:
     """Describe the wanted frames into the cache; decoding, resizing and writing go on while the ViT works."""
@@ -199,7 +200,7 @@ def _fill(
                         # First: what is in the cache isn't seen again by a resumed run.
                         pictures.keep(key, item.image)
                     cache.put(key, grid.cpu().numpy(), salient.cpu().numpy(), item.frame.pts)
-            progress.advance(len(batch.items))
+            advance(len(batch.items))
 
     graph = Graph(engine.settings.run.queue_depth)
     decoded = graph.source("decode", frames)

@@ -97,6 +97,46 @@ def map_frames(
     graph.run()
 
 
+def paint_each(
+    sources: Sequence[Source],
+    engine: Engine,
+    progress: Progress,
+    failures: list[Failure],
+    paint: Callable[[Source], None],
+) -> None:
+    """Paint inputs one after the other under one progress bar; those that fail are told, and the others go on.
+
+    Args:
+        sources: the inputs.
+        engine: says which frames are processed.
+        progress: receives progress.
+        failures: inputs that fail are added to it.
+        paint: calls `paint_frames`.
+    """
+    progress.start("paint", sum(_frames(source, engine) for source in sources), unit_of(sources))
+    try:
+        for source in sources:
+            try:
+                paint(source)
+            except VidpartsError as error:
+                failures.append(Failure(source.name, error))
+    finally:
+        progress.finish()
+
+
+def unit_of(sources: Sequence[Source]) -> str:
+    """What a progress bar over inputs counts."""
+    return "picture" if all(isinstance(source, Still) for source in sources) else "frame"
+
+
+def _frames(source: Source, engine: Engine) -> int:
+    try:
+        return source.count(frames_of(source, engine))
+    except VidpartsError:
+        # It is said when the input is painted.
+        return 0
+
+
 def paint_frames(
     source: Source,
     engine: Engine,
@@ -105,7 +145,7 @@ def paint_frames(
     progress: Progress,
     keep: Callable[[GridMap], None] | None = None,
 ) -> list[Path]:
-    """Describe every frame of an input, and paint the maps.
+    """Describe every frame of an input, and paint the maps, within a pass of `progress`.
 
     Args:
         source: a picture or a video.
@@ -122,26 +162,21 @@ def paint_frames(
         InputError: the input can't be read.
         OutputError: a file can't be written.
     """
-    selection = frames_of(source, engine)
-    progress.start(source.name, source.count(selection))
 
     def watch(items: Iterator[GridMap]) -> None:
         for item in items:
             if keep is not None:
                 keep(item)
-            progress.advance()
+            progress.advance(name=source.name)
 
     graph = Graph(engine.settings.run.queue_depth)
-    frames = graph.source("decode", source.frames(selection))
+    frames = graph.source("decode", source.frames(frames_of(source, engine)))
     batches = graph.stage("resize", frames, lambda items: prepare(items, engine.extractor, engine.settings.run.batch))
     maps = graph.stage("describe", batches, lambda items: _described(items, describe))
     graph.sink("watch", maps, watch)
     for painting in paintings:
         graph.sink(painting.stem.name, maps, partial(_write, painting=painting, source=source, engine=engine))
-    try:
-        graph.run()
-    finally:
-        progress.finish()
+    graph.run()
     for problem in source.problems:
         progress.say(f"warning: {source.name}: {problem}")
     return [painting.file(source) for painting in paintings]

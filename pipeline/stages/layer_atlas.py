@@ -91,12 +91,12 @@ class Atlas:
         """
         given = self.point is not None
         samples = sample_frames(sources, self.engine, MOST_PICTURES, failures)
-        progress.start("layers", sum(len(indices) for _, indices in samples))
+        progress.start("layers", sum(len(indices) for _, indices in samples), "picture")
         for source, indices in samples:
             try:
                 for frame in self._frames(source, indices):
                     self._add(source, frame)
-                    progress.advance()
+                    progress.advance(name=source.name)
             except InputError as error:
                 failures.append(Failure(source.name, error))
         progress.finish()

@@ -101,7 +101,7 @@ class Album:
             InputError: none could.
         """
         chosen = fit_indices(self.pictures, self.engine)
-        self.progress.start("fit", len(chosen))
+        self.progress.start("fit", len(chosen), "picture")
         known = {index for index in chosen if self._is_described(index, crops)}
         self.progress.advance(len(known))
         graph = Graph(self.engine.settings.run.queue_depth)
@@ -131,7 +131,7 @@ class Album:
 
     def label(self, indices: Collection[int], energies: Energies, refine: Refine, sink: Sink) -> list[StageReport]:
         """Label pictures and hand them to a sink, in the order of their indices."""
-        self.progress.start("label", len(indices))
+        self.progress.start("label", len(indices), "picture")
         engine, saliency = self.engine, self.engine.settings.saliency
         graph = Graph(engine.settings.run.queue_depth)
         frames = graph.source("decode", self.frames(indices))
@@ -191,7 +191,7 @@ class Album:
                 self._store_crops(index, item.image, crops)
                 # Last: it says that the rest is there.
                 self.tokens.put((_SOURCE, index), token.cpu().numpy()[None, None], np.zeros((1, 1), np.float32))
-            self.progress.advance(len(batch))
+            self.progress.advance(len(batch), batch[-1].frame.name)
 
     def _store_crops(self, index: int, image: Image, crops: int) -> None:
         settings, extractor = self.engine.settings, self.engine.extractor
@@ -208,7 +208,7 @@ class Album:
     def _counted(self, items: Iterator[PartMap]) -> Iterator[PartMap]:
         for item in items:
             yield item
-            self.progress.advance()
+            self.progress.advance(name=item.frame.name)
 
 
 @contextlib.contextmanager

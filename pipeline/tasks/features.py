@@ -56,13 +56,13 @@ def features(
     require_free([output], overwrite)
     pictures = resolve_pictures([str(image) for image in images])
     extractor = open_extractor(settings, progress)
-    progress.start("features", len(pictures))
+    progress.start("features", len(pictures), "picture")
     with open_npz(output) as archive:
         for picture in pictures:
             found = extractor.extract([extractor.preprocess(picture.read())], saliency=True)
             archive.write(f"{picture.name}/descriptors", found.descriptors[0].cpu().numpy())
             assert found.saliency is not None
             archive.write(f"{picture.name}/saliency", found.saliency[0].cpu().numpy())
-            progress.advance()
+            progress.advance(name=picture.name)
     progress.finish()
     return [picture.name for picture in pictures]

@@ -133,12 +133,19 @@ def match(
         ModelError: the model can't be loaded.
     """
     progress = progress or Silent()
+    _check(pairs, threshold)
     files = (output / JSON_FILE, output / PICTURE_FILE)
     require_free(files, overwrite)
     pictures = [single_picture(path) for path in (first, second)]
     engine = open_matching_engine(settings or Settings(), progress)
     rgb = [picture.read() for picture in pictures]
-    found = correspond(rgb[0], rgb[1], engine, pairs=pairs, threshold=threshold)
+    progress.start("match", len(pictures), "picture")
+    sides = []
+    for picture, image in zip(pictures, rgb, strict=True):
+        sides.append(_describe(image, engine))
+        progress.advance(name=picture.name)
+    progress.finish()
+    found = correspond_sides(sides[0], sides[1], pairs, threshold, engine.settings.run.seed)
     if (warning := _warning(found, pairs, threshold)) is not None:
         progress.say(f"warning: {warning}")
     save_json(files[0], _record(pictures, rgb, engine, found, pairs, threshold))

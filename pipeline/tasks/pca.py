@@ -22,7 +22,15 @@ from pipeline.progress import Progress, Silent
 from pipeline.records import GridMap, Prepared
 from pipeline.runs.outputs import Outcome, require_free, workspace
 from pipeline.stages.engine import Engine, open_engine
-from pipeline.stages.grid_maps import Painting, map_frames, paint_frames, painted_file, sample_frames
+from pipeline.stages.grid_maps import (
+    Painting,
+    map_frames,
+    paint_each,
+    paint_frames,
+    painted_file,
+    sample_frames,
+    unit_of,
+)
 from pipeline.stages.grid_points import place_on
 
 Floats = NDArray[np.float32]
@@ -144,22 +152,23 @@ class _Run:
             scaled = self._fit(cache)
             self.files.append(scaled.save(basis_file))
             lost = {failure.name for failure in self.failures}
-            for source in sources:
-                if source.name not in lost:
-                    self._paint(source, scaled, cache)
+            left = [source for source in sources if source.name not in lost]
+            paint_each(
+                left, self.engine, self.progress, self.failures, lambda source: self._paint(source, scaled, cache)
+            )
 
     def _sample(self, sources: Sequence[Source], cache: FeatureCache) -> None:
         """Describe evenly spread frames once; what can't be read is a failure, and the others go on."""
         budget = self.engine.settings.cluster.frames
         samples = sample_frames(sources, self.engine, budget, self.failures)
-        self.progress.start("fit", sum(len(indices) for _, indices in samples))
+        self.progress.start("fit", sum(len(indices) for _, indices in samples), unit_of(sources))
         for source, indices in samples:
 
             def store(items: Iterator[GridMap], name: str = source.name) -> None:
                 for item in items:
                     blank = np.zeros(item.values.shape[:2], dtype=np.float32)
                     cache.put((name, item.frame.index), item.values, blank, item.frame.pts)
-                    self.progress.advance()
+                    self.progress.advance(name=name)
 
             if indices:
                 try:
@@ -190,13 +199,10 @@ class _Run:
 
         paintings = self._paintings(self.output / source.name, scaled)
         describe = _Projection(self, source.name, scaled.basis, cache)
-        try:
-            painted = paint_frames(source, self.engine, describe, paintings, self.progress, keep)
-            if kept:
-                painted.append(_save_components(self.output / f"{source.name}.npz", kept[0]))
-            self.files.extend(painted)
-        except VidpartsError as error:
-            self.failures.append(Failure(source.name, error))
+        painted = paint_frames(source, self.engine, describe, paintings, self.progress, keep)
+        if kept:
+            painted.append(_save_components(self.output / f"{source.name}.npz", kept[0]))
+        self.files.extend(painted)
 
     def _paintings(self, stem: Path, scaled: _Scaled) -> list[Painting]:
         low, high = scaled.low, scaled.high

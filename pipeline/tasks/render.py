@@ -65,7 +65,7 @@ def render(
     origin = find_source(record, store, source)
     colors = part_colors(len(record.part_colors), palette) if palette else edited.colors
     alpha = record.settings.render.alpha if alpha is None else alpha
-    progress.start("render", len(store))
+    progress.start(f"render {result.absolute().name}", len(store))
     selection = selection_of(record.settings)
     info = origin.probe()
     writer = ClipWriter(

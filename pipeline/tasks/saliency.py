@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.errors import VidpartsError
 from pipeline.failures import Failure
 from pipeline.media.inputs import resolve_visuals
 from pipeline.media.npz import open_npz
@@ -20,7 +19,7 @@ from pipeline.progress import Progress, Silent
 from pipeline.records import GridMap, Prepared
 from pipeline.runs.outputs import Outcome, require_free
 from pipeline.stages.engine import Engine, open_engine
-from pipeline.stages.grid_maps import Painting, paint_frames, painted_file
+from pipeline.stages.grid_maps import Painting, paint_each, paint_frames, painted_file
 from pipeline.stages.grid_points import place_on
 
 Floats = NDArray[np.float32]
@@ -64,11 +63,9 @@ def saliency(
     engine = open_engine(settings, progress)
     files: list[Path] = []
     failures: list[Failure] = []
-    for source in sources:
-        try:
-            files += _paint(source, output, engine, progress)
-        except VidpartsError as error:
-            failures.append(Failure(source.name, error))
+    paint_each(
+        sources, engine, progress, failures, lambda source: files.extend(_paint(source, output, engine, progress))
+    )
     outcome = Outcome(tuple(files), tuple(failures))
     if not files:
         outcome.raise_failures()

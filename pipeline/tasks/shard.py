@@ -65,7 +65,7 @@ def shard(output: Path, index: int, of: int, progress: Progress | None = None) -
     retries = Retries(pool, run.plan.names)
     for unit in left:
         pool.submit(unit)
-    progress.start("units", len(left))
+    progress.start("shards", len(left), "unit")
     done, failures = 0, list[Failure]()
     try:
         for completion in pool.completions():
@@ -78,7 +78,7 @@ def shard(output: Path, index: int, of: int, progress: Progress | None = None) -
                 failures.append(Failure(describe_unit(completion.unit, run.plan.names), error))
             else:
                 done += 1
-            progress.advance()
+            progress.advance(name=describe_unit(completion.unit, run.plan.names))
     finally:
         progress.finish()
     return ShardResult(len(units), done, tuple(failures))

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from pipeline.cluster.assignment import normalise
 from pipeline.config import Settings
-from pipeline.errors import InputError, UsageError, VidpartsError
+from pipeline.errors import InputError, UsageError
 from pipeline.failures import Failure
 from pipeline.media.inputs import Picture, resolve_visuals, single_picture
 from pipeline.media.pictures import save_png
@@ -26,7 +26,7 @@ from pipeline.progress import Progress, Silent
 from pipeline.records import Frame, GridMap, Prepared
 from pipeline.runs.outputs import Outcome, require_free, save_json
 from pipeline.stages.engine import Engine, description_of, open_engine
-from pipeline.stages.grid_maps import Painting, map_frames, paint_frames, painted_file, sample_frames
+from pipeline.stages.grid_maps import Painting, map_frames, paint_each, paint_frames, painted_file, sample_frames
 from pipeline.stages.grid_points import Point, nearest_places, place_on, require_inside
 
 Floats = NDArray[np.float32]
@@ -129,11 +129,9 @@ class _Run:
         files: list[Path] = []
         failures: list[Failure] = []
         records: list[dict[str, Any]] = []
-        for target in targets:
-            try:
-                files += self._paint(target, records)
-            except VidpartsError as error:
-                failures.append(Failure(target.name, error))
+        paint_each(
+            targets, self.engine, self.progress, failures, lambda target: files.extend(self._paint(target, records))
+        )
         if not files:
             Outcome((), tuple(failures)).raise_failures()
         if point is not None:

@@ -40,7 +40,7 @@ def verify(result: Path, *, progress: Progress | None = None) -> Verified:
                 "segment the input again with --overwrite"
             )
     store = open_labels(result / LABELS)
-    progress.start("verify", len(store))
+    progress.start(f"verify {result.absolute().name}", len(store))
     for _ in store.frames():
         progress.advance()
     progress.finish()

@@ -197,10 +197,10 @@ class StopAfter(Silent):
         super().__init__()
         self.name, self.frames, self.running = name, frames, False
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         self.running = self.name in name
 
-    def advance(self, frames: int = 1) -> None:
+    def advance(self, frames: int = 1, name: str = "") -> None:
         self.frames -= frames * self.running
         if self.running and self.frames <= 0:
             raise Interrupted

@@ -17,10 +17,10 @@ class Counted:
     def __init__(self) -> None:
         self.total = self.done = 0
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         self.total += total or 0
 
-    def advance(self, frames: int = 1) -> None:
+    def advance(self, frames: int = 1, name: str = "") -> None:
         self.done += frames
 
     def finish(self) -> None:

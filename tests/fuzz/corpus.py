@@ -133,11 +133,11 @@ class _Stop:
     def __init__(self, frames: int | None) -> None:
         self._left = frames
 
-    def start(self, name: str, total: int | None) -> None: ...
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None: ...
     def finish(self) -> None: ...
     def say(self, message: str) -> None: ...
 
-    def advance(self, frames: int = 1) -> None:
+    def advance(self, frames: int = 1, name: str = "") -> None:
         from pipeline.errors import Interrupted
 
         if self._left is not None:

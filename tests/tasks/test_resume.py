@@ -205,11 +205,11 @@ class StopAfter(Silent):
         super().__init__()
         self._at, self._frames, self._now = name, frames, ""
 
-    def start(self, name: str, total: int | None) -> None:
+    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         self._now = name
         self.advance(0)
 
-    def advance(self, frames: int = 1) -> None:
+    def advance(self, frames: int = 1, name: str = "") -> None:
         if self._now == self._at:
             self._frames -= frames
             if self._frames <= 0:
