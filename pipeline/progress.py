@@ -68,8 +68,7 @@ class Bars:
         """Open a bar."""
         from tqdm import tqdm
 
-        # Behind a number tqdm puts its units bare.
-        self._bar = tqdm(total=total, desc=name, unit=f" {unit}s", file=self._stream, dynamic_ncols=True)
+        self._bar = tqdm(total=total, desc=name, unit=unit, file=self._stream, dynamic_ncols=True)
 
     def advance(self, frames: int = 1, name: str = "") -> None:
         """Move the bar."""

@@ -56,7 +56,7 @@ def test_a_bar_shows_the_unit_the_time_left_and_the_name() -> None:
     bars.finish()
     last = shown.getvalue().split("\r")[-1]
     assert "label: 100%" in last
-    assert "pictures/s, line\\nbreak]" in last
+    assert "picture/s, line\\nbreak]" in last
     assert "\n" not in shown.getvalue().rstrip("\n")
 
 

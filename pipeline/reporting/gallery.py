@@ -17,13 +17,18 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.files import write_file
+from pipeline.media.inline import data_uri, jpeg, scaled
+from pipeline.media.picture_sequence import natural_key
 from pipeline.media.pictures import read_picture
-from pipeline.reporting.page import compose, data_uri, header, table
+from pipeline.reporting.page import compose, header, table
 from pipeline.reporting.verdict import count, percent
 
 _BUDGET = 1_300_000
 """Bytes of the pictures in a page, as they are written into it."""
 _SIZES = ((1280, 82), (1024, 78), (800, 74), (640, 70), (480, 64), (320, 58), (240, 52), (160, 46))
+_COLUMN_PX = 640
+"""Longer side of pictures that stand in columns."""
+_WIDE = ' class="wide"'
 _MOST = 120
 """Pictures in a page at most; the others are counted."""
 _MOST_ROWS = 400
@@ -39,7 +44,8 @@ class Gallery:
         command: whose results they are.
         sentences: the verdict.
         doubts: what to doubt.
-        pictures: files, in their order.
+        sheets: pictures that are shown as wide as the page, in their order.
+        pictures: the other pictures, in their order.
         clips: files, in their order.
         tables: HTML of each table by its heading.
     """
@@ -47,6 +53,7 @@ class Gallery:
     command: str
     sentences: Sequence[str]
     doubts: Sequence[str] = ()
+    sheets: Sequence[Path] = ()
     pictures: Sequence[Path] = ()
     clips: Sequence[Path] = ()
     tables: Mapping[str, str] | None = None
@@ -58,14 +65,16 @@ def write_gallery(folder: Path, gallery: Gallery, file: Path) -> Path:
     Raises:
         OutputError: it can't be written.
     """
-    shown = gallery.pictures[:_MOST]
-    figures = [*_figures(folder, shown), *(_clip(folder, clip) for clip in gallery.clips[:_CLIPS])]
-    left = len(gallery.pictures) - len(shown) + max(0, len(gallery.clips) - _CLIPS)
+    sheets = gallery.sheets[:_MOST]
+    pictures = gallery.pictures[: _MOST - len(sheets)]
+    figures = [*_figures(folder, sheets, pictures), *(_clip(folder, clip) for clip in gallery.clips[:_CLIPS])]
+    shown = len(sheets) + len(pictures) + len(gallery.clips[:_CLIPS])
+    left = len(gallery.sheets) + len(gallery.pictures) + len(gallery.clips) - shown
     rest = [f'<p class="note">{count(left, "more file")} in this folder.</p>'] if left else []
     body = [header(f"vidparts {gallery.command}", folder.absolute().name, gallery.sentences, gallery.doubts), "<main>"]
-    body += [f"<section><h2>{html.escape(name)}</h2>{rows}</section>" for name, rows in (gallery.tables or {}).items()]
     if figures:
         body += ['<section><h2>Results</h2><div class="sheets">', *figures, "</div>", *rest, "</section>"]
+    body += [f"<section><h2>{html.escape(name)}</h2>{rows}</section>" for name, rows in (gallery.tables or {}).items()]
     write_file(file, compose(f"{folder.absolute().name}: {gallery.command}", "\n".join([*body, "</main>"])))
     return file
 
@@ -128,12 +137,12 @@ def _album(folder: Path, record: Mapping[str, Any]) -> Gallery:
     sheets = _files(folder, (".png", ".jpg"))
     overviews = [path for path in sheets if re.fullmatch(r"overview(-\d+)?\.png", path.name)]
     single = "_parts.png" if command == "parts" else "_cutout.png"
-    shown = [*overviews, *(path for path in sheets if path.name.endswith(single))]
+    shown = [path for path in sheets if path.name.endswith(single)]
     tables = {
         "Share of each picture": table(["Picture", *named], shares[:_MOST_ROWS]),
-        "Clusters and their votes": table(["Cluster", "Pictures that voted for it", "Taken as"], clusters),
+        "Clusters and their votes": table(["Cluster", "Votes of pictures", "Taken as"], clusters),
     }
-    return Gallery(command, [f"{what}, by {model}."], doubts, shown, tables=tables)
+    return Gallery(command, [f"{what}, found with the model {model}."], doubts, overviews, shown, tables=tables)
 
 
 def _evaluation(folder: Path) -> Gallery:
@@ -159,7 +168,7 @@ def _evaluation(folder: Path) -> Gallery:
 def _match(folder: Path, found: Mapping[str, Any]) -> Gallery:
     pairs = found.get("pairs")
     number = len(pairs) if isinstance(pairs, list) else 0
-    return Gallery("match", [f"{count(number, 'pair')} of corresponding points."], pictures=_files(folder, (".png",)))
+    return Gallery("match", [f"{count(number, 'pair')} of corresponding points."], sheets=_files(folder, (".png",)))
 
 
 def _similarity(folder: Path, found: Mapping[str, Any]) -> Gallery:
@@ -172,20 +181,24 @@ def _similarity(folder: Path, found: Mapping[str, Any]) -> Gallery:
 def _layers(folder: Path, found: Mapping[str, Any]) -> Gallery:
     del found
     sentence = "What each layer and facet shows, and the parts' descriptors in a plane."
-    return Gallery("layers", [sentence], pictures=_files(folder, (".png",)))
+    return Gallery("layers", [sentence], sheets=_files(folder, (".png",)))
 
 
 _DESCRIBED = {"matches": _match, "similarity": _similarity, "layers": _layers}
 
 
-def _figures(folder: Path, pictures: Sequence[Path]) -> list[str]:
-    found = [(path, picture) for path in pictures if (picture := _read(path)) is not None]
+def _figures(folder: Path, sheets: Sequence[Path], pictures: Sequence[Path]) -> list[str]:
+    found = [(path, picture) for path in (*sheets, *pictures) if (picture := _read(path)) is not None]
     for long_side, quality in _SIZES:
-        shown = [data_uri(_jpeg(picture, long_side, quality), "image/jpeg") for _, picture in found]
+        sides = [long_side if path in sheets else min(long_side, _COLUMN_PX) for path, _ in found]
+        shown = [
+            data_uri(jpeg(scaled(picture, side), quality)) for (_, picture), side in zip(found, sides, strict=True)
+        ]
         if sum(map(len, shown)) <= _BUDGET or (long_side, quality) == _SIZES[-1]:
             break
     return [
-        f'<figure><img src="{address}" alt=""><figcaption>{_link(folder, path)}</figcaption></figure>'
+        f'<figure{_WIDE if path in sheets else ""}><img src="{address}" alt="">'
+        f"<figcaption>{_link(folder, path)}</figcaption></figure>"
         for (path, _), address in zip(found, shown, strict=True)
     ]
 
@@ -193,7 +206,7 @@ def _figures(folder: Path, pictures: Sequence[Path]) -> list[str]:
 def _clip(folder: Path, path: Path) -> str:
     address = html.escape(urllib.parse.quote(path.relative_to(folder).as_posix()))
     return (
-        f'<figure><video controls muted preload="metadata" src="{address}"></video>'
+        f'<figure{_WIDE}><video controls muted preload="metadata" src="{address}"></video>'
         f"<figcaption>{_link(folder, path)}</figcaption></figure>"
     )
 
@@ -210,18 +223,9 @@ def _read(path: Path) -> Image.Image | None:
         return None
 
 
-def _jpeg(picture: Image.Image, long_side: int, quality: int) -> bytes:
-    scale = min(1.0, long_side / max(picture.size))
-    small = picture.resize((max(1, round(picture.width * scale)), max(1, round(picture.height * scale))))
-    encoded = io.BytesIO()
-    small.save(encoded, "JPEG", quality=quality, optimize=True)
-    return encoded.getvalue()
-
-
 def _files(folder: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(
-        path for path in folder.iterdir() if path.suffix in suffixes and path.is_file() and not path.is_symlink()
-    )
+    found = [path for path in folder.iterdir() if path.suffix in suffixes and path.is_file() and not path.is_symlink()]
+    return sorted(found, key=lambda path: natural_key(path.name))
 
 
 def _counted(pictures: Sequence[Path], clips: Sequence[Path]) -> str:

@@ -8,11 +8,12 @@ import numpy as np
 from PIL import Image
 
 from pipeline.geometry import resize_labels
+from pipeline.media.inline import jpeg
 from pipeline.painting.styles import paint
 from pipeline.reporting.facts import InputFacts, RunFacts
 from pipeline.reporting.verdict import judge, percent
 from pipeline.runs.measures import open_thumbnail
-from pipeline.runs.notebook import jpeg, legend_html, strip_html
+from pipeline.runs.notebook import QUALITY, legend_html, strip_html
 
 _FRAMES = 6
 _INPUTS = 4
@@ -38,5 +39,5 @@ def _strip(each: InputFacts) -> str:
         rgb = np.asarray(open_thumbnail(code))
         labels = resize_labels(each.store[index], rgb.shape[:2])
         painted = paint(rgb, labels, each.edited.colors, alpha=alpha)
-        pictures.append((f"frame {index}", jpeg(Image.fromarray(painted))))
+        pictures.append((f"frame {index}", jpeg(Image.fromarray(painted), QUALITY)))
     return strip_html(pictures)

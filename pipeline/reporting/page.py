@@ -81,15 +81,6 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return f'<div class="scroll"><table><tr>{head}</tr>{"".join(body)}</table></div>'
 
 
-def data_uri(content: bytes, kind: str) -> str:
-    """Bytes as a `data:` address.
-
-    >>> data_uri(b"abc", "image/png")
-    'data:image/png;base64,YWJj'
-    """
-    return f"data:{kind};base64,{base64.b64encode(content).decode()}"
-
-
 def _is_number(text: str) -> bool:
     return re.fullmatch(r"|-|(< )?-?[0-9][0-9,]*(\.[0-9]+)?( %)?", text) is not None
 

@@ -19,9 +19,10 @@ from pipeline.config import Settings, preset_file, read_yaml, with_defaults
 from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.geometry import nearest_index
+from pipeline.media.inline import data_uri, jpeg, scaled
 from pipeline.media.pictures import read_picture
 from pipeline.reporting.facts import CORRECTED, InputFacts, RunFacts
-from pipeline.reporting.page import compose, data_uri, header
+from pipeline.reporting.page import compose, header
 from pipeline.reporting.verdict import judge, percent
 from pipeline.runs.measures import open_thumbnail
 from pipeline.runs.record import CLUSTERS
@@ -98,7 +99,7 @@ def _encode(shown: Sequence[_Pictures], long_side: int, quality: int) -> list[li
         [
             {
                 "frame": index,
-                "picture": data_uri(_jpeg(_fitted(picture, long_side), quality), "image/jpeg"),
+                "picture": data_uri(jpeg(scaled(picture, long_side), quality)),
                 "labels": data_uri(label_png(each.labels[index], each.colors, long_side), "image/png"),
             }
             for index, picture in each.pictures
@@ -110,18 +111,6 @@ def _encode(shown: Sequence[_Pictures], long_side: int, quality: int) -> list[li
 def _fits(encoded: Sequence[Sequence[dict[str, Any]]], budget: float) -> bool:
     sizes = [sum(len(pair["picture"]) + len(pair["labels"]) for pair in pairs) for pairs in encoded]
     return sum(sizes) <= budget * len(sizes)
-
-
-def _fitted(picture: Image.Image, long_side: int) -> Image.Image:
-    scale = min(1.0, long_side / max(picture.size))
-    size = max(1, round(picture.width * scale)), max(1, round(picture.height * scale))
-    return picture if size == picture.size else picture.resize(size, Image.Resampling.LANCZOS)
-
-
-def _jpeg(picture: Image.Image, quality: int) -> bytes:
-    encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=quality, optimize=True)
-    return encoded.getvalue()
 
 
 def label_png(labels: NDArray[np.uint8], colors: NDArray[np.uint8], long_side: int) -> bytes:
@@ -260,7 +249,7 @@ def _strips(file: Path, count: int) -> list[str] | None:
     if side * count != sheet.shape[0] or not 1 <= side <= 128 or sheet.shape[1] > 4096:
         return None
     rows = (Image.fromarray(sheet[row * side : (row + 1) * side]) for row in range(count))
-    return [data_uri(_jpeg(row, _STRIP_QUALITY), "image/jpeg") for row in rows]
+    return [data_uri(jpeg(row, _STRIP_QUALITY)) for row in rows]
 
 
 _OPTIONS = {

@@ -9,6 +9,7 @@ import numpy as np
 from pipeline.errors import one_line
 from pipeline.records import Part
 from pipeline.reporting.facts import InputFacts, RunFacts
+from pipeline.runs.measures import absence
 
 _STEADY = ((0.005, "very steady"), (0.015, "steady"), (0.04, "somewhat restless"))
 _SMALL_PART = 0.001
@@ -102,15 +103,17 @@ def _doubt_fit(facts: RunFacts) -> list[str]:
         close = int((np.abs(book.votes - needed) <= max(1, 0.05 * settings.frames)).sum())
         if close and settings.frames > 1:
             doubts.append(
-                f"{count(close, 'cluster')} got just about the votes that decide on foreground; "
-                "see below what they look like."
+                f"{count(close, 'cluster')} got about as many votes as decide on foreground; the report shows what "
+                f"{'it looks' if close == 1 else 'they look'} like."
             )
     return doubts
 
 
 def _doubt_input(each: InputFacts, *, alone: bool) -> list[str]:
     about, source = "" if alone else f"{each.name}: ", each.record.source
-    doubts = [f"{about}{warning}" for warning in each.record.warnings]
+    # Parts that are nowhere are told below, by their names and with the edits.
+    absent = {absence(label) for label in range(1, 1 + len(each.record.part_colors))}
+    doubts = [f"{about}{warning}" for warning in each.record.warnings if warning not in absent]
     for number, what in (
         (source.lost_frames, "lost to damage in the file"),
         (source.corrupt_frames, "decoded with visible damage"),

@@ -20,7 +20,7 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.steadiness import Transitions
-from pipeline.geometry import shrink
+from pipeline.media.inline import jpeg, scaled
 from pipeline.media.label_store import LabelStore
 from pipeline.media.npz import open_npz
 
@@ -81,7 +81,7 @@ class MeasureTaker:
     def add(self, rgb: NDArray[np.uint8], labels: NDArray[np.uint8], parts: int) -> None:
         """Add the next frame: uint8 [height, width, 3], and labels uint8 [h, w]."""
         if self._frames in self._wanted:
-            self._thumbnails[self._frames] = _thumbnail(rgb)
+            self._thumbnails[self._frames] = jpeg(scaled(Image.fromarray(rgb), _LONG_SIDE_PX), _QUALITY)
         self._areas.extend(np.bincount(labels.ravel(), minlength=parts + 1).tolist())
         self._frames += 1
 
@@ -112,6 +112,11 @@ class MeasureTaker:
         with open_npz(file, zipfile.ZIP_DEFLATED) as archive:
             for name, values in arrays.items():
                 archive.write(name, values)
+
+
+def absence(label: int) -> str:
+    """The warning of a run that no frame shows a part."""
+    return f"part {label} appears in no frame"
 
 
 def load_measures(result: Path, store: LabelStore) -> Measures:
@@ -171,12 +176,3 @@ def _whole(values: NDArray[Any], dimensions: int) -> NDArray[np.int64]:
     if values.ndim != dimensions or values.dtype.kind != "u":
         raise ValueError(f"got {values.dtype} {values.shape}, expected whole numbers in {dimensions} dimensions")
     return values.astype(np.int64)
-
-
-def _thumbnail(rgb: NDArray[np.uint8]) -> bytes:
-    height, width = rgb.shape[:2]
-    scale = min(1.0, _LONG_SIDE_PX / max(height, width))
-    small = shrink(rgb, (max(1, round(height * scale)), max(1, round(width * scale))))
-    encoded = io.BytesIO()
-    Image.fromarray(small).save(encoded, "JPEG", quality=_QUALITY)
-    return encoded.getvalue()

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import base64
 import html
-import io
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from PIL import Image
 
 from pipeline.errors import InputError
+from pipeline.media.inline import data_uri, jpeg, scaled
 from pipeline.media.kinds import is_picture
 from pipeline.media.pictures import read_picture
 from pipeline.records import Part
 
 _MOST = 12
 _LONG_SIDE_PX = 360
+QUALITY = 80
+"""Of the JPEG pictures in a notebook."""
 _SWATCH = "display:inline-block;width:12px;height:12px;border-radius:3px;margin-right:6px;vertical-align:-1px"
 
 
@@ -33,7 +34,7 @@ def strip_html(pictures: Sequence[tuple[str, bytes]]) -> str:
     """JPEG pictures beside each other, each with its name."""
     figures = [
         '<figure style="margin:0 8px 8px 0;display:inline-block">'
-        f'<img style="display:block;max-height:180px;border-radius:4px" src="data:image/jpeg;base64,{_text(content)}" '
+        f'<img style="display:block;max-height:180px;border-radius:4px" src="{data_uri(content)}" '
         f'alt="{html.escape(name)}"><figcaption><small>{html.escape(name)}</small></figcaption></figure>'
         for name, content in pictures
     ]
@@ -51,21 +52,9 @@ def legend_html(parts: Iterable[tuple[Part, str]]) -> str:
     return f"<p>{''.join(rows)}</p>"
 
 
-def jpeg(picture: Image.Image, quality: int = 80) -> bytes:
-    """A picture as JPEG."""
-    encoded = io.BytesIO()
-    picture.save(encoded, "JPEG", quality=quality)
-    return encoded.getvalue()
-
-
 def _small(path: Path) -> bytes | None:
     try:
         picture = Image.fromarray(read_picture(path))
     except InputError:
         return None
-    picture.thumbnail((_LONG_SIDE_PX, _LONG_SIDE_PX))
-    return jpeg(picture)
-
-
-def _text(content: bytes) -> str:
-    return base64.b64encode(content).decode()
+    return jpeg(scaled(picture, _LONG_SIDE_PX), QUALITY)

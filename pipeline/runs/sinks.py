@@ -18,7 +18,7 @@ from pipeline.media.pictures import writable_name, write_picture
 from pipeline.media.source import Source, selection_of
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
-from pipeline.runs.measures import MeasureTaker
+from pipeline.runs.measures import MeasureTaker, absence
 from pipeline.runs.record import FRAMES, OVERLAY, SteadinessRecord
 from pipeline.stages.engine import Engine
 from pipeline.stages.refinement import paint_parts
@@ -115,7 +115,7 @@ class Sinks:
         missing = [label for label in range(1, self.codebook.parts + 1) if not self.measures.found[label]]
         if len(missing) == self.codebook.parts:
             return ["nothing was found: no part appears in any frame"]
-        return [f"part {label} appears in no frame" for label in missing]
+        return [absence(label) for label in missing]
 
     def steadiness(self) -> SteadinessRecord:
         """What the meter has found; None for a single frame."""

@@ -11,12 +11,12 @@ from typing import Any
 
 from pipeline.cluster.codebook import load_codebook
 from pipeline.errors import InputError, VidpartsError, one_line
+from pipeline.media.inline import data_uri
 from pipeline.media.label_layout import read_packed_chunk
 from pipeline.media.label_store import open_labels
 from pipeline.media.playable import is_playable
 from pipeline.media.source import Source
 from pipeline.reporting.facts import InputFacts, input_facts
-from pipeline.reporting.page import data_uri
 from pipeline.runs.edits import (
     Edits,
     EditState,
@@ -118,8 +118,7 @@ class ViewedResult:
             "areas": facts.measures.areas.T.tolist(),
             "transitions": transitions,
             "thumbnails": [
-                {"frame": index, "picture": data_uri(code, "image/jpeg")}
-                for index, code in sorted(facts.measures.thumbnails.items())
+                {"frame": index, "picture": data_uri(code)} for index, code in sorted(facts.measures.thumbnails.items())
             ],
             "problem": self.problem,
             "playable": self._playable,

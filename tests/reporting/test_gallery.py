@@ -57,6 +57,9 @@ def test_each_command_gets_a_page_with_its_sheets(pictures: list[Path], settings
         assert len(text) < 2_000_000
         again = report(tmp_path / name).read_text(encoding="utf-8")
         assert again == text, "its own page is none of its pictures"
+    # What was found comes first: the sheet over the page's width, pictures beside each other, then the tables.
+    text = (tmp_path / "parts" / "report.html").read_text(encoding="utf-8")
+    assert text.index('class="wide"') < text.index("<figure><img") < text.index("Share of each picture")
     assert "cat _0_" in (tmp_path / "parts" / "report.html").read_text(encoding="utf-8")
 
 

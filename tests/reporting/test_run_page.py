@@ -131,6 +131,7 @@ def test_the_verdict_doubts_what_is_to_be_doubted(run: Path, tmp_path: Path) -> 
     (run / "one" / "measures.npz").unlink()
     record = json.loads((run / "one" / "run.json").read_text())
     record["source"] |= {"lost_frames": 2, "missing_frames": 1}
+    record["warnings"] = ["part 3 appears in no frame", "the sound is left out"]
     (run / "one" / "run.json").write_text(json.dumps(record))
     doubts = judge(run_facts(run, [run / "one"])).doubts
     for expected in (
@@ -141,6 +142,9 @@ def test_the_verdict_doubts_what_is_to_be_doubted(run: Path, tmp_path: Path) -> 
         "'part 3' isn't seen in any frame.",
     ):
         assert expected in doubts, doubts
+    # What the labels say is told once.
+    assert "the sound is left out" in doubts
+    assert not [doubt for doubt in doubts if "appears in no frame" in doubt]
 
 
 def test_the_command_to_run_it_again_gives_the_same_settings(run: Path, small_settings: Settings) -> None:
