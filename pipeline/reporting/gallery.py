@@ -16,6 +16,7 @@ from typing import Any
 from PIL import Image
 
 from pipeline.errors import InputError
+from pipeline.evaluation.reports import LINES
 from pipeline.files import write_file
 from pipeline.media.inline import data_uri, jpeg, scaled
 from pipeline.media.picture_sequence import natural_key
@@ -146,23 +147,39 @@ def _album(folder: Path, record: Mapping[str, Any]) -> Gallery:
 
 
 def _evaluation(folder: Path) -> Gallery:
-    tables = {}
-    text = _text(folder / "summary.md")
-    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in text.splitlines() if "|" in line]
+    tables, lines = {}, _text(folder / "summary.md").splitlines()
+    sentences = [line.lstrip("# ") for line in lines if line.startswith("#")][:1]
+    rows = [[cell.strip() for cell in line.strip().strip("|").split("|")] for line in lines if "|" in line]
+    notes = [line.removeprefix("- ") for line in lines if line.strip() and "|" not in line and not line.startswith("#")]
     if len(rows) > 2:
-        width = len(rows[0])
-        tables["Summary"] = table([name.capitalize() for name in rows[0]], [_padded(row, width) for row in rows[2:]])
+        head, _, first, *_ = (_padded(row, len(rows[0])) for row in rows)
+        # The first figure is the one that the benchmark is known by.
+        said = [f"{name} {value}" for name, value in zip(head[1:], first[1:], strict=True) if value not in ("", "-")]
+        sentences = [f"{'. '.join([*sentences, first[0]])}: {', '.join(said)}."]
+        body = [_padded(row, len(head)) for row in rows[2:]]
+        tables["Summary"] = table([name[:1].upper() + name[1:] for name in head], body) + _list(notes)
     for file in sorted(folder.rglob("items.csv")):
         items = list(csv.reader(io.StringIO(_text(file))))
         if len(items) > 1:
             name = "Items" if file.parent == folder else f"Items of {file.parent.relative_to(folder).as_posix()}"
             more = f" (the first {_MOST_ROWS} of {len(items) - 1:,})" if len(items) - 1 > _MOST_ROWS else ""
-            body = [_padded(row, len(items[0])) for row in items[1 : _MOST_ROWS + 1]]
-            tables[name + more] = table(items[0], body)
-    notes = [line for line in text.splitlines() if line.strip() and "|" not in line and not line.startswith("#")]
-    return Gallery(
-        "evaluate", ["Measured on a public benchmark; published figures stand beside.", *notes[:6]], tables=tables
-    )
+            tables[name + more] = _items(items[0], items[1 : _MOST_ROWS + 1])
+    return Gallery("evaluate", sentences, tables=tables)
+
+
+def _items(names: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """Rows of an items.csv, without the column that says how many there are of an item."""
+    shown = [place for place, name in enumerate(names) if name != LINES]
+    body = [[_rounded(row[place]) for place in shown] for row in (_padded(each, len(names)) for each in rows)]
+    return table([names[place] for place in shown], body)
+
+
+def _rounded(cell: str) -> str:
+    return f"{float(cell):.4f}" if re.fullmatch(r"-?[0-9]+\.[0-9]{5,}(e-?[0-9]+)?", cell) else cell
+
+
+def _list(notes: Sequence[str]) -> str:
+    return f'<ul class="note">{"".join(f"<li>{html.escape(note)}</li>" for note in notes)}</ul>' if notes else ""
 
 
 def _match(folder: Path, found: Mapping[str, Any]) -> Gallery:

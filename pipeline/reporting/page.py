@@ -31,6 +31,7 @@ def compose(title: str, body: str, data: Mapping[str, Any] | None = None) -> byt
         data: what the page's script builds the rest from; None: there is no script.
     """
     script = "" if data is None else asset("run.js")
+    beside = " Clips lie beside this page." if data is not None or "<video" in body else ""
     style = asset("page.css")
     # Only this script and this style may run, and only pictures in the page and clips beside it be loaded.
     policy = "; ".join(
@@ -52,7 +53,7 @@ def compose(title: str, body: str, data: Mapping[str, Any] | None = None) -> byt
         f"<title>{html.escape(title)}</title>",
         f"<style>{style}</style></head><body>",
         body,
-        f"<footer>Written by vidparts {html.escape(__version__)}. Clips lie beside this page.</footer>",
+        f"<footer>Written by vidparts {html.escape(__version__)}.{beside}</footer>",
     ]
     if data is not None:
         parts.append(f'<script type="application/json" id="data">{_embedded(data)}</script>')

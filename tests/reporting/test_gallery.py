@@ -65,12 +65,15 @@ def test_each_command_gets_a_page_with_its_sheets(pictures: list[Path], settings
 
 def test_an_evaluation_shows_its_tables(tmp_path: Path) -> None:
     (tmp_path / "summary.md").write_text(
-        "# CUB\n\n| figure | ours | paper |\n| --- | ---: | ---: |\n| NMI <b> | 30.1 | 38.9 |\n"
+        "# CUB\n\n| figure | ours | paper |\n| --- | ---: | ---: |\n| NMI <b> | 30.1 | 38.9 |\n\n- 2 <birds>\n"
     )
-    (tmp_path / "items.csv").write_text("key,nmi\nbird <1>,0.4\n")
+    (tmp_path / "items.csv").write_text("item,lines,nmi\nbird <1>,1,0.123456789\n")
     text = report(tmp_path).read_text(encoding="utf-8")
     assert '<td>NMI &lt;b&gt;</td><td class="number">30.1</td>' in text
-    assert "bird &lt;1&gt;" in text
+    assert '<p class="verdict">CUB. NMI &lt;b&gt;: ours 30.1, paper 38.9.</p>' in text
+    assert "<li>2 &lt;birds&gt;</li>" in text
+    assert '<th>item</th><th class="number">nmi</th>' in text
+    assert '<td>bird &lt;1&gt;</td><td class="number">0.1235</td>' in text
 
 
 def test_a_strangers_record_is_one_line(tmp_path: Path) -> None:

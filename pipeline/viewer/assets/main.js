@@ -212,6 +212,7 @@ class Viewer {
   async compareAll() {
     const { heat } = this, job = await this.post(`comparisons/${heat.pane.result.number}`, heat.place);
     heat.job = job.job;
+    heat.began = performance.now();
     while (this.heat === heat && heat.job) {
       const told = await (await fetch(`comparison/${heat.job}?frames=${heat.pane.frame}`)).json();
       this.learn(heat, told.answers);
@@ -261,11 +262,13 @@ class Viewer {
     const { progress } = heat;
     if (progress) {
       root.append(Object.assign(document.createElement("progress"), { max: progress.total, value: progress.done }));
-      const text = progress.error || `${progress.state}: ${progress.done.toLocaleString("en")} of ${progress.total.toLocaleString("en")} frames`;
+      const left = (progress.total - progress.done) * (performance.now() - heat.began) / 1000 / progress.done;
+      const wait = progress.state === "running" && progress.done ? ` · about ${left < 90 ? `${Math.ceil(left)} s` : `${Math.round(left / 60)} min`} left` : "";
+      const text = progress.error || `${progress.state}: ${progress.done.toLocaleString("en")} of ${progress.total.toLocaleString("en")} frames${wait}`;
       root.append(Object.assign(document.createElement("p"), { className: "note", textContent: text }));
     }
     if (progress?.state === "running") row.append(button("Cancel", "cancel", () => this.cancel()));
-    else if (!progress && heat.answers.size) row.append(button("Whole clip", "whole", () => this.compareAll().catch((error) => { heat.text = error.message; this.drawSimilarity(); })));
+    else if (progress?.state !== "done" && heat.answers.size) row.append(button("Whole clip", "whole", () => this.compareAll().catch((error) => { heat.text = error.message; this.drawSimilarity(); })));
     row.append(button("Back to the parts", "parts-again", () => this.endHeat()));
     root.append(row);
   }

@@ -1,5 +1,7 @@
 // Thumbnails, areas and flicker of a result over time, and where the clip is.
 
+import { percent } from "./parts.js";
+
 const HIGH = { thumbs: 62, areas: 78, flicker: 30, gap: 4 };
 
 export class Timeline {
@@ -108,6 +110,10 @@ export class Timeline {
         if (high > 0.5) context.fillRect(this.x(i), low - high, Math.max(scale, width / times.length * 0.6), high);
       }
     }
+    context.fillStyle = style.getPropertyValue("--soft");
+    context.font = `${11 * scale}px system-ui, sans-serif`;
+    context.fillText(`area, up to ${percent(peak)}`, 4 * scale, top + 11 * scale);
+    if (this.flicker) context.fillText("flicker", 4 * scale, bottom + 13 * scale);
     this.base = base;
     this.mark(this.frame ?? 0);
   }
