@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -39,9 +40,21 @@ def _checked_name(name: str) -> str:
     return cleaned
 
 
-Label = Annotated[int, Field(ge=1, le=MAX_PARTS)]
+def _checked_label(label: int) -> int:
+    if not 1 <= label <= MAX_PARTS:
+        raise ValueError(f"there is no part {label}; parts are numbered from 1")
+    return label
+
+
+def _checked_color(code: str) -> str:
+    if re.fullmatch("#[0-9a-f]{6}", code) is None:
+        raise ValueError(f"a colour is written #rrggbb, such as #ff8800, got {code[:MAX_NAME]!r}")
+    return code
+
+
+Label = Annotated[int, AfterValidator(_checked_label)]
 PartName = Annotated[str, Field(max_length=4 * MAX_NAME), AfterValidator(_checked_name)]
-HexColor = Annotated[str, Field(pattern=r"^#[0-9a-f]{6}$")]
+HexColor = Annotated[str, AfterValidator(_checked_color)]
 
 
 class EditState(BaseModel):
@@ -207,6 +220,8 @@ class Change:
         """
         merged = {label: root for label, root in state.merged.items() if label not in self.split}
         for first, *others in self.merge:
+            if first in others:
+                raise UsageError(f"part {first} can't be merged into itself")
             root = merged.get(first, first)
             joined = {merged.get(label, label) for label in others} - {root}
             merged |= dict.fromkeys(joined, root)
@@ -225,7 +240,7 @@ class Change:
         try:
             return EditState.model_validate(values)
         except ValidationError as error:
-            raise UsageError(f"this edit can't be made: {_reason(error)}") from error
+            raise UsageError(f"this edit can't be made: {_message(error)}") from error
 
 
 def edits_place(result: Path) -> Path:
@@ -348,7 +363,9 @@ def edited_parts(record: RunRecord, result: Path) -> EditedParts:
 def _reason(error: Exception) -> str:
     if not isinstance(error, ValidationError):
         return " ".join(str(error).split())
-    first = error.errors(include_url=False, include_input=False)[0]
-    where = ".".join(str(part) for part in first["loc"])
-    message = first["msg"].removeprefix("Value error, ")
-    return f"{where}: {message}" if where else message
+    where = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
+    return f"{where}: {_message(error)}" if where else _message(error)
+
+
+def _message(error: ValidationError) -> str:
+    return error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")

@@ -218,7 +218,9 @@ def load_record(directory: Path) -> RunRecord:
     file = directory / RECORD
     try:
         if not file.is_file():
-            raise InputError(f"'{directory}' holds no {RECORD}; expected the directory of a finished input: OUT/<name>")
+            inputs = sorted(each.parent for each in directory.glob(f"*/{RECORD}"))
+            example = f", such as '{inputs[0]}'" if inputs else ": OUT/<name>"
+            raise InputError(f"'{directory}' holds no {RECORD}; expected the directory of a finished input{example}")
         if file.stat().st_size > _MAX_BYTES:
             raise ValueError(f"it has more than {_MAX_BYTES // 2**20} MiB")  # noqa: TRY301
         return RunRecord.model_validate_json(file.read_bytes())

@@ -21,7 +21,7 @@ from pipeline.runs.edits import (
     revision,
 )
 from pipeline.runs.notebook import legend_html
-from pipeline.runs.record import CODEBOOK, RECORD, RunRecord, load_record
+from pipeline.runs.record import CODEBOOK, LABELS, RECORD, RunRecord, load_record
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,7 +105,7 @@ def results_in(result: Path) -> list[Path]:
     Raises:
         InputError: there is none; says what there is instead.
     """
-    if (result / RECORD).is_file():
+    if (result / LABELS).is_dir() and (result / RECORD).is_file():
         return [result]
     try:
         found = sorted(folder for folder in result.iterdir() if (folder / RECORD).is_file())
@@ -114,12 +114,12 @@ def results_in(result: Path) -> list[Path]:
             f"'{result}' can't be read: {error.strerror}; give the directory that `vidparts segment -o` wrote"
         ) from error
     if not found:
-        unfinished = (result / ".run" / "manifest.json").is_file()
-        advice = (
-            "it holds an unfinished run and no finished input: `vidparts segment --resume` continues it"
-            if unfinished
-            else "it holds no result; give the directory that `vidparts segment -o` wrote"
-        )
+        if (result / ".run" / "manifest.json").is_file():
+            advice = "it holds an unfinished run and no finished input: `vidparts segment --resume` continues it"
+        elif (result / RECORD).is_file():
+            advice = "it holds no labels of a video; `vidparts report` shows results of pictures"
+        else:
+            advice = "it holds no result; give the directory that `vidparts segment -o` wrote"
         raise InputError(f"'{result}': {advice}")
     return found
 

@@ -62,7 +62,8 @@ def test_names_of_the_codebook_hold_until_an_edit_beats_them() -> None:
 
 
 @given(
-    st.lists(st.lists(st.integers(1, 6), min_size=2, max_size=4), max_size=5), st.lists(st.integers(1, 6), max_size=3)
+    st.lists(st.lists(st.integers(1, 6), min_size=2, max_size=4, unique=True), max_size=5),
+    st.lists(st.integers(1, 6), max_size=3),
 )
 def test_any_merges_leave_each_label_at_a_part_that_is_left(merges: list[list[int]], hidden: list[int]) -> None:
     edits = EditState()
@@ -83,8 +84,9 @@ def test_any_merges_leave_each_label_at_a_part_that_is_left(merges: list[list[in
         ({"names": {1: "part 2"}}, "would both be called"),
         ({"names": {1: "x" * 81}}, "1 to 80 characters"),
         ({"names": {1: "a\x1b[31m"}}, "can be printed"),
-        ({"colors": {1: "red"}}, "colors"),
-        ({"hide": [0]}, "hidden"),
+        ({"colors": {1: "red"}}, "a colour is written #rrggbb, such as #ff8800, got 'red'$"),
+        ({"hide": [0]}, "made: there is no part 0; parts are numbered from 1$"),
+        ({"merge": [[2, 2]]}, "part 2 can't be merged into itself"),
         ({"order": [1, 1]}, "order names a part twice"),
     ],
 )

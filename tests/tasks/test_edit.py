@@ -107,6 +107,12 @@ def test_what_is_no_run_is_told(run: Path, tmp_path: Path) -> None:
         edit(tmp_path / "empty", Change(hide=[1]))
     with pytest.raises(InputError, match="can't be read"):
         edit(tmp_path / "none", Change(hide=[1]))
+    (tmp_path / "pictures").mkdir()
+    (tmp_path / "pictures" / "run.json").write_text('{"task": "parts", "pictures": []}')
+    with pytest.raises(InputError, match=r"no labels of a video; `vidparts report` shows results of pictures"):
+        edit(tmp_path / "pictures", Change(hide=[1]))
+    with pytest.raises(InputError, match=r"expected the directory of a finished input, such as '.*/clip'"):
+        render(run, tmp_path / "x.mp4")
     (tmp_path / "empty" / ".run").mkdir()
     (tmp_path / "empty" / ".run" / "manifest.json").write_text("{}")
     with pytest.raises(InputError, match=r"unfinished run and no finished input.*--resume"):
