@@ -29,6 +29,7 @@ Inputs = Annotated[
     list[str], typer.Argument(help="Videos, directories of frames, globs, or a text file of paths.", metavar="INPUT")
 ]
 Images = Annotated[list[str], typer.Argument(help="Pictures, directories of pictures, or globs.", metavar="IMAGE")]
+Moved = Annotated[Path | None, typer.Option("--source", help="The input, if it has moved since.")]
 Result = Annotated[Path, typer.Argument(help="The directory of a finished input: OUT/<name>.", metavar="RESULT")]
 Output = Annotated[Path, typer.Option("--output", "-o", help="Where results are written.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace results that exist.")]

@@ -9,7 +9,7 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import settings_from
+from pipeline.cli.options import Moved, settings_from
 from pipeline.errors import Interrupted, UsageError, VidpartsError
 from pipeline.progress import Progress
 
@@ -66,6 +66,7 @@ def view(
     outputs: Annotated[list[Path], typer.Argument(help="Directories of runs, or of inputs in them.", metavar="OUT")],
     port: Annotated[int, typer.Option(help="Port to listen at; 0 takes a free one.", min=0, max=65535)] = 0,
     browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page in a browser.")] = True,
+    source: Moved = None,
     *,
     progress: Progress,
 ) -> None:
@@ -81,7 +82,9 @@ def view(
         raise UsageError(f"view needs {error.name}: pip install 'vidparts[view]'") from error
 
     # Ctrl-C is how it ends, not how it fails.
-    with suppress(Interrupted, KeyboardInterrupt), serving(outputs, port) as server:
+    with suppress(Interrupted, KeyboardInterrupt), serving(outputs, port, source) as server:
+        for warning in server.warnings:
+            progress.say(f"warning: {warning}")
         typer.echo(f"{server.address}\nCtrl-C ends it")
         sys.stdout.flush()
         if browser:

@@ -8,13 +8,12 @@ from typing import Annotated
 
 import typer
 
-from pipeline.cli.options import Output, Overwrite, Result, settings_from
+from pipeline.cli.options import Moved, Output, Overwrite, Result, settings_from
 from pipeline.config import ExportFormat, PaletteName, Style
 from pipeline.errors import UsageError
 from pipeline.media.exports.pictures import PictureFormat
 from pipeline.progress import Progress
 
-Moved = Annotated[Path | None, typer.Option("--source", help="The input, if it has moved since.")]
 Run = Annotated[Path, typer.Argument(help="The directory of a run, OUT, or of one of its inputs.", metavar="OUT")]
 
 

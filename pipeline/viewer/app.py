@@ -214,7 +214,7 @@ class _Addresses:
     def _question(self, result: ViewedResult, place: _Place, *, whole: bool = False) -> Question:
         if place.frame >= len(result.store):
             raise UsageError(f"there is no frame {place.frame}")
-        return Question(result.facts.directory, place.frame, place.x, place.y, whole)
+        return Question(result.facts.directory, place.frame, place.x, place.y, whole, result.source)
 
     def _result(self, request: Request) -> ViewedResult:
         return self.viewed.results[_within(request, "result", len(self.viewed.results))]

@@ -30,6 +30,7 @@ class Question:
         x: of the point, as a share of the picture's width.
         y: as a share of its height.
         whole: compare with every frame of the clip, not with this one alone.
+        source: the input, if it has moved since.
     """
 
     result: Path
@@ -37,6 +38,7 @@ class Question:
     x: float
     y: float
     whole: bool = False
+    source: Path | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -133,7 +135,7 @@ def _serve(pipe: Connection, stop: Any) -> None:
         try:
             if question.result not in engines:
                 engines.clear()
-                engines[question.result] = _Clip(question.result)
+                engines[question.result] = _Clip(question.result, question.source)
             for answer in engines[question.result].answers(question, stop):
                 pipe.send(answer)
         except VidpartsError as error:
@@ -147,7 +149,7 @@ def _serve(pipe: Connection, stop: Any) -> None:
 class _Clip:
     """A result's input and the model that described it."""
 
-    def __init__(self, result: Path) -> None:
+    def __init__(self, result: Path, source: Path | None = None) -> None:
         from pipeline.media.label_store import open_labels
         from pipeline.media.source import selection_of
         from pipeline.progress import Silent
@@ -157,7 +159,7 @@ class _Clip:
 
         record = load_record(result)
         store = open_labels(result / LABELS)
-        self._source = find_source(record, store)
+        self._source = find_source(record, store, source)
         self._selection = selection_of(record.settings)
         self._engine = open_engine(record.settings, Silent())
         self._known: OrderedDict[int, tuple[NDArray[np.float32], tuple[int, int]]] = OrderedDict()

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.codebook import load_codebook
-from pipeline.errors import InputError, VidpartsError, one_line
+from pipeline.errors import InputError, UsageError, VidpartsError, one_line
 from pipeline.media.inline import data_uri
 from pipeline.media.label_layout import read_packed_chunk
 from pipeline.media.label_store import open_labels
@@ -41,21 +41,23 @@ class ViewedResult:
         number: of it among all that are shown.
         facts: what there is to tell of it.
         store: its labels as they are on the disk.
+        source: the input, if it has moved since.
         problem: why its clip can't be shown; empty where it can.
     """
 
-    def __init__(self, number: int, directory: Path, folder: Path) -> None:
+    def __init__(self, number: int, directory: Path, folder: Path, source: Path | None = None) -> None:
         """Open a result; `folder` is where a clip for the browser may be written."""
         self.number = number
         self.facts: InputFacts = input_facts(directory)
         self.store = open_labels(directory / LABELS)
+        self.source = source
         self.problem = ""
         self._proxy_file = folder / f"{number}.mp4"
         self._proxy: Job | None = None
         self._lock = threading.Lock()
         self._source: Source | None = None
         try:
-            self._source = find_source(self.facts.record, self.store)
+            self._source = find_source(self.facts.record, self.store, source)
         except VidpartsError as error:
             self.problem = one_line(str(error))
         self._playable = self._source is not None and is_playable(self._source)
@@ -223,6 +225,11 @@ class Viewed:
             found += _codebook_problem(run)
         return found
 
+    @property
+    def problems(self) -> list[str]:
+        """Why clips can't be shown; the page says it in their places."""
+        return [f"{each.facts.name}: {each.problem}" for each in self.results if each.problem]
+
     def close(self) -> None:
         """End what goes on, and remove own files."""
         for result in self.results:
@@ -241,23 +248,30 @@ def _codebook_problem(run: ViewedRun) -> list[str]:
     return [f"'{run.directory.name}' has no {CODEBOOK}: names are kept with the result only."]
 
 
-def open_results(paths: list[Path]) -> Viewed:
+def open_results(paths: list[Path], source: Path | None = None) -> Viewed:
     """The results that paths mean: all of OUT, or one OUT/<name>.
+
+    Args:
+        paths: runs or results.
+        source: the input, if it has moved since; for one result alone.
 
     Raises:
         InputError: one is none, or can't be read.
+        UsageError: a source is given for several results.
     """
-    folder = tempfile.TemporaryDirectory(prefix="vidparts-view-")
     groups: dict[Path, list[Path]] = {}
     for path in paths:
         for result in results_in(path.absolute()):
             group = groups.setdefault(edits_place(result).parent, [])
             group += [result] if result not in group else []
+    if source is not None and sum(map(len, groups.values())) > 1:
+        raise UsageError("--source is the input of one result; give OUT/<name>")
+    folder = tempfile.TemporaryDirectory(prefix="vidparts-view-")
     runs, number = [], 0
     for run_number, (directory, found) in enumerate(groups.items()):
         results = []
         for result in found:
-            results.append(ViewedResult(number, result, Path(folder.name)))
+            results.append(ViewedResult(number, result, Path(folder.name), source))
             number += 1
         runs.append(ViewedRun(run_number, directory, results))
     return Viewed(runs, folder)

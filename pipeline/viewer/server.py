@@ -26,28 +26,31 @@ class Serving:
 
     Attributes:
         address: of the page, with the token.
+        warnings: what a person should know before.
         stop: ends it.
         wait: returns when it has ended, or after that many seconds; whether it has ended.
     """
 
     address: str
+    warnings: tuple[str, ...]
     stop: Callable[[], None]
     wait: Callable[[float | None], bool]
 
 
 @contextmanager
-def serving(results: list[Path], port: int = 0) -> Iterator[Serving]:
+def serving(results: list[Path], port: int = 0, source: Path | None = None) -> Iterator[Serving]:
     """Serve results until the end of the block.
 
     Args:
         results: runs, OUT, or results, OUT/<name>.
         port: to listen at; 0: any that is free.
+        source: the input of the one result, if it has moved since.
 
     Raises:
         InputError: there is no result, or it can't be read.
-        UsageError: the port is in use.
+        UsageError: the port is in use, or a source is given for several results.
     """
-    viewed, describer = open_results(results), Describer()
+    viewed, describer = open_results(results, source), Describer()
     try:
         with _listening(port) as listener:
             actual = int(listener.getsockname()[1])
@@ -73,7 +76,9 @@ def serving(results: list[Path], port: int = 0) -> Iterator[Serving]:
                 server.should_exit = True
 
             try:
-                yield Serving(f"http://{HOST}:{actual}/{token}/", stop, ended.wait)
+                yield Serving(
+                    f"http://{HOST}:{actual}/{token}/", (*viewed.warnings, *viewed.problems), stop, ended.wait
+                )
             finally:
                 server.should_exit = server.force_exit = True
                 ended.wait(5)

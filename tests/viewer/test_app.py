@@ -223,6 +223,20 @@ def test_what_is_missing_is_said_and_the_rest_is_shown(run: Path, tmp_path: Path
     assert [word in " ".join(told["warnings"]) for word in ("unfinished", "no codebook")] == [True, True]
 
 
+def test_an_input_that_has_moved_is_shown_where_it_is_now(run: Path, tmp_path: Path) -> None:
+    content = (tmp_path / "even.mp4").read_bytes()
+    moved = (tmp_path / "even.mp4").rename(tmp_path / "moved.mp4")
+    with serving([run / "even"]) as server:
+        assert [warning for warning in server.warnings if "say with --source where it is now" in warning]
+    with serving([run / "even"], source=moved) as server:
+        client = Client(server.address)
+        assert not server.warnings
+        assert client.ask("/clip/0")[:2] == (200, content)
+        assert client.json("/similarity/0", "POST", {"frame": 1, "x": 0.5, "y": 0.5})[0] == 200
+    with pytest.raises(UsageError, match="--source is the input of one result"), serving([run], source=moved):
+        pass
+
+
 def test_a_strangers_record_names_no_other_file(run: Path, tmp_path: Path) -> None:
     (tmp_path / "secret.txt").write_text("secret")
     record = json.loads((run / "even" / "run.json").read_text())
