@@ -232,5 +232,5 @@ def load_record(directory: Path) -> RunRecord:
 def _reason(error: Exception) -> str:
     if isinstance(error, ValidationError):
         first = error.errors(include_url=False, include_input=False)[0]
-        return f"{'.'.join(str(part) for part in first['loc'])}: {first['msg']}"
+        return ": ".join(filter(None, [".".join(str(part) for part in first["loc"]), first["msg"]]))
     return " ".join(str(error).split())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
-from pipeline.errors import InputError, UsageError
+from pipeline.errors import InputError, UsageError, VidpartsError, one_line
 from pipeline.records import Part
 from pipeline.runs.edits import (
     Change,
@@ -32,11 +32,13 @@ class EditedRun:
         file: edits.json, or the codebook whose parts were named.
         parts: the parts that are left, in their order.
         state: what was corrected in all.
+        note: why the names couldn't be carried into the codebook; empty where they were, or needn't be.
     """
 
     file: Path
     parts: tuple[Part, ...]
     state: EditState
+    note: str = ""
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
@@ -47,7 +49,7 @@ class EditedRun:
         lines = [f"{part.label:>4}  {code(part.color)}  {part.name}" for part in self.parts]
         lines += [f"{label:>4}  merged into {root}" for label, root in sorted(self.state.merged.items())]
         lines += [f"{label:>4}  hidden" for label in sorted(self.state.hidden)]
-        return "\n".join([*lines, str(self.file)])
+        return "\n".join([*lines, *filter(None, [self.note]), str(self.file)])
 
 
 def code(color: tuple[int, int, int]) -> str:
@@ -70,7 +72,7 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
         InputError: there is no result, or its edits.json is damaged.
         UsageError: a part, name or colour can't be; says which.
         OutputError: the edit can't be written, or another was made meanwhile.
-        CodebookError: the codebook can't be read.
+        CodebookError: the codebook that was given can't be read.
     """
     if result.is_file():
         return _name_codebook(result, change, undo=undo or reset)
@@ -83,11 +85,11 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
         after = edits.followed_by(EditState())
     else:
         after = edits.followed_by((change or Change()).applied(edits.current))
-    edited = apply_edits(after.current, record.part_colors, record.part_names)
+    edited, note = apply_edits(after.current, record.part_colors, record.part_names), ""
     if after != edits:
         replace_edits(after, file, revision(content))
-        carry_names(file.parent / CODEBOOK, record, after.current)
-    return EditedRun(file, edited.parts, after.current)
+        note = carry_names(file.parent / CODEBOOK, record, after.current)
+    return EditedRun(file, edited.parts, after.current, note)
 
 
 def any_record(result: Path) -> RunRecord:
@@ -124,20 +126,23 @@ def results_in(result: Path) -> list[Path]:
     return found
 
 
-def carry_names(file: Path, record: RunRecord, state: EditState) -> None:
+def carry_names(file: Path, record: RunRecord, state: EditState) -> str:
     """Write the names that a state gives into the run's codebook, if it is there and still the run's.
 
-    Raises:
-        OutputError: it can't be written.
+    Returns:
+        Why they couldn't be written, one line; the edit itself holds all the same.
     """
     if not file.is_file():
-        return
-    codebook = load_codebook(file)
-    if codebook.parts != len(record.part_colors):
-        return
-    names = tuple(_names(codebook, record.part_names, state))
-    if names != codebook.part_names and (any(names) or codebook.part_names):
-        save_codebook(replace(codebook, part_names=names), file)
+        return ""
+    try:
+        codebook = load_codebook(file)
+        if codebook.parts == len(record.part_colors):
+            names = tuple(_names(codebook, record.part_names, state))
+            if names != codebook.part_names and (any(names) or codebook.part_names):
+                save_codebook(replace(codebook, part_names=names), file)
+    except VidpartsError as error:
+        return one_line(f"saved, but the names aren't in the codebook: {error}")
+    return ""
 
 
 def _names(codebook: Codebook, given: tuple[str, ...], state: EditState) -> list[str]:

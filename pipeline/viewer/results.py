@@ -171,8 +171,8 @@ class ViewedRun:
 
     def _write(self, edits: Edits, known: str) -> dict[str, Any]:
         content = replace_edits(edits, self.file, known)
-        carry_names(self.directory / CODEBOOK, self._record, edits.current)
-        return self._told(edits, content)
+        note = carry_names(self.directory / CODEBOOK, self._record, edits.current)
+        return {**self._told(edits, content), "note": note}
 
     def _told(self, edits: Edits, content: bytes) -> dict[str, Any]:
         return {

@@ -14,7 +14,7 @@ from pipeline.errors import InputError, UsageError
 from pipeline.geometry import resize_labels
 from pipeline.media.inputs import open_source
 from pipeline.media.label_store import open_labels
-from pipeline.runs.edits import Change
+from pipeline.runs.edits import Change, load_edits
 from pipeline.runs.record import load_record
 from pipeline.tasks.edit import edit
 from pipeline.tasks.export import export
@@ -91,6 +91,14 @@ def test_parts_of_a_fitted_codebook_are_named(
         edit(book, Change(hide=[1]))
     edit(book, Change(names={3: ""}))
     assert book.read_bytes() == plain
+
+
+def test_a_damaged_codebook_stops_no_edit_and_is_told(run: Path) -> None:
+    (run / "codebook.safetensors").write_bytes(b"junk")
+    edited = edit(run, Change(names={1: "head"}))
+    assert load_edits(run / "edits.json").current.names == {1: "head"}
+    assert "the names aren't in the codebook: " in edited.summary()
+    assert "\n" not in edited.note
 
 
 def test_an_edit_is_undone_and_all_of_them_too(run: Path) -> None:

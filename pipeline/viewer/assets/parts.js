@@ -120,7 +120,7 @@ export class Edits {
     if (!answer.ok) return told.error ?? `not saved (${answer.status})`;
     this.take(told);
     this.changed(this);
-    return "";
+    return told.note;
   }
 }
 
