@@ -30,7 +30,9 @@ def compose(title: str, body: str, data: Mapping[str, Any] | None = None) -> byt
         body: HTML between the page's ends, in which every text from a file is escaped already.
         data: what the page's script builds the rest from; None: there is no script.
     """
-    script = "" if data is None else asset("run.js")
+    # In the page there are no modules.
+    shared = asset("shared.js").replace("export function", "function")
+    script = "" if data is None else f'"use strict";\n{shared}{asset("run.js")}'
     beside = " Clips lie beside this page." if data is not None or "<video" in body else ""
     style = asset("page.css")
     # Only this script and this style may run, and only pictures in the page and clips beside it be loaded.

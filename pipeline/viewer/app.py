@@ -32,6 +32,7 @@ _ASSETS = {
     "labels.js": "text/javascript",
     "parts.js": "text/javascript",
     "timeline.js": "text/javascript",
+    "shared.js": "text/javascript",
 }
 _POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
@@ -284,4 +285,5 @@ def _told(answer: Answer) -> dict[str, Any]:
 
 
 def _asset(name: str) -> bytes:
-    return files("pipeline.viewer").joinpath("assets", name).read_bytes()
+    room = "pipeline.reporting" if name == "shared.js" else "pipeline.viewer"
+    return files(room).joinpath("assets", name).read_bytes()

@@ -1,26 +1,13 @@
-"use strict";
 // Builds the inputs' sections from the data in the page. Names come from files of strangers: they are set as text alone.
 
 const DATA = JSON.parse(document.getElementById("data").textContent);
 const SVG = "http://www.w3.org/2000/svg";
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
 
 function draw(tag, attributes = {}, text = "") {
   const node = document.createElementNS(SVG, tag);
   for (const [name, value] of Object.entries(attributes)) node.setAttribute(name, value);
   node.textContent = text;
   return node;
-}
-
-function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(100 * share).toFixed(share >= 0.0995 || !share ? 0 : 1)} %`;
 }
 
 function clock(seconds) {
@@ -70,13 +57,7 @@ class Input {
 
   /** The last column of the charts that begins at or before a time. */
   columnAt(seconds) {
-    const times = this.facts.seconds;
-    let low = 0, high = times.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (times[middle] <= seconds + 1e-4) low = middle; else high = middle - 1;
-    }
-    return low;
+    return lastUntil(this.facts.seconds, seconds + 1e-4);
   }
 
   jump(column) {

@@ -1,7 +1,8 @@
 // The page: which results are shown, one clock for all of them, keys, corrections and similarity.
 
 import { Pane } from "./pane.js";
-import { Edits, drawPanel, percent } from "./parts.js";
+import { Edits, drawPanel } from "./parts.js";
+import { make, percent } from "./shared.js";
 import { Timeline } from "./timeline.js";
 
 const at = (id) => document.getElementById(id);
@@ -19,7 +20,7 @@ class Viewer {
     this.panes = [];
     this.playing = false;
     this.timeline = new Timeline(at("timeline"), (frame) => this.seek(frame));
-    at("warnings").replaceChildren(...warnings.map((text) => Object.assign(document.createElement("li"), { textContent: text })));
+    at("warnings").replaceChildren(...warnings.map((text) => make("li", {}, text)));
     at("warnings").hidden = !warnings.length;
     this.buildChoice();
     const first = this.results.length <= MOST_AT_ONCE ? this.results : this.results.slice(0, 1);
@@ -32,10 +33,8 @@ class Viewer {
   buildChoice() {
     if (this.results.length < 2) return;
     for (const each of this.results) {
-      each.button = document.createElement("button");
-      each.button.type = "button";
-      each.button.textContent = this.edits.length > 1 ? `${each.result.run} / ${each.result.name}` : each.result.name;
-      each.button.setAttribute("aria-pressed", "false");
+      const name = this.edits.length > 1 ? `${each.result.run} / ${each.result.name}` : each.result.name;
+      each.button = make("button", { type: "button", "aria-pressed": "false" }, name);
       each.button.addEventListener("click", () => this.toggle(each));
       at("results").append(each.button);
     }
@@ -250,22 +249,19 @@ class Viewer {
   drawSimilarity() {
     const root = at("similarity"), { heat } = this;
     const button = (text, id, work) => {
-      const made = Object.assign(document.createElement("button"), { type: "button", textContent: text, id });
+      const made = make("button", { type: "button", id }, text);
       made.addEventListener("click", work);
       return made;
     };
-    const note = Object.assign(document.createElement("p"), { className: "note" });
-    note.textContent = heat ? heat.text : "Click a point of the picture: what looks like it is shown over the frame.";
-    root.replaceChildren(Object.assign(document.createElement("h2"), { textContent: "Similarity" }), note);
+    const note = heat ? heat.text : "Click a point of the picture: what looks like it is shown over the frame.";
+    root.replaceChildren(make("h2", {}, "Similarity"), make("p", { class: "note" }, note));
     if (!heat) return;
-    const row = Object.assign(document.createElement("div"), { className: "row" });
-    const { progress } = heat;
+    const row = make("div", { class: "row" }), { progress } = heat;
     if (progress) {
-      root.append(Object.assign(document.createElement("progress"), { max: progress.total, value: progress.done }));
       const left = (progress.total - progress.done) * (performance.now() - heat.began) / 1000 / progress.done;
       const wait = progress.state === "running" && progress.done ? ` · about ${left < 90 ? `${Math.ceil(left)} s` : `${Math.round(left / 60)} min`} left` : "";
       const text = progress.error || `${progress.state}: ${progress.done.toLocaleString("en")} of ${progress.total.toLocaleString("en")} frames${wait}`;
-      root.append(Object.assign(document.createElement("p"), { className: "note", textContent: text }));
+      root.append(make("progress", { max: progress.total, value: progress.done }), make("p", { class: "note" }, text));
     }
     if (progress?.state === "running") row.append(button("Cancel", "cancel", () => this.cancel()));
     else if (progress?.state !== "done" && heat.answers.size) row.append(button("Whole clip", "whole", () => this.compareAll().catch((error) => { heat.text = error.message; this.drawSimilarity(); })));

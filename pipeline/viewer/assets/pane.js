@@ -1,6 +1,7 @@
 // One result: its clip under a canvas of labels, in step frame by frame.
 
 import { LabelChunks, LabelPainter, colorTable } from "./labels.js";
+import { lastUntil, make } from "./shared.js";
 
 const wait = (milliseconds) => new Promise((done) => setTimeout(done, milliseconds));
 
@@ -21,35 +22,18 @@ export class Pane {
 
   build() {
     const { result } = this, [width, height] = result.size;
-    this.node = document.createElement("div");
-    this.node.className = "pane";
-    const title = document.createElement("h2");
-    this.caption = document.createElement("small");
-    title.append(result.name, this.caption);
-    this.screen = document.createElement("div");
-    this.screen.className = "screen";
+    this.caption = make("small");
+    this.poster = make("img", { class: "poster", alt: "" });
+    this.video = make("video", { playsinline: "", preload: "auto" });
+    this.video.muted = true;
+    this.canvas = make("canvas", { class: "labels" });
+    this.heatCanvas = make("canvas", { class: "heat", hidden: "" });
+    this.message = make("p", { class: "message", hidden: "" });
+    this.point = make("i", { class: "point", hidden: "" });
+    this.screen = make("div", { class: "screen" }, this.poster, this.video, this.canvas, this.heatCanvas, this.point, this.message);
     this.screen.style.aspectRatio = `${width} / ${height}`;
     this.screen.style.maxWidth = `calc(58vh * ${width / height})`;
-    this.poster = document.createElement("img");
-    this.poster.className = "poster";
-    this.poster.alt = "";
-    this.video = document.createElement("video");
-    this.video.muted = true;
-    this.video.playsInline = true;
-    this.video.preload = "auto";
-    this.canvas = document.createElement("canvas");
-    this.canvas.className = "labels";
-    this.heatCanvas = document.createElement("canvas");
-    this.heatCanvas.className = "heat";
-    this.heatCanvas.hidden = true;
-    this.message = document.createElement("p");
-    this.message.className = "message";
-    this.message.hidden = true;
-    this.point = document.createElement("i");
-    this.point.className = "point";
-    this.point.hidden = true;
-    this.screen.append(this.poster, this.video, this.canvas, this.heatCanvas, this.point, this.message);
-    this.node.append(title, this.screen);
+    this.node = make("div", { class: "pane" }, make("h2", {}, result.name, this.caption), this.screen);
     this.painter = new LabelPainter(this.canvas, result.label_size);
     this.screen.addEventListener("click", (event) => {
       const box = this.screen.getBoundingClientRect();
@@ -130,13 +114,7 @@ export class Pane {
 
   /** Frame of a time of the clip: the last one that begins at or before it. */
   frameAt(mediaTime) {
-    const times = this.result.seconds, wanted = mediaTime - this.shift + 5e-4;
-    let low = 0, high = times.length - 1;
-    while (low < high) {
-      const middle = (low + high + 1) >> 1;
-      if (times[middle] <= wanted) low = middle; else high = middle - 1;
-    }
-    return low;
+    return lastUntil(this.result.seconds, mediaTime - this.shift + 5e-4);
   }
 
   /**

@@ -1,5 +1,7 @@
 // Corrections of a run's parts: the state, its history here, and the panel that changes it.
 
+import { make, percent } from "./shared.js";
+
 export class Edits {
   constructor(run, changed) {
     this.run = run;
@@ -122,18 +124,6 @@ export class Edits {
     this.changed(this);
     return told.note;
   }
-}
-
-function make(tag, attributes = {}, ...children) {
-  const node = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) if (value !== null) node.setAttribute(name, value);
-  node.append(...children);
-  return node;
-}
-
-export function percent(share) {
-  if (share > 0 && share < 0.001) return "< 0.1 %";
-  return `${(100 * share).toFixed(share >= 0.0995 || !share ? 0 : 1)} %`;
 }
 
 /** Draws the panel of a run anew; names are set as text, whatever they hold. */

@@ -1,16 +1,12 @@
 // Thumbnails, areas and flicker of a result over time, and where the clip is.
 
-import { percent } from "./parts.js";
+import { lastUntil, make, percent } from "./shared.js";
 
 const HIGH = { thumbs: 62, areas: 78, flicker: 30, gap: 4 };
 
 export class Timeline {
   constructor(root, seek) {
-    this.canvas = document.createElement("canvas");
-    this.canvas.tabIndex = 0;
-    this.canvas.setAttribute("role", "slider");
-    this.canvas.setAttribute("aria-label", "Time");
-    this.canvas.setAttribute("aria-valuemin", "0");
+    this.canvas = make("canvas", { tabindex: "0", role: "slider", "aria-label": "Time", "aria-valuemin": "0" });
     root.replaceChildren(this.canvas);
     const point = (event) => {
       const box = this.canvas.getBoundingClientRect();
@@ -63,12 +59,8 @@ export class Timeline {
 
   frameAt(share) {
     const times = this.result.seconds, wanted = times[0] + share * (times[times.length - 1] - times[0]);
-    let low = 0, high = times.length - 1;
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (times[middle] < wanted) low = middle + 1; else high = middle;
-    }
-    return low && wanted - times[low - 1] < times[low] - wanted ? low - 1 : low;
+    const frame = lastUntil(times, wanted);
+    return frame + 1 < times.length && times[frame + 1] - wanted <= wanted - times[frame] ? frame + 1 : frame;
   }
 
   /** All but the mark of the time, drawn once. */
@@ -77,9 +69,7 @@ export class Timeline {
     const scale = devicePixelRatio || 1, box = this.canvas.getBoundingClientRect();
     if (!box.width) return;
     const width = this.canvas.width = Math.round(box.width * scale), height = this.canvas.height = Math.round(box.height * scale);
-    const base = document.createElement("canvas");
-    base.width = width;
-    base.height = height;
+    const base = make("canvas", { width, height });
     const context = base.getContext("2d"), style = getComputedStyle(document.documentElement);
     const times = this.result.seconds, span = times[times.length - 1] - times[0] || 1;
     this.x = (frame) => width * (times[frame] - times[0]) / span;
