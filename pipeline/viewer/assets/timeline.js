@@ -102,8 +102,11 @@ export class Timeline {
     }
     context.fillStyle = style.getPropertyValue("--soft");
     context.font = `${11 * scale}px system-ui, sans-serif`;
-    context.fillText(`area, up to ${percent(peak)}`, 4 * scale, top + 11 * scale);
-    if (this.flicker) context.fillText("flicker", 4 * scale, bottom + 13 * scale);
+    context.strokeStyle = style.getPropertyValue("--card");
+    context.lineWidth = 4 * scale;
+    const name = (text, y) => { context.strokeText(text, 4 * scale, y); context.fillText(text, 4 * scale, y); };
+    name(`area, up to ${percent(peak)}`, top + 11 * scale);
+    if (this.flicker) name("flicker", bottom + 13 * scale);
     this.base = base;
     this.mark(this.frame ?? 0);
   }
