@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,31 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
         yield folder
+
+
+@pytest.fixture(scope="session")
+def graph_memory() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`open_graph` and `compile_graph` that remember what they made for equal weights: a graph takes half a second."""
+    from pipeline.features import openvino_backbone
+
+    open_graph, compile_graph = openvino_backbone.open_graph, openvino_backbone.compile_graph
+    graphs: dict[tuple[object, ...], Any] = {}
+
+    def opened(backbone: Any, fingerprint: str, reading: Any) -> Any:
+        key = (fingerprint, backbone.config, reading)
+        if key not in graphs:
+            # The backbone is kept, for the graph shares its memory.
+            graphs[key] = open_graph(backbone, fingerprint, reading), backbone
+        return graphs[key][0]
+
+    return opened, lru_cache(maxsize=24)(compile_graph)
+
+
+@pytest.fixture(autouse=True)
+def remembered_graphs(graph_memory: tuple[Callable[..., Any], ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiles a graph once for all tests of a process; tests of the compiling itself take another fixture's place."""
+    for name, function in zip(("open_graph", "compile_graph"), graph_memory, strict=True):
+        monkeypatch.setattr(f"pipeline.features.openvino_backbone.{name}", function)
 
 
 @pytest.fixture(scope="session")

@@ -55,8 +55,8 @@ def test_memory_does_not_grow_with_the_length_of_the_clip(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG)
-    # 500 more frames of 192 x 256 kept in memory would add 70 MB.
-    short, long = (make_clip(tmp_path / f"{n}.mp4", frames=n, size_hw=(192, 256)) for n in (50, 550))
+    # 125 more frames of 384 x 512 kept in memory would add 70 MB.
+    short, long = (make_clip(tmp_path / f"{n}.mp4", frames=n, size_hw=(384, 512)) for n in (35, 160))
     before = peak_bytes(short, tmp_path / "short", tiny_model, config)
     after = peak_bytes(long, tmp_path / "long", tiny_model, config)
     assert after < before * 1.1, (before, after)
@@ -69,7 +69,7 @@ def test_a_run_stays_below_the_smallest_limit_that_it_accepts(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG)
-    clip = make_clip(tmp_path / "large.mp4", frames=40, size_hw=(720, 1280))
+    clip = make_clip(tmp_path / "large.mp4", frames=24, size_hw=(720, 1280))
     refused = subprocess.run(
         command(clip, tmp_path / "out", tiny_model, config, "--max-memory", "64M", "--batch", "4"),
         capture_output=True,
