@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from pipeline.documents import Document
 from pipeline.errors import (
     CodebookError,
     DeviceMemoryError,
@@ -35,10 +36,8 @@ class Failure:
     error: VidpartsError
 
 
-class FailureRecord(BaseModel):
+class FailureRecord(Document):
     """A failure as it is written: the input, the kind of error and its one line."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     kind: _KindName
