@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from functools import cache
 from typing import Any
 
 import torch
@@ -49,7 +48,8 @@ class OpenVinoBlocks:
             dtype: of what is multiplied; bfloat16 is float32 on a processor that doesn't multiply in it.
         """
         self._backbone, self._fingerprint = backbone, fingerprint
-        able = dtype != torch.bfloat16 or "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._core = import_openvino().Core()
+        able = dtype != torch.bfloat16 or "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._dtype = dtype if able else torch.float32
         self._graphs: dict[Reading, Any] = {}
         self._compiled: OrderedDict[tuple[Reading, int, int], Any] = OrderedDict()
@@ -79,7 +79,8 @@ class OpenVinoBlocks:
         if key not in self._compiled:
             if reading not in self._graphs:
                 self._graphs[reading] = open_graph(self._backbone, self._fingerprint, reading)
-            compiled = compile_graph(self._graphs[reading], self._backbone.config, self._dtype, *key[1:])
+            graph, config = self._graphs[reading], self._backbone.config
+            compiled = compile_graph(self._core, graph, config, self._dtype, *key[1:])
             self._compiled[key] = compiled.create_infer_request()
             while len(self._compiled) > KEPT_SHAPES and self._held_bytes() > KEPT_BYTES:
                 self._compiled.popitem(last=False)
@@ -90,7 +91,7 @@ class OpenVinoBlocks:
         return sum(graph_bytes(self._backbone.config, self._dtype, tokens) for _, tokens, _ in self._compiled)
 
 
-def compile_graph(graph: Any, config: ViTConfig, dtype: torch.dtype, tokens: int, threads: int) -> Any:
+def compile_graph(core: Any, graph: Any, config: ViTConfig, dtype: torch.dtype, tokens: int, threads: int) -> Any:
     """A graph of `open_graph` compiled for one picture of so many tokens."""
     sized, patches = graph.clone(), [tokens - config.prefix, config.head_dim]
     sized.reshape(dict(enumerate([[1, tokens, config.embed_dim], patches, patches][: len(sized.inputs)])))
@@ -101,9 +102,4 @@ def compile_graph(graph: Any, config: ViTConfig, dtype: torch.dtype, tokens: int
         # The threads share the processors with those of the other stages.
         "ENABLE_CPU_PINNING": False,
     }
-    return _core().compile_model(sized, "CPU", options)
-
-
-@cache
-def _core() -> Any:
-    return import_openvino().Core()
+    return core.compile_model(sized, "CPU", options)
