@@ -147,7 +147,8 @@ def test_nothing_stays_behind_a_coordinator_that_dies_and_resume_goes_on(
     number: signal.Signals,
 ) -> None:
     out, mark = tmp_path / "out", f"VIDPARTS_TEST={uuid4().hex}"
-    marked = {**environment, **dict([mark.split("=")])}
+    # Ray's own agents try so long to tell the head what became of their node; by default it is a minute.
+    marked = {**environment, **dict([mark.split("=")]), "RAY_gcs_server_request_timeout_seconds": "10"}
     options = ["-o", str(out), "--shard-frames", "16"]
     with subprocess.Popen([*command, *options, "--engine", "ray"], env=marked, stderr=-1, text=True) as run:
         wait_for(lambda: shards_of(out) >= 2 or run.poll() is not None)
@@ -158,7 +159,6 @@ def test_nothing_stays_behind_a_coordinator_that_dies_and_resume_goes_on(
     left = Cluster.__new__(Cluster)
     left.mark = mark
     wait_for(lambda: not left.processes(b"ray::_answer"), seconds=30)
-    # Ray's own agents try for a minute to tell the head what became of their node.
     wait_for(lambda: not left.processes(), seconds=150)
     assert shards_of(out) >= 2
     subprocess.run([*command, *options, "--resume"], env=environment, check=True)
