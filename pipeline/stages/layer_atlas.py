@@ -121,8 +121,9 @@ class Atlas:
             self._anchor(frame, found, saliency)
         number = len(self.views)
         for tap in self.layer_taps:
-            self.by_layer.put((number, tap), found[tap].descriptors[0].cpu().numpy(), saliency)
-        self.for_parts.put(number, normalise(found[extractor.tap].descriptors[0]).cpu().numpy(), saliency)
+            self.by_layer.put((number, tap), found[tap].descriptors[0].cpu().numpy(), saliency, frame.pts)
+        described = normalise(found[extractor.tap].descriptors[0]).cpu().numpy()
+        self.for_parts.put(number, described, saliency, frame.pts)
         maps = {
             tap: (normalise(found[tap].descriptors[0]) @ self._anchors[tap]).cpu().numpy() for tap in self._facet_taps
         }

@@ -169,7 +169,7 @@ def test_a_killed_process_loses_no_finished_page(
 import os, signal, sys
 from pipeline.cli import main
 from pipeline.runs import picture_files
-picture_files.PAGE = 6
+picture_files.PAGE = 4
 real = picture_files.AlbumFiles._finish_page
 def finish(self):
     real(self)
