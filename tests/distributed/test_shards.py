@@ -269,7 +269,7 @@ def test_deaths_lose_nothing_and_leave_nothing(
         assert run.returncode == (130 if "politely" in whom else -signal.SIGKILL), log
         assert list(out.glob(".run/shards/*/*/shard.json"))
         assert whom == "the coordinator" or not list(out.glob(".run/scratch/*"))
-        subprocess.run([*words, "--engine", "local", "--resume"], env=environment, check=True, stdout=-1)
+        segment(clips[:1], out, settings, resume=True).raise_failures()
     assert read_result(out) == first
     assert not (out / ".run").exists()
 
