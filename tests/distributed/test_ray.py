@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -21,9 +22,8 @@ from pipeline.config import Settings
 from pipeline.tasks.segment import segment
 
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
-ray = pytest.importorskip(
-    "ray", reason="Ray isn't installed: there is no wheel for this Python, or the extra is left out"
-)
+if find_spec("ray") is None:
+    pytest.skip("Ray isn't installed: no wheel for this Python, or the extra is left out", allow_module_level=True)
 
 Result = Callable[[Path], dict[str, Any]]
 
