@@ -85,9 +85,10 @@ class DirectorySource(Source):
                 "expected frames as PNG, JPEG, TIFF, BMP, WebP, AVIF or HEIC"
             )
         if others:
-            self._warn(
-                f"{str(self.path)!r}: {len(others)} files that are no pictures are left out ({others[0].name!r}, ...)"
-            )
+            left = f"{len(others)} files that are no pictures are left out ({others[0].name!r}, ...)"
+            warning = f"{str(self.path)!r}: {left}"
+            _log.warning("%s", warning)
+            self.report = DecodeReport(warnings=(*self.report.warnings, warning))
         for picture in pictures:
             require_text(picture)
         return tuple(pictures)
@@ -132,11 +133,11 @@ class DirectorySource(Source):
         return sum(1 for _ in self._selected(selection))
 
     def times(self, selection: Selection) -> Sequence[int]:
-        """Each picture stands alone; its pts is its number."""
+        """The pts of the selected pictures, which are their numbers."""
         return list(self._selected(selection))
 
     def decoded_frames(self, selection: Selection, wanted: Collection[int]) -> int:
-        """Those wanted alone."""
+        """As many as are wanted: a picture is decoded without the others."""
         return len(wanted)
 
     def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
@@ -168,10 +169,6 @@ class DirectorySource(Source):
                 f"picture {str(file)!r} is {size_hw[1]}x{size_hw[0]} pixels, {self.files[0].name!r} is "
                 f"{expected_hw[1]}x{expected_hw[0]}; all frames of an input must have one size"
             )
-
-    def _warn(self, message: str) -> None:
-        _log.warning("%s", message)
-        self.report = DecodeReport(warnings=(*self.report.warnings, message))
 
 
 def _listing(folder: Path) -> tuple[list[Path], list[Path]]:
