@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -34,6 +35,17 @@ class Failure:
 
     name: str
     error: VidpartsError
+
+
+@contextmanager
+def noted(
+    name: str, failures: list[Failure], kinds: tuple[type[VidpartsError], ...] = (VidpartsError,)
+) -> Iterator[None]:
+    """Note an error of some kinds, by default of any, as the failure of an input, so that the others go on."""
+    try:
+        yield
+    except kinds as error:
+        failures.append(Failure(name, error))
 
 
 class FailureRecord(Document):

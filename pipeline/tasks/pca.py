@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.pca import Basis, Moments, fit_basis, value_range
 from pipeline.config import Settings
-from pipeline.errors import UsageError, VidpartsError
-from pipeline.failures import Failure
+from pipeline.errors import UsageError
+from pipeline.failures import Failure, noted
 from pipeline.media.inputs import Still, resolve_visuals
 from pipeline.media.npz import open_npz
 from pipeline.media.source import Source
@@ -162,10 +162,8 @@ class _Run:
                     self.progress.advance()
 
             if indices:
-                try:
+                with noted(source.name, self.failures):
                     map_frames(source, self.engine, self.describe, store, indices)
-                except VidpartsError as error:
-                    self.failures.append(Failure(source.name, error))
         self.progress.finish()
 
     def describe(self, batch: list[Prepared]) -> Floats:
@@ -190,13 +188,11 @@ class _Run:
 
         paintings = self._paintings(self.output / source.name, scaled)
         describe = _Projection(self, source.name, scaled.basis, cache)
-        try:
+        with noted(source.name, self.failures):
             painted = paint_frames(source, self.engine, describe, paintings, self.progress, keep)
             if kept:
                 painted.append(_save_components(self.output / f"{source.name}.npz", kept[0]))
             self.files.extend(painted)
-        except VidpartsError as error:
-            self.failures.append(Failure(source.name, error))
 
     def _paintings(self, stem: Path, scaled: _Scaled) -> list[Painting]:
         low, high = scaled.low, scaled.high

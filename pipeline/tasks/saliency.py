@@ -10,8 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.config import Settings
-from pipeline.errors import VidpartsError
-from pipeline.failures import Failure
+from pipeline.failures import Failure, noted
 from pipeline.media.inputs import resolve_visuals
 from pipeline.media.npz import open_npz
 from pipeline.media.source import Source
@@ -65,10 +64,8 @@ def saliency(
     files: list[Path] = []
     failures: list[Failure] = []
     for source in sources:
-        try:
+        with noted(source.name, failures):
             files += _paint(source, output, engine, progress)
-        except VidpartsError as error:
-            failures.append(Failure(source.name, error))
     outcome = Outcome(tuple(files), tuple(failures))
     if not files:
         outcome.raise_failures()

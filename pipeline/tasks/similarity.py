@@ -14,8 +14,8 @@ from torch import Tensor
 
 from pipeline.cluster.assignment import normalise
 from pipeline.config import Settings
-from pipeline.errors import InputError, UsageError, VidpartsError
-from pipeline.failures import Failure
+from pipeline.errors import InputError, UsageError
+from pipeline.failures import Failure, noted
 from pipeline.media.inputs import Picture, resolve_visuals, single_picture
 from pipeline.media.pictures import save_png
 from pipeline.media.source import Source
@@ -130,10 +130,8 @@ class _Run:
         failures: list[Failure] = []
         records: list[dict[str, Any]] = []
         for target in targets:
-            try:
+            with noted(target.name, failures):
                 files += self._paint(target, records)
-            except VidpartsError as error:
-                failures.append(Failure(target.name, error))
         if not files:
             Outcome((), tuple(failures)).raise_failures()
         if point is not None:
