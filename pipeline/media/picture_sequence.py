@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -130,11 +130,11 @@ class DirectorySource(Source):
 
     def count(self, selection: Selection = ALL_FRAMES) -> int:
         """How many pictures are selected."""
-        return sum(1 for _ in self._selected(selection))
+        return len(self._selected(selection))
 
     def times(self, selection: Selection) -> Sequence[int]:
         """The pts of the selected pictures, which are their numbers."""
-        return list(self._selected(selection))
+        return self._selected(selection)
 
     def decoded_frames(self, selection: Selection, wanted: Collection[int]) -> int:
         """As many as are wanted: a picture is decoded without the others."""
@@ -155,13 +155,8 @@ class DirectorySource(Source):
             self.report = replace(self.report, frames=index + 1)
             yield Frame(index, number, info.time_base, rgb, self._names[number])
 
-    def _selected(self, selection: Selection) -> Iterable[int]:
-        inside = [
-            number
-            for number in range(len(self.files))
-            if not selection.starts_after(number / self.rate) and not selection.ends_before(number / self.rate)
-        ]
-        return inside[:: selection.every]
+    def _selected(self, selection: Selection) -> list[int]:
+        return selection.numbers(number / self.rate for number in range(len(self.files)))
 
     def _require_size(self, file: Path, size_hw: tuple[int, int], expected_hw: tuple[int, int]) -> None:
         if size_hw != expected_hw:
