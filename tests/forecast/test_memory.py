@@ -55,8 +55,8 @@ def test_memory_does_not_grow_with_the_length_of_the_clip(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG)
-    # 125 more frames of 384 x 512 kept in memory would add 70 MB.
-    short, long = (make_clip(tmp_path / f"{n}.mp4", frames=n, size_hw=(384, 512)) for n in (35, 160))
+    # 500 more frames of 192 x 256 kept in memory would add 70 MB.
+    short, long = (make_clip(tmp_path / f"{n}.mp4", frames=n, size_hw=(192, 256)) for n in (50, 550))
     before = peak_bytes(short, tmp_path / "short", tiny_model, config)
     after = peak_bytes(long, tmp_path / "long", tiny_model, config)
     assert after < before * 1.1, (before, after)
