@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, TypeAdapter, ValidationError
+from pydantic import TypeAdapter, ValidationError
 
+from pipeline.documents import Document
 from pipeline.errors import (
     CodebookError,
     DeviceMemoryError,
@@ -35,10 +37,19 @@ class Failure:
     error: VidpartsError
 
 
-class FailureRecord(BaseModel):
-    """A failure as it is written: the input, the kind of error and its one line."""
+@contextmanager
+def noted(
+    name: str, failures: list[Failure], kinds: tuple[type[VidpartsError], ...] = (VidpartsError,)
+) -> Iterator[None]:
+    """Note an error of some kinds, by default of any, as the failure of an input, so that the others go on."""
+    try:
+        yield
+    except kinds as error:
+        failures.append(Failure(name, error))
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+
+class FailureRecord(Document):
+    """A failure as it is written: the input, the kind of error and its one line."""
 
     name: str
     kind: _KindName

@@ -23,6 +23,9 @@ hypothesis.settings.load_profile("untimed")
 
 ClipMaker = Callable[..., Path]
 
+GRAPHS = 40
+"""Compiled graphs that are kept, each of some 15 MiB."""
+
 
 @pytest.fixture(scope="session")
 def shared_dir() -> Path:
@@ -40,7 +43,42 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     with pytest.MonkeyPatch.context() as patch:
         folder = tmp_path_factory.mktemp("cache")
         patch.setenv("XDG_CACHE_HOME", str(folder))
+        # Only a power cut would show whether files are on the disk; waiting for it takes a tenth of the tests' time.
+        patch.setattr(os, "fsync", lambda descriptor: None)
         yield folder
+
+
+@pytest.fixture(scope="session")
+def graph_memory() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """`open_graph` and `compile_graph` that remember what they made for equal weights: a graph takes half a second."""
+    from pipeline.features import openvino_backbone
+
+    open_graph, compile_graph = openvino_backbone.open_graph, openvino_backbone.compile_graph
+    graphs: dict[tuple[object, ...], Any] = {}
+    compiled: dict[tuple[object, ...], Any] = {}
+
+    def opened(backbone: Any, fingerprint: str, reading: Any) -> Any:
+        key = (fingerprint, backbone.config, reading)
+        if key not in graphs:
+            # The backbone is kept, for the graph shares its memory.
+            graphs[key] = open_graph(backbone, fingerprint, reading), backbone
+        return graphs[key][0]
+
+    def remembered(core: Any, *key: object) -> Any:
+        if key not in compiled:
+            if len(compiled) == GRAPHS:
+                del compiled[next(iter(compiled))]
+            compiled[key] = compile_graph(core, *key)
+        return compiled[key]
+
+    return opened, remembered
+
+
+@pytest.fixture(autouse=True)
+def remembered_graphs(graph_memory: tuple[Callable[..., Any], ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Compiles a graph once for all tests of a process; tests of the compiling itself take another fixture's place."""
+    for name, function in zip(("open_graph", "compile_graph"), graph_memory, strict=True):
+        monkeypatch.setattr(f"pipeline.features.openvino_backbone.{name}", function)
 
 
 @pytest.fixture(scope="session")

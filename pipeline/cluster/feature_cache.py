@@ -86,7 +86,7 @@ class FeatureCache:
         """Number of frames."""
         return len(self._places)
 
-    def put(self, key: Hashable, descriptors: Floats, saliency: Floats, pts: int = 0) -> None:
+    def put(self, key: Hashable, descriptors: Floats, saliency: Floats, pts: int) -> None:
         """Append a frame: descriptors [rows, cols, channels], saliency [rows, cols], and its time for `holds`."""
         rows, cols, channels = descriptors.shape
         parts = [np.ascontiguousarray(part, dtype=np.float32).data.cast("B") for part in (descriptors, saliency)]

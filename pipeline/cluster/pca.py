@@ -92,15 +92,14 @@ def fit_basis(moments: Moments, components: int) -> Basis:
     return Basis(moments.mean, axes, np.maximum(values[::-1], 0.0) / total)
 
 
-def value_range(values: Floats, tail: float = TAIL) -> tuple[Floats, Floats]:
+def value_range(values: Floats) -> tuple[Floats, Floats]:
     """The span of most values of each channel, for a scale that all pictures share.
 
     Args:
         values: [n, channels].
-        tail: share left out at either end.
 
     Returns:
         Lowest and highest, float32 [channels] each.
     """
-    low, high = np.quantile(values, [tail, 1.0 - tail], axis=0)
+    low, high = np.quantile(values, [TAIL, 1.0 - TAIL], axis=0)
     return low.astype(np.float32), high.astype(np.float32)

@@ -10,11 +10,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import Field, ValidationError, field_validator
 
 from pipeline.config import Settings, with_values
 from pipeline.device import device_kind
 from pipeline.distributed.units import Finish, InputPath, Shard
+from pipeline.documents import Document
 from pipeline.errors import InputError, OutputError
 from pipeline.files import read_sealed, write_file, write_sealed
 from pipeline.media.inputs import open_source, safe_name
@@ -31,10 +32,8 @@ WHOLE = "whole"
 Place = Annotated[int, Field(ge=0, lt=2**40)]
 
 
-class PlannedInput(BaseModel):
+class PlannedInput(Document):
     """An input, and where it is cut: from each place to the next is a shard; without places it is done as one."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     path: Annotated[str, Field(min_length=1, max_length=32768)]
@@ -57,10 +56,8 @@ class PlannedInput(BaseModel):
         return cuts
 
 
-class Plan(BaseModel):
+class Plan(Document):
     """How a run is divided; the manifest beside it says what the run is."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     salt: str
     """Random: no two runs have the same plan."""

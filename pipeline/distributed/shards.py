@@ -16,10 +16,11 @@ from itertools import islice, pairwise
 from pathlib import Path
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from pipeline.distributed.plan import WHOLE, Plan, shard_folder
 from pipeline.distributed.units import Shard
+from pipeline.documents import Document
 from pipeline.errors import InputError
 from pipeline.evaluation.metrics.steadiness import PairCounts, SteadinessMeter
 from pipeline.files import output_errors, publish_first, read_sealed, remove, write_file, write_sealed
@@ -36,9 +37,7 @@ from pipeline.stages.energies import span_of
 _RECORD = "shard.json"
 
 
-class _ShardRecord(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _ShardRecord(Document):
     before: str | None
     """SHA-256 of the frame before the first one, as RGB; None where that is the input's first."""
     last: str

@@ -77,7 +77,11 @@ class OpenVinoBlocks:
     def _request(self, reading: Reading, tokens: int) -> Any:
         key = (reading, tokens, torch.get_num_threads())
         if key not in self._compiled:
-            self._compiled[key] = self._compile(*key)
+            if reading not in self._graphs:
+                self._graphs[reading] = open_graph(self._backbone, self._fingerprint, reading)
+            graph, config = self._graphs[reading], self._backbone.config
+            compiled = compile_graph(self._core, graph, config, self._dtype, *key[1:])
+            self._compiled[key] = compiled.create_infer_request()
             while len(self._compiled) > KEPT_SHAPES and self._held_bytes() > KEPT_BYTES:
                 self._compiled.popitem(last=False)
         self._compiled.move_to_end(key)
@@ -86,17 +90,16 @@ class OpenVinoBlocks:
     def _held_bytes(self) -> int:
         return sum(graph_bytes(self._backbone.config, self._dtype, tokens) for _, tokens, _ in self._compiled)
 
-    def _compile(self, reading: Reading, tokens: int, threads: int) -> Any:
-        if reading not in self._graphs:
-            self._graphs[reading] = open_graph(self._backbone, self._fingerprint, reading)
-        graph, config = self._graphs[reading].clone(), self._backbone.config
-        patches = [tokens - config.prefix, config.head_dim]
-        graph.reshape(dict(enumerate([[1, tokens, config.embed_dim], patches, patches][: len(graph.inputs)])))
-        options = {
-            "INFERENCE_NUM_THREADS": threads,
-            "NUM_STREAMS": "1",
-            "INFERENCE_PRECISION_HINT": _PRECISIONS[self._dtype],
-            # The threads share the processors with those of the other stages.
-            "ENABLE_CPU_PINNING": False,
-        }
-        return self._core.compile_model(graph, "CPU", options).create_infer_request()
+
+def compile_graph(core: Any, graph: Any, config: ViTConfig, dtype: torch.dtype, tokens: int, threads: int) -> Any:
+    """A graph of `open_graph` compiled for one picture of so many tokens."""
+    sized, patches = graph.clone(), [tokens - config.prefix, config.head_dim]
+    sized.reshape(dict(enumerate([[1, tokens, config.embed_dim], patches, patches][: len(sized.inputs)])))
+    options = {
+        "INFERENCE_NUM_THREADS": threads,
+        "NUM_STREAMS": "1",
+        "INFERENCE_PRECISION_HINT": _PRECISIONS[dtype],
+        # The threads share the processors with those of the other stages.
+        "ENABLE_CPU_PINNING": False,
+    }
+    return core.compile_model(sized, "CPU", options)

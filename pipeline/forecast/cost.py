@@ -7,7 +7,9 @@ import os
 import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -37,6 +39,15 @@ def measure(work: Callable[[], T]) -> tuple[T, Cost]:
     wall, cpu = time.perf_counter(), time.process_time()
     result = work()
     return result, Cost(time.perf_counter() - wall, time.process_time() - cpu)
+
+
+def since_start() -> Cost:
+    """The cost of this process until now; no seconds by the clock where the system doesn't tell when it began."""
+    seconds = 0.0
+    with suppress(OSError, IndexError, ValueError, AttributeError):
+        began_ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+        seconds = time.clock_gettime(time.CLOCK_BOOTTIME) - began_ticks / os.sysconf("SC_CLK_TCK")
+    return Cost(seconds, time.process_time())
 
 
 def overlapped(costs: Iterable[Cost], processors: float) -> Cost:

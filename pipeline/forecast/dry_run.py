@@ -7,9 +7,7 @@ bound of `--max-memory`. Nothing is written but a temporary directory.
 
 from __future__ import annotations
 
-import os
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from itertools import pairwise
@@ -21,7 +19,7 @@ from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.files import bytes_text
-from pipeline.forecast.cost import NOTHING, Cost, free_processors, measure, overlapped
+from pipeline.forecast.cost import NOTHING, Cost, free_processors, measure, overlapped, since_start
 from pipeline.forecast.flops import describe_flops, vote_flops
 from pipeline.forecast.memory import size_run
 from pipeline.forecast.probe import LABEL_HEADER, Probe, probe_clusters, probe_sampling, probe_stages, read_bursts
@@ -210,7 +208,7 @@ def estimate(
         for load in work.inputs:
             require_encodable(load.painted_hw, load.source.path)
     capacity = size_run(work, engine)
-    loaded = Cost(_process_seconds(), time.process_time())
+    loaded = since_start()
     if not work.inputs:
         raise InputError("; ".join(work.failures))
     dry_run = _DryRun(work, replace(engine, settings=capacity.settings), given, save_frames, free_processors(), spread)
@@ -366,12 +364,3 @@ class _DryRun:
         info = load.source.probe()
         share = load.frames * self.engine.settings.input.every / max(1, info.frames)
         return sound_bytes(load.source.path) * info.duration_seconds * min(1.0, share) if info.audio else 0.0
-
-
-def _process_seconds() -> float:
-    """Seconds since this process began; 0 where the system doesn't tell."""
-    try:
-        began_ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
-        return time.clock_gettime(time.CLOCK_BOOTTIME) - began_ticks / os.sysconf("SC_CLK_TCK")
-    except (OSError, IndexError, ValueError, AttributeError):
-        return 0.0

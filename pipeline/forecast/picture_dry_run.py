@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import math
 import tempfile
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -18,7 +17,7 @@ from pipeline.cluster.fit import fit_parts
 from pipeline.config import with_values
 from pipeline.errors import InputError
 from pipeline.files import bytes_text
-from pipeline.forecast.cost import NOTHING, Cost, measure
+from pipeline.forecast.cost import NOTHING, Cost, measure, since_start
 from pipeline.forecast.disk import written_bytes
 from pipeline.forecast.flops import describe_flops, vote_flops
 from pipeline.forecast.picture_memory import count_pictures, size_pictures
@@ -110,7 +109,7 @@ def estimate_pictures(
         InputError: no picture can be read.
         UsageError: the run would take more memory than it may.
     """
-    loaded = Cost(time.perf_counter(), time.process_time())
+    loaded = since_start()
     work = count_pictures(pictures, engine, fits=fits)
     if not work.inputs:
         raise InputError("; ".join(work.failures) or "there are no pictures; give some")
@@ -136,7 +135,7 @@ def estimate_pictures(
         largest_hw=max((load.size_hw for load in work.inputs), key=math.prod),
         channels=work.channels,
         flops=sum(votes) + sum(others),
-        start=Cost(loaded.cpu_s, loaded.cpu_s),
+        start=loaded,
         fit=probe.fill * fitted + probe.clusters if fits else NOTHING,
         label=described + probe.label * len(work.inputs),
         peak_bytes=capacity.peak_bytes,

@@ -22,6 +22,7 @@ from pipeline.cluster.kmeans import thin
 from pipeline.evaluation.metrics.steadiness import SteadinessMeter
 from pipeline.features.motion import REACH
 from pipeline.forecast.cost import NOTHING, Cost, measure
+from pipeline.forecast.disk import written_bytes
 from pipeline.forecast.flops import describe_flops
 from pipeline.geometry import processed_size, shrink
 from pipeline.media.clip_reader import frame_times, packet_bytes
@@ -271,7 +272,7 @@ def _write_labels(
                 yield None
 
     _note(probe, "labels", write, parts, 1 / probe.frames)
-    return sum(file.stat().st_size for file in path.rglob("*") if file.is_file()) - LABEL_HEADER
+    return written_bytes(path) - LABEL_HEADER
 
 
 def _write_clip(

@@ -97,13 +97,7 @@ class AnimationSource(Source):
 
     def _selected(self, selection: Selection) -> list[int]:
         base = self.probe().time_base
-        begins = [begin * base for begin in [0, *self._ends(base)[:-1]]]
-        inside = [
-            number
-            for number, begin in enumerate(begins)
-            if not selection.starts_after(begin) and not selection.ends_before(begin)
-        ]
-        return inside[:: selection.every]
+        return selection.numbers(begin * base for begin in [0, *self._ends(base)[:-1]])
 
     def _other_size(self, number: int, found: tuple[int, ...], first: tuple[int, int]) -> InputError:
         return InputError(

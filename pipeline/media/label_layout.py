@@ -14,8 +14,9 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from pipeline.documents import Document, reason
 from pipeline.errors import InputError
 from pipeline.media.pictures import MAX_PICTURE_PIXELS
 
@@ -28,14 +29,12 @@ _ZSTD_MAGIC = b"\x28\xb5\x2f\xfd"
 Side = Annotated[int, Field(ge=1, le=65536)]
 
 
-class LabelAttributes(BaseModel):
+class LabelAttributes(Document):
     """What a store says about its labels.
 
     `pts` and `time_base` are the source's; `source_size` is [height, width] of its upright frames; `frame_names`
     are those of a directory's frames, empty for a video.
     """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["vidparts-labels-1"] = "vidparts-labels-1"
     time_base: Annotated[str, Field(max_length=64, pattern=r"^[0-9]+/[0-9]+$")]
@@ -140,12 +139,8 @@ def read_layout(path: Path) -> StoreLayout:
         if file.stat().st_size > _MAX_DESCRIPTION_BYTES:
             raise damaged(path, f"its {ARRAY_FILE} is too large")
         array = _Array.model_validate(json.loads(file.read_bytes()))
-    except ValidationError as error:
-        first = error.errors(include_url=False, include_input=False)[0]
-        where = ".".join(str(part) for part in first["loc"])
-        raise damaged(path, f"{where}: {first['msg']}" if where else first["msg"]) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise damaged(path, " ".join(str(error).split())) from error
+        raise damaged(path, reason(error)) from error
     return StoreLayout(shape=array.shape, chunk_frames=array.chunk_frames, attributes=array.attributes)
 
 

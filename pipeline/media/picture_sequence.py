@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterator, Mapping, Sequence
 from dataclasses import replace
 from fractions import Fraction
 from functools import cached_property
@@ -85,9 +85,10 @@ class DirectorySource(Source):
                 "expected frames as PNG, JPEG, TIFF, BMP, WebP, AVIF or HEIC"
             )
         if others:
-            self._warn(
-                f"{str(self.path)!r}: {len(others)} files that are no pictures are left out ({others[0].name!r}, ...)"
-            )
+            left = f"{len(others)} files that are no pictures are left out ({others[0].name!r}, ...)"
+            warning = f"{str(self.path)!r}: {left}"
+            _log.warning("%s", warning)
+            self.report = DecodeReport(warnings=(*self.report.warnings, warning))
         for picture in pictures:
             require_text(picture)
         return tuple(pictures)
@@ -129,14 +130,14 @@ class DirectorySource(Source):
 
     def count(self, selection: Selection = ALL_FRAMES) -> int:
         """How many pictures are selected."""
-        return sum(1 for _ in self._selected(selection))
+        return len(self._selected(selection))
 
     def times(self, selection: Selection) -> Sequence[int]:
-        """Each picture stands alone; its pts is its number."""
-        return list(self._selected(selection))
+        """The pts of the selected pictures, which are their numbers."""
+        return self._selected(selection)
 
     def decoded_frames(self, selection: Selection, wanted: Collection[int]) -> int:
-        """Those wanted alone."""
+        """As many as are wanted: a picture is decoded without the others."""
         return len(wanted)
 
     def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
@@ -154,13 +155,8 @@ class DirectorySource(Source):
             self.report = replace(self.report, frames=index + 1)
             yield Frame(index, number, info.time_base, rgb, self._names[number])
 
-    def _selected(self, selection: Selection) -> Iterable[int]:
-        inside = [
-            number
-            for number in range(len(self.files))
-            if not selection.starts_after(number / self.rate) and not selection.ends_before(number / self.rate)
-        ]
-        return inside[:: selection.every]
+    def _selected(self, selection: Selection) -> list[int]:
+        return selection.numbers(number / self.rate for number in range(len(self.files)))
 
     def _require_size(self, file: Path, size_hw: tuple[int, int], expected_hw: tuple[int, int]) -> None:
         if size_hw != expected_hw:
@@ -168,10 +164,6 @@ class DirectorySource(Source):
                 f"picture {str(file)!r} is {size_hw[1]}x{size_hw[0]} pixels, {self.files[0].name!r} is "
                 f"{expected_hw[1]}x{expected_hw[0]}; all frames of an input must have one size"
             )
-
-    def _warn(self, message: str) -> None:
-        _log.warning("%s", message)
-        self.report = DecodeReport(warnings=(*self.report.warnings, message))
 
 
 def _listing(folder: Path) -> tuple[list[Path], list[Path]]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Collection, Container, Iterator, Mapping, Sequence
+from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
@@ -59,6 +59,14 @@ class Selection:
     def ends_before(self, offset: Fraction) -> bool:
         """Whether a frame `offset` seconds after the first one lies behind the span."""
         return self.end_s is not None and offset >= exact_seconds(self.end_s)
+
+    def holds(self, offset: Fraction) -> bool:
+        """Whether a frame `offset` seconds after the first one lies in the span."""
+        return not self.starts_after(offset) and not self.ends_before(offset)
+
+    def numbers(self, offsets: Iterable[Fraction]) -> list[int]:
+        """The numbers of those frames that are processed, of frames `offsets` seconds after the first one."""
+        return [number for number, offset in enumerate(offsets) if self.holds(offset)][:: self.every]
 
 
 ALL_FRAMES = Selection()

@@ -93,7 +93,7 @@ class VideoSource(Source):
         known = [timeline.place(None) for _ in range(scan.missing_before)]
         known += [timeline.place(int(pts)) for pts in scan.pts]
         known += [timeline.place(None) for _ in range(scan.missing_times - scan.missing_before)]
-        inside = sum(1 for pts in known if _within((pts - known[0]) * info.time_base, selection))
+        inside = sum(1 for pts in known if selection.holds((pts - known[0]) * info.time_base))
         return -(-inside // selection.every)
 
     def frames(self, selection: Selection = ALL_FRAMES, wanted: Container[int] | None = None) -> Iterator[Frame]:
@@ -348,10 +348,6 @@ class VideoSource(Source):
             if warning not in self._reported:
                 _log.warning("%s", warning)
                 self._reported.add(warning)
-
-
-def _within(offset: Fraction, selection: Selection) -> bool:
-    return not selection.starts_after(offset) and not selection.ends_before(offset)
 
 
 def _orientation(frame: VideoFrame) -> tuple[Orientation, int]:

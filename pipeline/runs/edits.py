@@ -17,8 +17,9 @@ from typing import Annotated, Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import AfterValidator, Field, ValidationError, model_validator
 
+from pipeline.documents import Document, message, reason
 from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.files import write_file
 from pipeline.records import MAX_PARTS, Part
@@ -57,16 +58,14 @@ PartName = Annotated[str, Field(max_length=4 * MAX_NAME), AfterValidator(_checke
 HexColor = Annotated[str, AfterValidator(_checked_color)]
 
 
-class EditState(BaseModel):
+class EditState(Document):
     """Corrections of the parts 1..K; what isn't named here is as the run left it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    names: dict[Label, PartName] = {}
-    colors: dict[Label, HexColor] = {}
+    names: dict[Label, PartName] = Field(default_factory=dict)
+    colors: dict[Label, HexColor] = Field(default_factory=dict)
     hidden: tuple[Label, ...] = ()
     """Parts that become background."""
-    merged: dict[Label, Label] = {}
+    merged: dict[Label, Label] = Field(default_factory=dict)
     """Parts that belong to another one, which itself isn't merged."""
     order: tuple[Label, ...] = ()
     """Parts in the order they are listed in; those that aren't named follow by their labels."""
@@ -91,10 +90,8 @@ class EditState(BaseModel):
         return bool(self.colors or self.hidden or self.merged)
 
 
-class Edits(BaseModel):
+class Edits(Document):
     """What edits.json holds: the states one after the other, the last one current."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     format: Literal["vidparts-edits-1"] = "vidparts-edits-1"
     states: Annotated[tuple[EditState, ...], Field(max_length=_MAX_STATES)] = ()
@@ -240,7 +237,7 @@ class Change:
         try:
             return EditState.model_validate(values)
         except ValidationError as error:
-            raise UsageError(f"this edit can't be made: {_message(error)}") from error
+            raise UsageError(f"this edit can't be made: {message(error)}") from error
 
 
 def edits_place(result: Path) -> Path:
@@ -288,7 +285,7 @@ def parse_edits(content: bytes, origin: str) -> Edits:
         return Edits.model_validate_json(content)
     except (ValidationError, RecursionError) as error:
         raise InputError(
-            f"'{origin}' isn't what `vidparts edit` writes ({_reason(error)}); mend or remove it"
+            f"'{origin}' isn't what `vidparts edit` writes ({reason(error)}); mend or remove it"
         ) from error
 
 
@@ -358,14 +355,3 @@ def edited_parts(record: RunRecord, result: Path) -> EditedParts:
         return apply_edits(load_edits(file).current, record.part_colors, record.part_names)
     except UsageError as error:
         raise InputError(f"'{file}' doesn't fit the result: {error}") from error
-
-
-def _reason(error: Exception) -> str:
-    if not isinstance(error, ValidationError):
-        return " ".join(str(error).split())
-    where = ".".join(str(part) for part in error.errors(include_url=False, include_input=False)[0]["loc"])
-    return f"{where}: {_message(error)}" if where else _message(error)
-
-
-def _message(error: ValidationError) -> str:
-    return error.errors(include_url=False, include_input=False)[0]["msg"].removeprefix("Value error, ")

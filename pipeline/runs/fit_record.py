@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
 from pipeline.cluster.codebook import codebook_sha256, load_codebook
+from pipeline.documents import Document
 from pipeline.errors import CodebookError
 from pipeline.failures import Failure, FailureRecord
 from pipeline.files import write_file
@@ -15,9 +16,7 @@ from pipeline.stages.fit import Fitted
 _FILE = "fit.json"
 
 
-class _FitRecord(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
+class _FitRecord(Document):
     codebook_sha256: str
     warnings: tuple[str, ...]
     seconds: float | None

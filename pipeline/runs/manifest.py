@@ -8,23 +8,20 @@ from __future__ import annotations
 
 import hashlib
 import json
-import platform
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
-
 from pipeline.cluster.codebook import codebook_sha256, load_codebook
 from pipeline.config import Settings
+from pipeline.documents import Document
 from pipeline.errors import InputError
 from pipeline.files import sha256
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
-from pipeline.runs.record import RunRecord, installed_packages, processor_kind
+from pipeline.runs.record import RunRecord, Tools, installed_packages, processor_kind
 from pipeline.stages.engine import Engine
 from pipeline.stages.picture_set import Readable
-from pipeline.version import __version__
 
 _FREE = ("run.queue_depth", "run.max_memory")
 """Settings that no byte of labels, codebook or clip depends on; a resumed run may change them."""
@@ -33,26 +30,16 @@ _FREE_ON_CPU = ("run.batch",)
 """As above on the CPU, where each frame goes through the ViT alone; on a GPU the batch decides the last bits."""
 
 
-class InputFacts(BaseModel):
+class InputFacts(Document):
     """One input: the name of its result, and a SHA-256 of its content, None where it can't be read."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     name: str
     sha256: str | None
 
 
-class Manifest(BaseModel):
+class Manifest(Tools):
     """What a run is begun with: the program, the model, the settings and the inputs."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    program: str = f"vidparts {__version__}"
-    python: str = platform.python_version()
-    packages: dict[str, str]
-    device: str
-    backend: str
-    processor: str
     model: str
     fingerprint: str
     settings: Settings
@@ -154,11 +141,11 @@ def _regular_sha256(file: Path) -> str:
     return sha256(file)
 
 
-def _tool_facts(run: Manifest | RunRecord) -> dict[str, Any]:
-    names = ("program", "python", "device", "backend", "processor")
+def _tool_facts(run: Tools) -> dict[str, Any]:
+    facts = {name: getattr(run, name) for name in Tools.model_fields if name != "packages"}
     # Where torch runs the ViT, OpenVINO's version doesn't matter.
     packages = {name: version for name, version in run.packages.items() if name != "openvino" or run.backend == name}
-    return {**{name: getattr(run, name) for name in names}, **{f"package {k}": v for k, v in packages.items()}}
+    return {**facts, **{f"package {name}": version for name, version in packages.items()}}
 
 
 def _model_facts(name: str, fingerprint: str, settings: Settings, device: str) -> dict[str, Any]:

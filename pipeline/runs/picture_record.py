@@ -9,9 +9,9 @@ from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
 
 from pipeline.config import Settings
+from pipeline.documents import Document, reason
 from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.graph import StageReport
@@ -26,11 +26,7 @@ NAMED = 5
 """Pictures that a warning names at most."""
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class PictureRecord(_Record):
+class PictureRecord(Document):
     """One picture of the set."""
 
     name: str
@@ -57,7 +53,7 @@ class PictureRecord(_Record):
         return cls(name=frame.name, path=file, width=width, height=height, shares=shares, outlier=outlier, note=note)
 
 
-class ClustersRecord(_Record):
+class ClustersRecord(Document):
     """The clusters of all descriptors."""
 
     votes: tuple[int, ...]
@@ -76,7 +72,7 @@ class ClustersRecord(_Record):
         return cls(votes=tuple(votes.tolist()), salient=foreground, fit_seconds=fit_seconds)
 
 
-class PartsRecord(_Record):
+class PartsRecord(Document):
     """The parts' codebook."""
 
     codebook_sha256: str
@@ -84,7 +80,7 @@ class PartsRecord(_Record):
     """RGB of the parts 1..K."""
 
 
-class AlbumRecord(_Record):
+class AlbumRecord(Document):
     """Everything about a set's result that its files don't say themselves."""
 
     program: str = f"vidparts {__version__}"
@@ -144,8 +140,7 @@ def load_album_record(directory: Path) -> AlbumRecord:
     try:
         return AlbumRecord.model_validate_json(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        reason = " ".join(str(error).split())[:160]
-        raise InputError(f"'{file}' can't be read ({reason}); give another --output, or --overwrite") from error
+        raise InputError(f"'{file}' can't be read ({reason(error)}); give another --output, or --overwrite") from error
 
 
 def _warnings_of(pictures: Sequence[PictureRecord]) -> list[str]:

@@ -13,8 +13,9 @@ import contextlib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import ValidationError
 
+from pipeline.documents import Document
 from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.failures import Failure, FailureRecord
 from pipeline.files import output_errors, sync, sync_descriptor, write_file
@@ -27,10 +28,8 @@ from pipeline.runs.resume import require_same
 from pipeline.runs.workspace import Workspace, kept_for_resume, locked
 
 
-class Page(BaseModel):
+class Page(Document):
     """Pictures whose results are on the disk, and all that had failed by then."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
 
     rows: tuple[PictureRecord, ...]
     failures: tuple[FailureRecord, ...]

@@ -11,9 +11,10 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
 from pipeline.config import Settings
+from pipeline.documents import Document, reason
 from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.graph import StageReport
@@ -40,11 +41,7 @@ _PACKAGES = (
 )
 
 
-class _Record(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-class ModelRecord(_Record):
+class ModelRecord(Document):
     """The model that described the frames."""
 
     name: str
@@ -54,7 +51,7 @@ class ModelRecord(_Record):
     """Choices that the paper doesn't name, such as which heads saliency averages."""
 
 
-class StageRecord(_Record):
+class StageRecord(Document):
     """Where the time of one stage went, seconds; `fill` is the mean number of items that waited before it."""
 
     name: str
@@ -70,7 +67,7 @@ class StageRecord(_Record):
         return f"  {self.name:<10}{self.busy_s:10.2f} s busy{waits}"
 
 
-class SourceRecord(_Record):
+class SourceRecord(Document):
     """The input."""
 
     path: Annotated[str, Field(min_length=1, max_length=32768)]
@@ -91,7 +88,7 @@ class SourceRecord(_Record):
     """Frames that the header claims and the file doesn't hold."""
 
 
-class SteadinessRecord(_Record):
+class SteadinessRecord(Document):
     """How steady the labels are in time, which needs no ground truth; None for a single frame."""
 
     flicker: float | None
@@ -100,11 +97,8 @@ class SteadinessRecord(_Record):
     """How often a part's pixels mostly become another part's."""
 
 
-class RunRecord(_Record):
-    """Everything about one input's result that isn't in its files.
-
-    `fit_seconds` and `stages` hold times; all else is the same when the same run is repeated.
-    """
+class Tools(Document):
+    """What computes a result, as far as its bytes may depend on it."""
 
     program: str = f"vidparts {__version__}"
     python: str = platform.python_version()
@@ -114,6 +108,14 @@ class RunRecord(_Record):
     """What computed the ViT; its version is among the packages."""
     processor: str
     """The processor's kind, as far as the last bits of descriptors depend on it."""
+
+
+class RunRecord(Tools):
+    """Everything about one input's result that isn't in its files.
+
+    `fit_seconds` and `stages` hold times; all else is the same when the same run is repeated.
+    """
+
     source: SourceRecord
     settings: Settings
     model: ModelRecord
@@ -225,12 +227,4 @@ def load_record(directory: Path) -> RunRecord:
             raise ValueError(f"it has more than {_MAX_BYTES // 2**20} MiB")  # noqa: TRY301
         return RunRecord.model_validate_json(file.read_bytes())
     except (OSError, ValueError, RecursionError) as error:
-        reason = _reason(error)
-        raise InputError(f"'{file}' can't be read ({reason}); segment the input again") from error
-
-
-def _reason(error: Exception) -> str:
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return ": ".join(filter(None, [".".join(str(part) for part in first["loc"]), first["msg"]]))
-    return " ".join(str(error).split())
+        raise InputError(f"'{file}' can't be read ({reason(error)}); segment the input again") from error

@@ -6,7 +6,7 @@
     OUT/.run/fit/                descriptors of the sampled frames; fit.json once the codebook is written
     OUT/.run/inputs/<name>/      an input's result as it grows; becomes OUT/<name> when it is complete
     OUT/.run/plan.json           how the work is divided among workers (pipeline.distributed)
-    OUT/.run/packets/<name>   what a video's packets say, so that no worker counts them again
+    OUT/.run/packets/<name>      what a video's packets say, so that no worker counts them again
     OUT/.run/shards/<name>/<start>/  labels of some of an input's frames; `whole` beside them: it can't be cut
     OUT/.run/scratch/            shards as they grow
     OUT/.run/failures.json       of a concluded run: the inputs that can't be finished, and why

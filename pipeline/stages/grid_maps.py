@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from pipeline.cluster.frame_sampling import spread_frames
 from pipeline.errors import InputError, VidpartsError
-from pipeline.failures import Failure
+from pipeline.failures import Failure, noted
 from pipeline.graph import Graph
 from pipeline.media.clip_writer import ClipWriter
 from pipeline.media.inputs import Still
@@ -71,13 +71,11 @@ def sample_frames(
     """
     counted: list[tuple[Source, int]] = []
     for source in sources:
-        try:
+        with noted(source.name, failures):
             frames = source.count(frames_of(source, engine))
             if not frames:
                 raise InputError(f"'{source.path}' has no frame between --start and --end; give a span inside the clip")
             counted.append((source, frames))
-        except VidpartsError as error:
-            failures.append(Failure(source.name, error))
     spread = spread_frames([frames for _, frames in counted], budget)
     return [(source, indices) for (source, _), indices in zip(counted, spread, strict=True)]
 
@@ -116,10 +114,8 @@ def paint_each(
     progress.start("paint", sum(_frames(source, engine) for source in sources), unit_of(sources))
     try:
         for source in sources:
-            try:
+            with noted(source.name, failures):
                 paint(source)
-            except VidpartsError as error:
-                failures.append(Failure(source.name, error))
     finally:
         progress.finish()
 

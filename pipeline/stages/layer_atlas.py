@@ -12,7 +12,7 @@ from torch import Tensor
 from pipeline.cluster.assignment import normalise
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.errors import InputError
-from pipeline.failures import Failure
+from pipeline.failures import Failure, noted
 from pipeline.features.extractor import Extraction
 from pipeline.features.vit import Facet, Tap
 from pipeline.media.inputs import Still
@@ -93,12 +93,10 @@ class Atlas:
         samples = sample_frames(sources, self.engine, MOST_PICTURES, failures)
         progress.start("layers", sum(len(indices) for _, indices in samples), "picture")
         for source, indices in samples:
-            try:
+            with noted(source.name, failures, (InputError,)):
                 for frame in self._frames(source, indices):
                     self._add(source, frame)
                     progress.advance(name=source.name)
-            except InputError as error:
-                failures.append(Failure(source.name, error))
         progress.finish()
         lost = {failure.name: failure.error for failure in failures}
         if given and sources[0].name in lost:
@@ -121,8 +119,9 @@ class Atlas:
             self._anchor(frame, found, saliency)
         number = len(self.views)
         for tap in self.layer_taps:
-            self.by_layer.put((number, tap), found[tap].descriptors[0].cpu().numpy(), saliency)
-        self.for_parts.put(number, normalise(found[extractor.tap].descriptors[0]).cpu().numpy(), saliency)
+            self.by_layer.put((number, tap), found[tap].descriptors[0].cpu().numpy(), saliency, frame.pts)
+        described = normalise(found[extractor.tap].descriptors[0]).cpu().numpy()
+        self.for_parts.put(number, described, saliency, frame.pts)
         maps = {
             tap: (normalise(found[tap].descriptors[0]) @ self._anchors[tap]).cpu().numpy() for tap in self._facet_taps
         }

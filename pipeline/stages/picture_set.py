@@ -188,22 +188,23 @@ class Album:
             for item, grid, salient, token in zip(batch, found.descriptors, found.saliency, found.cls, strict=True):
                 index = item.frame.index
                 self.cache.put((_SOURCE, index), grid.cpu().numpy(), salient.cpu().numpy(), item.frame.pts)
-                self._store_crops(index, item.image, crops)
+                self._store_crops(item, crops)
                 # Last: it says that the rest is there.
-                self.tokens.put((_SOURCE, index), token.cpu().numpy()[None, None], np.zeros((1, 1), np.float32))
+                blank = np.zeros((1, 1), np.float32)
+                self.tokens.put((_SOURCE, index), token.cpu().numpy()[None, None], blank, item.frame.pts)
             self.progress.advance(len(batch), batch[-1].frame.name)
 
-    def _store_crops(self, index: int, image: Image, crops: int) -> None:
-        settings, extractor = self.engine.settings, self.engine.extractor
+    def _store_crops(self, item: Prepared, crops: int) -> None:
+        settings, extractor, index = self.engine.settings, self.engine.extractor, item.frame.index
         share, patch_px = settings.pictures.crop_size, extractor.identity.patch_px
         # A picture's crops depend only on the seed and its index, not on its batch.
         rng = np.random.default_rng([settings.run.seed, index])
         for number in range(crops):
-            crop = random_crop(image, share, patch_px, rng)
+            crop = random_crop(item.image, share, patch_px, rng)
             found = normalise(extractor.extract([crop, np.ascontiguousarray(crop[:, ::-1])]).descriptors)
             for side, grid in enumerate(found):
                 blank = np.zeros(grid.shape[:2], dtype=np.float32)
-                self.crops.put((index, 2 * number + side), grid.cpu().numpy(), blank)
+                self.crops.put((index, 2 * number + side), grid.cpu().numpy(), blank, item.frame.pts)
 
     def _counted(self, items: Iterator[PartMap]) -> Iterator[PartMap]:
         for item in items:

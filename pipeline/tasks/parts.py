@@ -21,12 +21,17 @@ from pipeline.errors import UsageError
 from pipeline.failures import Failure
 from pipeline.forecast.picture_dry_run import PictureEstimate, estimate_pictures
 from pipeline.forecast.picture_memory import size_picture_run
+from pipeline.geometry import resize_labels
 from pipeline.graph import StageReport
 from pipeline.media.inputs import resolve_pictures
+from pipeline.media.palette_png import write_palette_png
+from pipeline.media.pictures import write_picture
+from pipeline.painting.styles import paint
 from pipeline.progress import Progress, Silent
+from pipeline.records import PartMap
 from pipeline.runs.manifest import make_picture_manifest
 from pipeline.runs.notebook import files_html
-from pipeline.runs.part_files import ARRAYS, PartFiles
+from pipeline.runs.picture_files import AlbumFiles
 from pipeline.runs.picture_record import (
     AlbumRecord,
     ClustersRecord,
@@ -41,6 +46,8 @@ from pipeline.stages.engine import open_engine
 from pipeline.stages.fit import Fitted
 from pipeline.stages.picture_parts import fit_album, fit_around, refine_with_crf
 from pipeline.stages.picture_set import Album, open_album, raise_failures
+
+ARRAYS, LABELS, PROCESSED, PAINTED = "labels.npz", "_labels.png", "_labels_processed.png", "_parts.png"
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +206,7 @@ def _finish(album: Album, work: PictureWorkspace, given: Codebook | None) -> tup
 def _label(album: Album, fitted: Fitted, work: PictureWorkspace) -> AlbumRecord:
     codebook = fitted.codebook
     save_codebook(codebook, work.files / CODEBOOK)
-    with PartFiles(work, album, codebook) as files:
+    with _Files(work, album, codebook) as files:
         assigner = assigner_of(codebook, album.engine.extractor.device)
         refine = refine_with_crf(album.engine.settings.crf)
         reports = album.label(files.left(range(len(album.pictures))), assigner.energies, refine, files.write)
@@ -217,3 +224,28 @@ def _record(album: Album, fitted: Fitted, rows: Sequence[PictureRecord], reports
     clusters = ClustersRecord.of(codebook.votes, codebook.salient, fitted.seconds)
     found = PartsRecord(codebook_sha256=codebook_sha256(codebook), part_colors=colors)
     return album_record("parts", album, rows, clusters, reports, fitted.warnings, found)
+
+
+class _Files(AlbumFiles):
+    """Writes each picture's label maps and painting."""
+
+    def __init__(self, work: PictureWorkspace, album: Album, codebook: Codebook) -> None:
+        self._colors = codebook.part_colors
+        legend = [(f"part {part}", _rgb(color)) for part, color in enumerate(codebook.part_colors, 1)]
+        super().__init__(work, album, "Common parts", legend)
+
+    def _write(self, item: PartMap) -> PictureRecord:
+        frame, render = item.frame, self._album.engine.settings.render
+        labels = resize_labels(item.labels, frame.size_hw)
+        write_palette_png(self._folder / f"{frame.name}{LABELS}", labels, self._colors)
+        write_palette_png(self._folder / f"{frame.name}{PROCESSED}", item.labels, self._colors)
+        self._archive.write(f"{frame.name}/labels", item.labels)
+        painted = paint(frame.rgb, labels, self._colors, render.style, render.alpha)
+        write_picture(self._folder / f"{frame.name}{PAINTED}", painted)
+        self._overview.add(frame.name, [frame.rgb, paint(frame.rgb, labels, self._colors, "overlay", render.alpha)])
+        path = self._album.pictures[frame.index].path
+        return PictureRecord.of(frame, path, labels, len(self._colors))
+
+
+def _rgb(color: NDArray[np.uint8]) -> tuple[int, int, int]:
+    return int(color[0]), int(color[1]), int(color[2])

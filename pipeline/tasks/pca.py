@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.pca import Basis, Moments, fit_basis, value_range
 from pipeline.config import Settings
-from pipeline.errors import UsageError, VidpartsError
-from pipeline.failures import Failure
+from pipeline.errors import UsageError
+from pipeline.failures import Failure, noted
 from pipeline.media.inputs import Still, resolve_visuals
 from pipeline.media.npz import open_npz
 from pipeline.media.source import Source
@@ -171,10 +171,8 @@ class _Run:
                     self.progress.advance(name=name)
 
             if indices:
-                try:
+                with noted(source.name, self.failures):
                     map_frames(source, self.engine, self.describe, store, indices)
-                except VidpartsError as error:
-                    self.failures.append(Failure(source.name, error))
         self.progress.finish()
 
     def describe(self, batch: list[Prepared]) -> Floats:

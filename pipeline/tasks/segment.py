@@ -21,8 +21,8 @@ from pipeline.distributed.plan import Plan, load_plan, make_plan, path_of, save_
 from pipeline.distributed.pools import Workers
 from pipeline.distributed.units import Inspect, Pool
 from pipeline.distributed.worker import OpenRun, units_of
-from pipeline.errors import InputError, OutputError, VidpartsError
-from pipeline.failures import Failure
+from pipeline.errors import InputError, OutputError
+from pipeline.failures import Failure, noted
 from pipeline.files import output_errors, remove
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import memory_limit, size_run
@@ -275,13 +275,11 @@ class _Run:
             self._retire_edits(given)
             save_codebook(given, file)
             remove(self.work.output / CLUSTERS)
-        failures = []
+        failures: list[Failure] = []
         for source in sources:
-            try:
+            with noted(source.name, failures, (InputError, OutputError)):
                 self._require_paintable(source)
                 require_undamaged(source, selection_of(self.engine.settings), self.progress)
-            except (InputError, OutputError) as error:
-                failures.append(Failure(source.name, error))
         return Fitted(given, (), None), failures
 
     def _fitted(self, sources: Sequence[Source], cache: FeatureCache, file: Path) -> tuple[Fitted, list[Failure]]:
@@ -342,10 +340,8 @@ class _Run:
                 continue
             if self.work.is_published(source.name):
                 directory = self.work.output / source.name
-                try:
+                with noted(source.name, failures):
                     found[number] = InputResult(source.name, directory, load_record(directory))
-                except VidpartsError as error:
-                    failures.append(Failure(source.name, error))
             else:
                 left.append(number)
         if plan is not None:
@@ -356,8 +352,6 @@ class _Run:
             failures += failed
             return [found[number] for number in sorted(found)]
         for number in left:
-            try:
+            with noted(sources[number].name, failures):
                 found[number] = streaming.run(number, sources[number])
-            except VidpartsError as error:
-                failures.append(Failure(sources[number].name, error))
         return [found[number] for number in sorted(found)]

@@ -13,11 +13,11 @@ def test_frames_come_back_bit_by_bit_in_any_order(tmp_path: Path) -> None:
     frames = {key: rng.normal(size=shape).astype(np.float32) for key, shape in shapes.items()}
     with FeatureCache(tmp_path) as cache:
         for key, descriptors in frames.items():
-            cache.put(key, descriptors, descriptors[..., 0])
+            cache.put(key, descriptors, descriptors[..., 0], 0)
         for key in ("c", "a", "b"):
             assert np.array_equal(cache.get(key).descriptors, frames[key])
             assert np.array_equal(cache.get(key).saliency, frames[key][..., 0])
-        cache.put("late", frames["a"], frames["a"][..., 1])
+        cache.put("late", frames["a"], frames["a"][..., 1], 0)
         assert [entry.descriptors.shape for entry in cache] == [*shapes.values(), (2, 3, 4)]
         assert "late" in cache
         assert "never" not in cache
@@ -31,7 +31,7 @@ def test_what_is_held_in_memory_is_what_the_file_has_and_never_more_than_was_all
     with FeatureCache(tmp_path, held_bytes=2 * size + 1) as cache:
         for number, frame in enumerate(frames):
             mine = frame.copy()
-            cache.put(number, mine, mine[..., 0])
+            cache.put(number, mine, mine[..., 0], 0)
             mine.fill(0)  # the caller may reuse its array
         (tmp_path / "features.cache").write_bytes(bytes(3 * size))
         assert [bool(entry.descriptors.any()) for entry in cache] == [True, True, False]
@@ -52,7 +52,7 @@ def test_a_kept_cache_is_found_again(tmp_path: Path) -> None:
     for number, frame in enumerate(frames):
         with KeptCache(tmp_path) as cache:
             assert len(cache) == number
-            cache.put((0, 10 * number), frame, frame[..., 0])
+            cache.put((0, 10 * number), frame, frame[..., 0], 0)
     with KeptCache(tmp_path) as cache:
         assert all(np.array_equal(entry.descriptors, frame) for entry, frame in zip(cache, frames, strict=True))
         assert np.array_equal(cache.get((0, 20)).saliency, frames[2][..., 0])
@@ -72,12 +72,12 @@ def test_what_a_crash_tore_is_dropped(tmp_path: Path, file: str, keep: int, left
     frame = np.ones((2, 3, 4), np.float32)
     with KeptCache(tmp_path) as cache:
         for number in range(3):
-            cache.put((0, number), frame * number, frame[..., 0])
+            cache.put((0, number), frame * number, frame[..., 0], 0)
     content = (tmp_path / file).read_bytes()
     (tmp_path / file).write_bytes(content[:keep])
     with KeptCache(tmp_path) as cache:
         assert len(cache) == left
-        cache.put((1, 7), 5 * frame, frame[..., 0])
+        cache.put((1, 7), 5 * frame, frame[..., 0], 0)
     with KeptCache(tmp_path) as cache:
         assert len(cache) == left + 1
         assert np.array_equal(cache.get((1, 7)).descriptors, 5 * frame)
@@ -86,7 +86,7 @@ def test_what_a_crash_tore_is_dropped(tmp_path: Path, file: str, keep: int, left
 def test_an_index_ends_where_no_parser_can_follow(tmp_path: Path) -> None:
     frame = np.ones((2, 3, 4), np.float32)
     with KeptCache(tmp_path) as cache:
-        cache.put((0, 0), frame, frame[..., 0])
+        cache.put((0, 0), frame, frame[..., 0], 0)
     with (tmp_path / "features.index").open("a") as index:
         index.write("[" * 100_000 + "\n")
     with KeptCache(tmp_path) as cache:
@@ -116,7 +116,7 @@ def test_a_flipped_bit_is_noticed(tmp_path: Path) -> None:
     frame = np.ones((2, 3, 4), np.float32)
     with KeptCache(tmp_path) as cache:
         for number in range(3):
-            cache.put((0, number), frame, frame[..., 0])
+            cache.put((0, number), frame, frame[..., 0], 0)
     content = bytearray((tmp_path / "features.cache").read_bytes())
     content[150] ^= 1
     (tmp_path / "features.cache").write_bytes(content)

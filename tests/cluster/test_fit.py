@@ -21,7 +21,7 @@ def scene(cache: FeatureCache, frames: int = 4) -> np.ndarray:
     for frame in range(frames):
         grid = kinds[bands][:, None].repeat(10, axis=1) + rng.normal(size=(16, 10, 6)).astype(np.float32) * 0.02
         salient = np.isin(bands, [1, 2])[:, None].repeat(10, axis=1)
-        cache.put(frame, grid / np.linalg.norm(grid, axis=2, keepdims=True), salient.astype(np.float32))
+        cache.put(frame, grid / np.linalg.norm(grid, axis=2, keepdims=True), salient.astype(np.float32), 0)
     return kinds
 
 
@@ -37,7 +37,7 @@ def test_parts_are_the_salient_kinds_the_larger_first(tmp_path: Path) -> None:
 
 def test_more_parts_than_foreground_is_refused(tmp_path: Path) -> None:
     with FeatureCache(tmp_path) as cache:
-        cache.put(0, np.eye(3, dtype=np.float32)[None], np.ones((1, 3), dtype=np.float32))
+        cache.put(0, np.eye(3, dtype=np.float32)[None], np.ones((1, 3), dtype=np.float32), 0)
         with pytest.raises(UsageError, match="9 parts were asked for, but the foreground has only 3 descriptors"):
             fit_parts(cache, 0, ClusterSettings(parts=9), SALIENCY)
 
@@ -70,7 +70,7 @@ def test_parts_are_those_of_the_places_that_are_salient_in_their_frame(tmp_path:
         salient = entry.saliency.copy()
         salient[12:] = 1.0
         cache.drop(3)
-        cache.put(3, entry.descriptors, salient)
+        cache.put(3, entry.descriptors, salient, 0)
         three = CLUSTER.model_copy(update={"parts": 3})
         by_votes, by_places = (
             fit_parts(cache, 0, three, SALIENCY.model_copy(update={"places": weight})) for weight in (0.0, 4.0)
@@ -86,7 +86,7 @@ def test_where_places_leave_too_little_the_votes_decide(tmp_path: Path) -> None:
         for frame in range(4):
             entry = cache.get(frame)
             cache.drop(frame)
-            cache.put(frame, entry.descriptors, np.zeros_like(entry.saliency))
+            cache.put(frame, entry.descriptors, np.zeros_like(entry.saliency), 0)
         one = CLUSTER.model_copy(update={"parts": 1})
         found = [fit_parts(cache, 0, one, SALIENCY.model_copy(update={"places": weight})) for weight in (0.0, 100.0)]
     assert np.array_equal(found[0].parts.centroids, found[1].parts.centroids)

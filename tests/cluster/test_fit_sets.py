@@ -31,7 +31,7 @@ def grid_of(kinds: list[int], seed: int) -> np.ndarray:
 
 def put(cache: FeatureCache, key: object, kinds: list[int], salient: list[int]) -> None:
     values = np.isin(kinds, salient)[None].repeat(8, axis=0).astype(np.float32)
-    cache.put(key, grid_of(kinds, len(cache)), values)
+    cache.put(key, grid_of(kinds, len(cache)), values, 0)
 
 
 @pytest.fixture

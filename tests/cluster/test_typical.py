@@ -15,7 +15,7 @@ def test_members_are_the_nearest_of_each_frame_and_apart(tmp_path: Path) -> None
     frames = [rng.normal(size=(12, 14, 5)).astype(np.float32) for _ in range(3)]
     with FeatureCache(tmp_path) as cache:
         for number, grid in enumerate(frames):
-            cache.put((0, number), grid, np.zeros((12, 14), np.float32))
+            cache.put((0, number), grid, np.zeros((12, 14), np.float32), 0)
         found = typical_places(cache, centroids, 6)
     for cluster, places in enumerate(found):
         assert [place.distance for place in places] == sorted(place.distance for place in places)
@@ -32,7 +32,7 @@ def test_members_are_the_nearest_of_each_frame_and_apart(tmp_path: Path) -> None
 
 def test_a_cluster_without_members_has_none(tmp_path: Path) -> None:
     with FeatureCache(tmp_path) as cache:
-        cache.put((0, 0), np.ones((2, 2, 3), np.float32), np.zeros((2, 2), np.float32))
+        cache.put((0, 0), np.ones((2, 2, 3), np.float32), np.zeros((2, 2), np.float32), 0)
         near, far = typical_places(cache, np.array([[1, 1, 1], [9, 9, 9]], np.float32), 4)
     assert len(near) == 1
     assert far == []

@@ -70,6 +70,14 @@ def whole(tmp_path_factory: pytest.TempPathFactory, clips: list[Path], settings:
     return checksums(out)
 
 
+@pytest.fixture(scope="session")
+def first(tmp_path_factory: pytest.TempPathFactory, clips: list[Path], settings: Settings) -> dict[str, Any]:
+    """What one process makes of the first clip alone."""
+    out = tmp_path_factory.mktemp("first") / "out"
+    segment(clips[:1], out, settings).raise_failures()
+    return checksums(out)
+
+
 def checksums(out: Path) -> dict[str, Any]:
     """SHA-256 of every file of a directory; of run.json the content, without times; the report shows them."""
     found: dict[str, Any] = {}

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -18,11 +19,11 @@ import pytest
 import yaml
 
 from pipeline.config import Settings
+from pipeline.tasks.segment import segment
 
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER="0")
-ray = pytest.importorskip(
-    "ray", reason="Ray isn't installed: there is no wheel for this Python, or the extra is left out"
-)
+if find_spec("ray") is None:
+    pytest.skip("Ray isn't installed: no wheel for this Python, or the extra is left out", allow_module_level=True)
 
 Result = Callable[[Path], dict[str, Any]]
 
@@ -44,26 +45,27 @@ class Cluster:
             del os.environ[name]
         self.address = self._cluster.address
 
-    def processes(self, beginning: bytes = b"") -> list[int]:
-        """The cluster's processes whose command begins so."""
-        found = []
-        for folder in Path("/proc").glob("[0-9]*"):
-            try:
-                marked = self.mark.encode() in (folder / "environ").read_bytes()
-                if marked and (folder / "cmdline").read_bytes().startswith(beginning):
-                    found.append(int(folder.name))
-            except OSError:
-                continue
-        return found
-
     def kill_worker(self) -> None:
-        os.kill(wait_for(lambda: self.processes(b"ray::_answer"))[0], signal.SIGKILL)
+        os.kill(wait_for(lambda: processes(self.mark, b"ray::_answer"))[0], signal.SIGKILL)
 
     def remove_node(self) -> None:
         self._cluster.remove_node(self._second, allow_graceful=False)
 
     def shutdown(self) -> None:
         self._cluster.shutdown()
+
+
+def processes(mark: str, beginning: bytes = b"") -> list[int]:
+    """The processes with a mark in their environment whose command begins so."""
+    found = []
+    for folder in Path("/proc").glob("[0-9]*"):
+        try:
+            marked = mark.encode() in (folder / "environ").read_bytes()
+            if marked and (folder / "cmdline").read_bytes().startswith(beginning):
+                found.append(int(folder.name))
+        except OSError:
+            continue
+    return found
 
 
 def wait_for(look: Callable[[], Any], seconds: float = 240) -> Any:
@@ -81,7 +83,18 @@ def cluster() -> Iterator[Cluster]:
         yield nodes
     finally:
         nodes.shutdown()
-    wait_for(lambda: not nodes.processes(), seconds=30)
+    wait_for(lambda: not processes(nodes.mark), seconds=30)
+
+
+@pytest.fixture(scope="session")
+def ending() -> Iterator[list[str]]:
+    """Marks of processes that end by themselves, which is waited for once all tests are done.
+
+    Ray's own agents try for a minute to tell the head what became of their node.
+    """
+    marks: list[str] = []
+    yield marks
+    wait_for(lambda: not any(map(processes, marks)), seconds=150)
 
 
 @pytest.fixture
@@ -134,16 +147,19 @@ def test_a_killed_worker_and_a_lost_node_change_no_byte(
     # Only the command's own answer: nothing that Ray says.
     assert output.splitlines()[-1] == f"report: {out / 'report.html'}"
     assert not [line for line in output.splitlines() if re.search(r"\bray|pid=|INFO", line)], output
-    wait_for(lambda: not cluster.processes(b"ray::_answer"), seconds=30)
+    wait_for(lambda: not processes(cluster.mark, b"ray::_answer"), seconds=30)
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGKILL])
 def test_nothing_stays_behind_a_coordinator_that_dies_and_resume_goes_on(
     tmp_path: Path,
+    clips: list[Path],
+    settings: Settings,
     command: list[str],
     environment: dict[str, str],
     whole: dict[str, Any],
     read_result: Result,
+    ending: list[str],
     number: signal.Signals,
 ) -> None:
     out, mark = tmp_path / "out", f"VIDPARTS_TEST={uuid4().hex}"
@@ -155,13 +171,10 @@ def test_nothing_stays_behind_a_coordinator_that_dies_and_resume_goes_on(
         _, log = run.communicate()
     assert run.returncode == (130 if number == signal.SIGTERM else -number), log
     assert number == signal.SIGKILL or "--resume continues" in log
-    left = Cluster.__new__(Cluster)
-    left.mark = mark
-    wait_for(lambda: not left.processes(b"ray::_answer"), seconds=30)
-    # Ray's own agents try for a minute to tell the head what became of their node.
-    wait_for(lambda: not left.processes(), seconds=150)
+    wait_for(lambda: not processes(mark, b"ray::_answer"), seconds=30)
+    ending.append(mark)
     assert shards_of(out) >= 2
-    subprocess.run([*command, *options, "--resume"], env=environment, check=True)
+    segment(clips, out, settings, resume=True).raise_failures()
     assert read_result(out) == whole
 
 

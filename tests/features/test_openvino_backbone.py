@@ -19,6 +19,12 @@ from pipeline.media.label_store import open_labels
 from pipeline.runs.record import LABELS, load_record
 from pipeline.tasks.segment import segment
 
+
+@pytest.fixture
+def remembered_graphs():
+    """Nothing is remembered where compiling is what is tested."""
+
+
 PLAIN = ViTConfig(48, 3, 3, 8, (4, 4), 0, 96, True, False, 1e-6)
 SCALED = ViTConfig(24, 2, 2, 16, (3, 5), 2, 60, False, True, 1e-6)
 ROTARY = ViTConfig(32, 2, 2, 16, None, 4, 64, False, True, 1e-5)

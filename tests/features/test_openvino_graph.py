@@ -20,6 +20,12 @@ from pipeline.features.openvino_backbone import OpenVinoBlocks
 from pipeline.features.openvino_graph import open_graph
 from pipeline.features.vit import Backbone, Reading, Tap, ViTConfig
 
+
+@pytest.fixture
+def remembered_graphs() -> None:
+    """Nothing is remembered where compiling is what is tested."""
+
+
 CONFIG = ViTConfig(24, 3, 3, 8, (4, 4), 0, 48, True, False, 1e-6)
 READING = Reading((Tap(1, "key"), Tap(2, "query")), saliency=True, heads=(0, 2))
 

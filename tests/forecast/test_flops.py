@@ -25,7 +25,7 @@ def counted(work: Callable[[], object]) -> int:
 @pytest.mark.parametrize("half_size", [True, False])
 @pytest.mark.parametrize("grid", ["overlapping", "interleaved"])
 def test_the_count_is_what_torch_counts(tiny_model: Path, facet: str, layer: int, half_size: bool, grid: str) -> None:
-    features = FeatureSettings(load_size=64, stride=4, layer=layer, facet=facet, grid=grid)
+    features = FeatureSettings(load_size=32, stride=4, layer=layer, facet=facet, grid=grid)
     extractor = Extractor(load_file(tiny_model), features, SaliencySettings(half_size=half_size), backend="torch")
     rgb = np.zeros((96, 128, 3), np.uint8)
     image = extractor.preprocess(rgb)

@@ -69,7 +69,7 @@ def test_a_run_stays_below_the_smallest_limit_that_it_accepts(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG)
-    clip = make_clip(tmp_path / "large.mp4", frames=40, size_hw=(720, 1280))
+    clip = make_clip(tmp_path / "large.mp4", frames=24, size_hw=(720, 1280))
     refused = subprocess.run(
         command(clip, tmp_path / "out", tiny_model, config, "--max-memory", "64M", "--batch", "4"),
         capture_output=True,

@@ -132,9 +132,11 @@ def test_frames_of_odd_files_are_those_of_a_whole_decode(shared_dir: Path) -> No
     for line in lines:
         path = shared_dir / line.split("\t")[0]
         source = VideoSource(path, "x")
-        whole = facts(source.frames())
-        if not source.report.damaged and len(whole) < 300:
-            require_equal(path, whole, len(whole))
+        # Longer ones are containers and codecs of which FILMS has a small one.
+        if source.count() < 130:
+            whole = facts(source.frames())
+            if not source.report.damaged:
+                require_equal(path, whole, len(whole))
 
 
 @pytest.mark.parametrize(("start", "end", "every"), [(1.0, None, 1), (1.3, 2.0, 1), (0.5, None, 3), (1.98, None, 7)])

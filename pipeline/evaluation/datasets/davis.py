@@ -89,13 +89,12 @@ class DavisSequence:
         return np.where(numbers == VOID, 0, numbers).astype(np.uint8)
 
 
-def load_davis(root: Path, year: Year, subset: str = "val") -> tuple[DavisSequence, ...]:
-    """The sequences of a subset, in the order of its list.
+def load_davis(root: Path, year: Year) -> tuple[DavisSequence, ...]:
+    """The sequences for validation, in the order of their list.
 
     Args:
         root: the folder DAVIS, or its parent.
         year: 2016: one foreground mask; 2017: numbered objects.
-        subset: `train`, `val` or another list of ImageSets.
 
     Raises:
         InputError: a folder or file is missing.
@@ -106,7 +105,7 @@ def load_davis(root: Path, year: Year, subset: str = "val") -> tuple[DavisSequen
     if not truth.is_dir():
         raise InputError(f"'{truth}' is missing; expected {LAYOUT}; unpack the archive of annotations too")
     images, masks = find_level(folder / "JPEGImages", truth)
-    return tuple(_load_sequence(name, images, masks, year) for name in _sequence_names(folder, images, year, subset))
+    return tuple(_load_sequence(name, images, masks, year) for name in _sequence_names(folder, images, year))
 
 
 def find_level(images: Path, masks: Path) -> tuple[Path, Path]:
@@ -126,12 +125,12 @@ def _load_sequence(name: str, images: Path, masks: Path, year: Year) -> DavisSeq
     return DavisSequence(name, tuple(frames), tuple(truth), year)
 
 
-def _sequence_names(folder: Path, images: Path, year: Year, subset: str) -> list[str]:
+def _sequence_names(folder: Path, images: Path, year: Year) -> list[str]:
     sets = folder / "ImageSets"
     if not sets.is_dir():
         return [found.name for found in folders_in(images)]
-    by_frame = [sets / level / f"{subset}.txt" for level in ("480p", "1080p")]
-    by_name = sets / str(year) / f"{subset}.txt"
+    by_frame = [sets / level / "val.txt" for level in ("480p", "1080p")]
+    by_name = sets / str(year) / "val.txt"
     listed = first_existing([by_name, *by_frame] if year == 2016 else [by_name])
     if listed is None:
         raise InputError(f"'{by_name}' is missing; expected {LAYOUT}; unpack the archive of that year")

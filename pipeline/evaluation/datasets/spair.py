@@ -61,16 +61,14 @@ class KeypointPair:
 
 @dataclass(frozen=True, slots=True)
 class SPair:
-    """One split of SPair-71k.
+    """The test split of SPair-71k.
 
     Attributes:
         root: the folder that holds JPEGImages.
-        split: `trn`, `val` or `test`.
-        names: the split's pairs, in the order of its list.
+        names: its pairs, in the order of its list.
     """
 
     root: Path
-    split: str
     names: tuple[PairName, ...]
 
     def read(self, name: PairName) -> KeypointPair:
@@ -79,7 +77,7 @@ class SPair:
         Raises:
             InputError: the annotation or a picture is missing.
         """
-        file = self.root / "PairAnnotation" / self.split / f"{name.text}.json"
+        file = self.root / "PairAnnotation" / "test" / f"{name.text}.json"
         values = read_json(file, LAYOUT)
         try:
             return self._pair(name, values)
@@ -103,22 +101,21 @@ class SPair:
         return Picture(f"{name.category}/{file}", require(path, LAYOUT))
 
 
-def load_spair(root: Path, split: str = "test") -> SPair:
-    """A split of SPair-71k; `SPair.read` reads the annotation of each pair.
+def load_spair(root: Path) -> SPair:
+    """The test split of SPair-71k; `SPair.read` reads the annotation of each pair.
 
     Args:
         root: the folder SPair-71k, or its parent.
-        split: `trn`, `val` or `test`.
 
     Raises:
         InputError: the list of pairs is missing or malformed.
     """
-    folder = require_root(root, ["SPair-71k"], f"Layout/large/{split}.txt", LAYOUT)
-    names = tuple(PairName(line) for line in read_lines(folder / "Layout" / "large" / f"{split}.txt", LAYOUT))
+    folder = require_root(root, ["SPair-71k"], "Layout/large/test.txt", LAYOUT)
+    names = tuple(PairName(line) for line in read_lines(folder / "Layout" / "large" / "test.txt", LAYOUT))
     for name in names:
         if ":" not in name.text:
-            raise InputError(f"'{name.text}' in Layout/large/{split}.txt names no category; expected {LAYOUT}")
-    return SPair(folder, split, names)
+            raise InputError(f"'{name.text}' in Layout/large/test.txt names no category; expected {LAYOUT}")
+    return SPair(folder, names)
 
 
 def sample_pairs(names: Sequence[PairName], per_category: int, seed: int) -> tuple[PairName, ...]:

@@ -4,10 +4,10 @@ As in SCOPS' published code: faces that cover at least 30 % of their picture; co
 sides; a linear map without bias from standardised part centres to standardised landmarks, fitted on MAFL's training
 pictures; the mean distance of a face's five landmarks, in units of the distance between its eyes.
 
-Otherwise than there: centres are those of hard label maps instead of soft responses, a missing part is at (0, 0), and a
-face whose eyes coincide is left out, where theirs counts as without error. Parts are fitted on the pictures of both
-lists; SCOPS trains on CelebA's train partition. How many parts and pictures the supplement's own table has couldn't be
-read anywhere, so no published figure stands beside ours.
+Differences from it: centres are those of hard label maps instead of soft responses; a missing part is at (0, 0); a face
+whose eyes coincide is left out, where theirs counts as without error; parts are fitted on the pictures of both lists,
+where SCOPS trains on CelebA's train partition. The paper's supplement doesn't say how many parts and pictures its table
+has, so ours is compared with no published figure.
 """
 
 from __future__ import annotations

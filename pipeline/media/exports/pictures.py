@@ -19,13 +19,12 @@ PictureFormat = Literal["png", "jpg"]
 _QUALITY = 95
 
 
-def picture_names(store: LabelStore, written: PictureFormat | None = None, pattern: str = "{:06d}") -> list[str]:
+def picture_names(store: LabelStore, written: PictureFormat | None = None) -> list[str]:
     """The names of the frames as pictures: their own, or for a video's frame its number.
 
     Args:
         store: the labels.
         written: the kind of pictures that are written; None: a directory's own ones, and PNGs for a video.
-        pattern: of a video frame's number.
 
     Raises:
         OutputError: two would have one name.
@@ -33,7 +32,7 @@ def picture_names(store: LabelStore, written: PictureFormat | None = None, patte
     own = store.attributes.frame_names
     if own and written is None:
         return list(own)
-    return [f"{stem}.{written or 'png'}" for stem in frame_stems(store, pattern)]
+    return [f"{stem}.{written or 'png'}" for stem in frame_stems(store, "{:06d}")]
 
 
 def frame_stems(store: LabelStore, pattern: str = "{:05d}") -> list[str]:
