@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
+from pipeline.features.flow import fast_flow
 from pipeline.geometry import grid_size
 
 Picture = NDArray[np.uint8]
@@ -86,7 +87,7 @@ def own_motion(grey: Sequence[NDArray[np.uint8]], index: int) -> Map:
     others = neighbours(index, len(grey))
     if not others:
         return np.zeros(grey[index].shape, dtype=np.float32)
-    flow_of = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_MEDIUM)
+    flow_of = fast_flow()
     maps = [normalise(residual(flow_of.calc(grey[index], grey[other], None))) for other in others]
     return np.asarray(np.mean(maps, axis=0), dtype=np.float32)
 
