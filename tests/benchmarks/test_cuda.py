@@ -42,7 +42,8 @@ def test_every_step_is_measured(
     assert min(found["peaks, TFLOP/s"].values()) > 0
     assert found["crf"]["equal"] > 0.99
     assert (found["default"]["frames"], found["draft"]["frames"]) == (8, 8)
-    assert 0 < found["default"]["share of the products' peak"] < 1
+    # Of peaks that are measured in turn: beside other work it may be more than 1.
+    assert found["default"]["share of the products' peak"] > 0
     assert found["agreement with the CPU"] == {"frames": 4, "equal": 1.0, "equal where steady": 1.0}
     assert json.loads(options.out.read_text()) == json.loads(json.dumps(found))
     assert "k-means: points 300" in capsys.readouterr().out
