@@ -12,6 +12,8 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
+from pipeline.optical_flow import fast_flow
+
 Picture = NDArray[np.uint8]
 Map = NDArray[np.float32]
 
@@ -62,18 +64,6 @@ def find_tracks(picture: Picture, other: Picture) -> tuple[Track, Track]:
     """Follow each pixel of a picture to another, and of that to the first; both uint8 [h, w, 3]."""
     forth, back = _flows(picture, other)
     return _checked(picture, other, forth, back), _checked(other, picture, back, forth)
-
-
-def fast_flow() -> cv2.DISOpticalFlow:
-    """DIS in a third of the medium preset's time, at half the picture's size as that.
-
-    On four clips of DAVIS the bundled backbone's foreground has J .743 with it and .742 with the medium preset; flicker
-    and switches are no more.
-    """
-    flow = cv2.DISOpticalFlow.create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
-    flow.setFinestScale(1)
-    flow.setVariationalRefinementIterations(0)
-    return flow
 
 
 def _flows(picture: Picture, other: Picture) -> tuple[Map, Map]:

@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.features.flow import fast_flow
 from pipeline.geometry import grid_size
+from pipeline.optical_flow import fast_flow
 
 Picture = NDArray[np.uint8]
 Map = NDArray[np.float32]
