@@ -41,7 +41,6 @@ def fit_kmeans(sample: Floats, k: int, seed: int, settings: ClusterSettings, *, 
             points.shape[1],
             k,
             niter=settings.iterations,
-            seed=seed,
             spherical=spherical,
             # FAISS would subsample again, and warn of too few points.
             max_points_per_centroid=len(points),
