@@ -6,6 +6,7 @@ What a state changes is a table of 256 labels, and the parts that are left with 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import re
@@ -330,7 +331,9 @@ def replace_edits(edits: Edits, file: Path, known: str) -> bytes:
                     raise EditConflictError(f"'{file}' was changed meanwhile; look at the change, then edit again")
                 return save_edits(edits, file)
             finally:
-                lock.unlink(missing_ok=True)
+                # On Windows a file that is open stays.
+                with contextlib.suppress(OSError):
+                    lock.unlink()
     except (OSError, Timeout) as error:
         reason = getattr(error, "strerror", None) or "another process holds its lock"
         raise OutputError(f"'{file}' can't be written: {reason}") from error
