@@ -1,11 +1,14 @@
-"""Masks of photographs that the network makes itself: its attention over scales and mirror images, cut by GrabCut.
+"""Masks of photographs that the network makes itself, from its attention and from what a kind's pictures share.
 
-The agreement of the single maps with the result says how far a mask can be trusted; training weighs by it.
+Attention over scales and mirror images gives a first mask of each picture. These masks are regressed on the keys of all
+pictures of a kind: its object is the same in all of them, their grounds are not, so that chance errors of single masks
+go. The agreement of the single maps with the result says how far a mask can be trusted; training weighs by it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import itertools
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 import cv2
@@ -18,8 +21,8 @@ from pipeline.training.model import SmallViT
 
 SHORT_SIDES = (96, 144)
 """Pixels; each is read plainly and mirrored."""
-ROUNDS = 3
-"""Of GrabCut."""
+RIDGE = 0.01
+"""Penalty of the regression, a share of the mean squared length of a key."""
 LEAST, MOST = 0.02, 0.8
 """Share of the picture that an object covers; a mask beyond is given no trust."""
 
@@ -39,9 +42,22 @@ class OwnMask:
     box: tuple[float, float, float, float]
 
 
+@dataclass(frozen=True)
+class Seen:
+    """What the network makes of a photograph.
+
+    Attributes:
+        attention: at each scale, and mirrored, each [rows, cols] at half the photograph's size, of mean 1.
+        keys: unit keys at the larger scale, mean of both views, [grid rows, grid cols, channels].
+    """
+
+    attention: list[NDArray[np.float32]]
+    keys: NDArray[np.float32]
+
+
 @torch.no_grad()
-def attention_maps(model: SmallViT, rgb: NDArray[np.uint8]) -> list[NDArray[np.float32]]:
-    """Attention at each scale, and mirrored, each [rows, cols] at half the photograph's size, of mean 1."""
+def see(model: SmallViT, rgb: NDArray[np.uint8]) -> Seen:
+    """Look at a photograph at each scale, plainly and mirrored."""
     picture = torch.from_numpy(rgb.copy()).permute(2, 0, 1)[None].float() / 255
     height, width = rgb.shape[:2]
     patch = model.config.patch
@@ -51,51 +67,55 @@ def attention_maps(model: SmallViT, rgb: NDArray[np.uint8]) -> list[NDArray[np.f
         size = (round(height * scale / patch) * patch, round(width * scale / patch) * patch)
         view = F.interpolate(picture, size, mode="bilinear", antialias=True, align_corners=False)
         with torch.autocast(view.device.type, torch.bfloat16):
-            found = model(torch.cat([view, view.flip(-1)])).attention.float()
-        grid = found.view(2, 1, size[0] // patch, size[1] // patch) * found.shape[1]
+            output = model(torch.cat([view, view.flip(-1)]))
+        grid = output.attention.float().view(2, 1, size[0] // patch, size[1] // patch)
+        grid = grid * grid[0].numel()
         grid[1] = grid[1].flip(-1)
         maps += list(F.interpolate(grid, (height // 2, width // 2), mode="bilinear", align_corners=False)[:, 0])
-    return [item.numpy() for item in maps]
+    plain, mirrored = output.keys.float().view(2, *grid.shape[2:], -1)
+    keys = F.normalize(plain + mirrored.flip(1), dim=-1)
+    return Seen([item.numpy() for item in maps], keys.numpy())
 
 
-def own_mask(maps: list[NDArray[np.float32]], rgb: NDArray[np.uint8]) -> OwnMask:
-    """The mask that a photograph's maps and colours make."""
-    small = cv2.resize(rgb, maps[0].shape[::-1], interpolation=cv2.INTER_AREA)
-    guesses = [_otsu(item) for item in maps]
-    mean = np.mean(maps, axis=0)
-    rough = _otsu(mean)
-    cut = _grabcut(small, rough, mean)
-    mask = cut if _iou(cut, rough) > 0.5 else rough
-    share = float(mask.mean())
-    agreement = float(np.mean([_iou(guess, mask) for guess in guesses])) if LEAST < share < MOST else 0.0
-    return OwnMask((255 * mask).astype(np.uint8), agreement, _box(mask))
+def in_common(seen: Sequence[Seen]) -> list[NDArray[np.float32]]:
+    """Regress first masks on the keys of all pictures of a kind: the object's cover, at half each picture's size."""
+    rough = [_otsu(np.mean(item.attention, axis=0)).astype(np.float32) for item in seen]
+    grids = [item.keys.shape[:2] for item in seen]
+    covers = [
+        cv2.resize(mask, grid[::-1], interpolation=cv2.INTER_AREA) for mask, grid in zip(rough, grids, strict=True)
+    ]
+    keys = np.vstack([item.keys.reshape(-1, item.keys.shape[-1]) for item in seen])
+    keys = np.hstack([keys, np.ones((len(keys), 1), np.float32)])
+    normal = keys.T @ keys + RIDGE * len(keys) * np.eye(keys.shape[1], dtype=np.float32)
+    fitted = keys @ np.linalg.solve(normal, keys.T @ np.concatenate([cover.ravel() for cover in covers]))
+    parts = np.split(fitted, np.cumsum([cover.size for cover in covers])[:-1])
+    return [
+        np.clip(cv2.resize(part.reshape(grid), mask.shape[::-1]), 0, 1)
+        for part, grid, mask in zip(parts, grids, rough, strict=True)
+    ]
 
 
-def own_masks(model: SmallViT, photographs: Iterable[NDArray[np.uint8]]) -> list[OwnMask]:
-    """The masks of all photographs."""
-    return [own_mask(attention_maps(model, rgb), rgb) for rgb in photographs]
+def own_mask(attention: Sequence[NDArray[np.float32]], cover: NDArray[np.float32]) -> OwnMask:
+    """The mask that the cover of a photograph's object, as its kind tells it, makes by Otsu's threshold."""
+    mask = _otsu(cover)
+    agreement = float(np.mean([_iou(_otsu(item), mask) for item in attention]))
+    trusted = LEAST < float(mask.mean()) < MOST
+    return OwnMask((255 * mask).astype(np.uint8), agreement if trusted else 0.0, _box(mask))
+
+
+def own_masks(model: SmallViT, photographs: Iterable[NDArray[np.uint8]], kinds: Sequence[int]) -> list[OwnMask]:
+    """The masks of all photographs, of which those of one kind are next to each other."""
+    masks: list[OwnMask] = []
+    for _, group in itertools.groupby(zip(kinds, photographs, strict=True), key=lambda pair: pair[0]):
+        seen = [see(model, rgb) for _, rgb in group]
+        masks += [own_mask(item.attention, cover) for item, cover in zip(seen, in_common(seen), strict=True)]
+    return masks
 
 
 def _otsu(values: NDArray[np.float32]) -> NDArray[np.bool_]:
     grey = np.clip(255 * values / max(float(values.max()), 1e-6), 0, 255).astype(np.uint8)
     threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     return np.asarray(grey > threshold)
-
-
-def _grabcut(rgb: NDArray[np.uint8], rough: NDArray[np.bool_], mean: NDArray[np.float32]) -> NDArray[np.bool_]:
-    """Cut along edges; what is far below or above the threshold stays."""
-    inner, outer = mean[rough], mean[~rough]
-    if not inner.size or not outer.size:
-        return rough
-    state = np.where(rough, cv2.GC_PR_FGD, cv2.GC_PR_BGD).astype(np.uint8)
-    state[mean > np.quantile(inner, 0.7)] = cv2.GC_FGD
-    state[mean < np.quantile(outer, 0.3)] = cv2.GC_BGD
-    if len(np.unique(state)) < 4:
-        return rough
-    models = np.zeros((1, 65)), np.zeros((1, 65))
-    cv2.setRNGSeed(0)
-    cv2.grabCut(rgb, state, None, *models, ROUNDS, cv2.GC_INIT_WITH_MASK)
-    return np.isin(state, (cv2.GC_FGD, cv2.GC_PR_FGD))
 
 
 def _iou(first: NDArray[np.bool_], second: NDArray[np.bool_]) -> float:

@@ -330,7 +330,8 @@ def _give_masks(trainer: Trainer, photographs: Photographs, out: Path) -> None:
     if file.exists() and photographs.turn == turn:
         return
     if not file.exists():
-        torch.save(own_masks(trainer.average, tqdm(photographs.pixels, "masks", disable=None)), file)
+        pixels = tqdm(photographs.pixels, "masks", disable=None)
+        torch.save(own_masks(trainer.average, pixels, photographs.kind.tolist()), file)
     photographs.masks, photographs.turn = torch.load(file, weights_only=False), turn
 
 
