@@ -48,9 +48,14 @@ torch.Size([1, 47, 84, 192])
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING
 
 from pipeline.version import __version__
+
+# Threads of OpenMP (torch, FAISS, scikit-learn) sleep while they wait: by default they spin, and take the processors
+# from OpenVINO and the other stages. The libraries read it when they are loaded.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 _HOMES = {
     "segment": "pipeline.tasks.segment",

@@ -95,10 +95,10 @@ class Extractor:
         """Whether each picture goes through the ViT alone."""
         self._say = say
         self._fitting_tokens: int | None = None
-        self.dtype = _precision(features.precision, self.device)
-        """What is multiplied."""
         self.backend = choose_backend(backend, self.device)
         """What computes the ViT's blocks."""
+        self.dtype = _precision(features.precision, self.device, self.backend)
+        """What is multiplied."""
         self._run_blocks = self._blocks()
         self._mean = torch.tensor(model.identity.mean, device=self.device)[:, None, None]
         self._std = torch.tensor(model.identity.std, device=self.device)[:, None, None]
@@ -265,10 +265,20 @@ class Extractor:
         return (stacked.permute(0, 3, 1, 2).float() / 255 - self._mean) / self._std
 
 
-def _precision(name: str, device: torch.device) -> torch.dtype:
+def _precision(name: str, device: torch.device, backend: str) -> torch.dtype:
     if device.type == "cpu" and name == "float16":
         raise UsageError("precision float16 is for CUDA; give bfloat16 or float32 on the CPU")
-    return _DTYPES[name]
+    # OpenVINO knows by itself; torch would emulate bfloat16, far slower than float32.
+    emulated = name == "bfloat16" and device.type == "cpu" and backend == "torch" and not _multiplies_bfloat16()
+    return torch.float32 if emulated else _DTYPES[name]
+
+
+def _multiplies_bfloat16() -> bool:
+    """Whether torch has products in bfloat16 for this processor."""
+    try:
+        return bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
+    except AttributeError:
+        return False
 
 
 def _moved(backbone: Backbone, device: torch.device) -> Backbone:

@@ -53,18 +53,10 @@ def run_interleaved(
         )
         return whole
     covered = ((rows - 1) * stride_px + patch_px, (cols - 1) * stride_px + patch_px)
-    passes = [
-        backbone(
-            pixels[:, :, down:, right:],
-            patch_px,
-            taps,
-            saliency=saliency,
-            saliency_heads=saliency_heads,
-            run_blocks=run_blocks,
-            view=View((down, right), covered),
-        )
-        for down, right in shifts
-    ]
+    parts = [(pixels[:, :, down:, right:], View((down, right), covered)) for down, right in shifts]
+    passes = backbone.passes(
+        parts, patch_px, taps, saliency=saliency, saliency_heads=saliency_heads, run_blocks=run_blocks
+    )
     starts = [(down // stride_px, right // stride_px) for down, right in shifts]
     grid = _Grid(rows, cols, patch_px // stride_px, starts)
     facets = {tap: grid.tokens([found.facets.pop(tap) for found in passes]) for tap in dict.fromkeys(taps)}

@@ -118,7 +118,7 @@ def residual(flow: NDArray[np.float32]) -> Map:
         own = flow - np.median(flow.reshape(-1, 2), axis=0)
     else:
         own = grid + flow - cv2.perspectiveTransform(grid.reshape(1, -1, 2), camera).reshape(height, width, 2)
-    return np.asarray(np.linalg.norm(own, axis=-1), dtype=np.float32)
+    return np.asarray(cv2.magnitude(*cv2.split(own)), dtype=np.float32)
 
 
 def normalise(strength: Map) -> Map:
@@ -130,7 +130,7 @@ def normalise(strength: Map) -> Map:
 def _homography(source: Map, moved: Map) -> NDArray[np.float64] | None:
     # OpenCV seeds its random numbers for this afresh at each call, so equal frames give equal maps.
     found, _ = cv2.findHomography(
-        source, moved, cv2.RANSAC, _INLIER_PX, maxIters=_RANSAC_ITERATIONS, confidence=_RANSAC_CONFIDENCE
+        source, moved, cv2.USAC_FAST, _INLIER_PX, maxIters=_RANSAC_ITERATIONS, confidence=_RANSAC_CONFIDENCE
     )
     return found if found is not None and np.isfinite(found).all() else None
 

@@ -69,8 +69,20 @@ class View:
     covered_px: tuple[int, int]
 
 
-RunBlocks = Callable[[Tensor, Rotary | None, Reading], Sequence[Tensor]]
-"""As `Backbone.run_blocks`."""
+class Embedded(NamedTuple):
+    """What the blocks of a pass begin with.
+
+    Attributes:
+        tokens: [batch, n, channels].
+        rotary: angles of the patches, where the model has any.
+    """
+
+    tokens: Tensor
+    rotary: Rotary | None
+
+
+RunBlocks = Callable[[Sequence[Embedded], Reading], Sequence[Sequence[Tensor]]]
+"""As `Backbone.run_blocks`, for several passes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -268,7 +280,6 @@ class Backbone(nn.Module):
         saliency: bool = False,
         saliency_heads: Sequence[int] | None = None,
         run_blocks: RunBlocks | None = None,
-        view: View | None = None,
     ) -> BackboneOutput:
         """Read `taps` and, where asked for, the saliency, in one pass that ends as early as it can.
 
@@ -279,26 +290,61 @@ class Backbone(nn.Module):
             saliency: whether to compute it.
             saliency_heads: heads of the last block that are averaged; None: all.
             run_blocks: what computes the blocks; None: torch.
-            view: where the pixels lie in the picture, where they are a part of it.
 
         Raises:
             InputError: the picture is smaller than a patch.
             UsageError: a layer, stride or head doesn't exist.
         """
+        (output,) = self.passes(
+            [(pixels, None)],
+            stride_px,
+            taps,
+            saliency=saliency,
+            saliency_heads=saliency_heads,
+            run_blocks=run_blocks,
+        )
+        return output
+
+    def passes(
+        self,
+        parts: Sequence[tuple[Tensor, View | None]],
+        stride_px: int,
+        taps: Sequence[Tap] = (),
+        *,
+        saliency: bool = False,
+        saliency_heads: Sequence[int] | None = None,
+        run_blocks: RunBlocks | None = None,
+    ) -> list[BackboneOutput]:
+        """As a call, for several parts of a picture, which may be computed at once.
+
+        Args:
+            parts: pixels as there, and where they lie in their picture, where they are a part of it.
+            stride_px: as there; so are the others.
+            taps: what to read.
+            saliency: whether to compute it.
+            saliency_heads: heads of the last block that are averaged.
+            run_blocks: what computes the blocks.
+        """
         self.check(taps, stride_px, saliency_heads)
-        size_hw = (pixels.shape[2], pixels.shape[3])
-        grid_hw = grid_size(size_hw, self.config.patch_px, stride_px)
-        x = self._embed(pixels, stride_px, grid_hw, view)
-        rotary = self._rotary(grid_hw, stride_px, pixels.device, view)
+        grids = [grid_size((pixels.shape[2], pixels.shape[3]), self.config.patch_px, stride_px) for pixels, _ in parts]
+        embedded = [
+            Embedded(
+                self._embed(pixels, stride_px, grid_hw, view), self._rotary(grid_hw, stride_px, pixels.device, view)
+            )
+            for (pixels, view), grid_hw in zip(parts, grids, strict=True)
+        ]
         heads = None if saliency_heads is None else tuple(saliency_heads)
         reading = Reading(tuple(dict.fromkeys(taps)), saliency, heads)
-        found = (run_blocks or self.run_blocks)(x, rotary, reading)
-        facets = dict(zip(reading.taps, found, strict=False))
-        map_hw = None
-        if saliency:
-            # Of a part the row stays as it is: it is comparable with those of the other parts only before stretching.
-            map_hw = (found[-1] if view else stretch(found[-1])).reshape(-1, *grid_hw)
-        return BackboneOutput(facets, map_hw, grid_hw)
+        found = run_blocks(embedded, reading) if run_blocks else [self.run_blocks(*each, reading) for each in embedded]
+        outputs = []
+        for tensors, grid_hw, (_, view) in zip(found, grids, parts, strict=True):
+            facets = dict(zip(reading.taps, tensors, strict=False))
+            map_hw = None
+            if saliency:
+                # Of a part the row stays as it is: it is comparable with the other parts' only before stretching.
+                map_hw = (tensors[-1] if view else stretch(tensors[-1])).reshape(-1, *grid_hw)
+            outputs.append(BackboneOutput(facets, map_hw, grid_hw))
+        return outputs
 
     def run_blocks(self, x: Tensor, rotary: Rotary | None, reading: Reading) -> tuple[Tensor, ...]:
         """Go through the blocks, read on the way, stop where nothing more is needed.

@@ -6,6 +6,8 @@ import math
 from collections.abc import Collection
 from itertools import accumulate
 
+import torch
+
 from pipeline.features.extractor import Extractor
 from pipeline.features.interleaved_grid import pass_sizes
 from pipeline.features.openvino_backbone import KEPT_BYTES, KEPT_SHAPES, graph_bytes
@@ -28,7 +30,8 @@ def vit_bytes(extractor: Extractor, size_hws: Collection[tuple[int, int]]) -> fl
         size_hws: processed heights and widths.
     """
     config = extractor.backbone.config
-    described = {tokens for size_hw in size_hws for tokens in _pass_tokens(extractor, size_hw)}
+    passes = [_pass_tokens(extractor, size_hw) for size_hw in size_hws]
+    described = {tokens for each in passes for tokens in each}
     if extractor.device.type != "cpu" or not described:
         return 0.0
     if extractor.backend == "torch":
@@ -36,17 +39,18 @@ def vit_bytes(extractor: Extractor, size_hws: Collection[tuple[int, int]]) -> fl
     # Saliency has graphs of its own: of the half-size picture, or of the same passes.
     halves = {_tokens(extractor, (rows // 2, cols // 2), config.patch_px) for rows, cols in size_hws}
     kept = sorted([*described, *(halves if extractor.half_size else described)], reverse=True)
-    held = list(accumulate(graph_bytes(config, extractor.dtype, tokens) for tokens in kept))
+    streams = min(torch.get_num_threads(), max(map(len, passes)))
+    held = list(accumulate(graph_bytes(config, extractor.dtype, tokens, streams) for tokens in kept))
     most = max([*held[:KEPT_SHAPES], *(total for total in held if total <= KEPT_BYTES)])
     return most * (DROPPED_SHARE if most < held[-1] else 1)
 
 
-def _pass_tokens(extractor: Extractor, size_hw: tuple[int, int]) -> set[int]:
-    """Numbers of tokens in the passes of a frame."""
+def _pass_tokens(extractor: Extractor, size_hw: tuple[int, int]) -> list[int]:
+    """Number of tokens of each pass of a frame."""
     patch_px, stride_px = extractor.identity.patch_px, extractor.settings.stride
     if extractor.settings.grid != "interleaved":
-        return {_tokens(extractor, size_hw, stride_px)}
-    return {_tokens(extractor, size, patch_px) for size in pass_sizes(size_hw, patch_px, stride_px)}
+        return [_tokens(extractor, size_hw, stride_px)]
+    return [_tokens(extractor, size, patch_px) for size in pass_sizes(size_hw, patch_px, stride_px)]
 
 
 def _tokens(extractor: Extractor, size_hw: tuple[int, int], stride_px: int) -> int:

@@ -12,7 +12,7 @@ from pipeline.config import SaliencySource
 from pipeline.device import upload
 from pipeline.features.extractor import Extractor
 from pipeline.records import DescribedBatch, FeatureMap, Prepared, SampledBatch
-from pipeline.stages.motion_window import confirm_by_motion
+from pipeline.stages.motion_window import Known, confirm_by_motion
 
 
 def describe_for_votes(batch: Sequence[Prepared], extractor: Extractor) -> DescribedBatch:
@@ -52,7 +52,7 @@ def describe(
         source: number of the input among all.
     """
     for batch in batches:
-        known = _known(batch, cache, source)
+        known = _kept(batch, cache, source)
         fresh = [item.image for item in batch if item.frame.index not in known]
         computed = iter(normalise(extractor.extract(fresh).descriptors) if fresh else ())
         for item in batch:
@@ -70,7 +70,7 @@ def describe_places(
 ) -> Iterator[FeatureMap]:
     """As `describe`, with the saliency that `saliency` names: the same that votes."""
     for batch in batches:
-        known = _known(batch.items, cache, source)
+        known = _kept(batch.items, cache, source)
         fresh = [place for place, item in enumerate(batch.items) if item.frame.index not in known]
         computed = iter(_pairs(batch, fresh, extractor, saliency) if fresh else ())
         for item in batch.items:
@@ -92,8 +92,13 @@ def _pairs(
     return zip(found.descriptors, found.saliency, strict=True)
 
 
-def _known(items: Sequence[Prepared], cache: FeatureCache | None, source: int) -> dict[int, CachedFeatures]:
+def known_to(cache: FeatureCache | None, source: int) -> Known:
+    """Whether the fit's cache holds what there is to know of a frame of an input."""
+    return lambda item: cache is not None and cache.holds((source, item.frame.index), item.frame.pts)
+
+
+def _kept(items: Sequence[Prepared], cache: FeatureCache | None, source: int) -> dict[int, CachedFeatures]:
     if cache is None:
         return {}
-    frames = [item.frame for item in items if cache.holds((source, item.frame.index), item.frame.pts)]
-    return {frame.index: cache.get((source, frame.index)) for frame in frames}
+    known = known_to(cache, source)
+    return {item.frame.index: cache.get((source, item.frame.index)) for item in items if known(item)}

@@ -25,10 +25,10 @@ from pipeline.features.extractor import Extractor
 from pipeline.features.motion import REACH
 from pipeline.records import EnergyMap, FeatureMap, Prepared, SampledBatch
 from pipeline.stages.batches import batch_size, prepare
-from pipeline.stages.describe import describe, describe_places
+from pipeline.stages.describe import describe, describe_places, known_to
 from pipeline.stages.engine import Engine
 from pipeline.stages.key_frames import KeyFrames, carry, describe_keys, follow
-from pipeline.stages.motion_window import Watched, watch, watch_motion, with_motion
+from pipeline.stages.motion_window import Known, Watched, watch, watch_motion, with_motion
 from pipeline.stages.temporal_window import steady
 
 ALL = range(sys.maxsize)
@@ -99,8 +99,8 @@ def energy_steps(
     steps = [Step("resize", lambda items: prepare(items, extractor, settings.run.batch))]
     if keys.interval == 1:
         if _moves(engine):
-            size = batch_size(extractor, size_hw, settings.run.batch)
-            steps.append(Step("motion", lambda items: watch_motion(items, described, extractor, size)))
+            size, known = batch_size(extractor, size_hw, settings.run.batch), known_to(cache, source)
+            steps.append(Step("motion", lambda items: watch_motion(items, described, extractor, size, known)))
         steps.append(Step("describe", features))
         steps.append(Step("assign", lambda items: map(assigned, items)))
     else:
@@ -124,7 +124,7 @@ def describe_for_labels(
 ) -> Iterator[FeatureMap]:
     """Descriptors of each frame, with its saliency where that counts for labels; otherwise as `describe`."""
     extractor, saliency = engine.extractor, engine.settings.saliency
-    sampled = (_sampled(batch, extractor) for batch in batches)
+    sampled = (_sampled(batch, extractor, known_to(cache, source)) for batch in batches)
     if not saliency.places:
         return describe((batch.items for batch in sampled), extractor, cache, source)
     return describe_places(sampled, extractor, cache, source, saliency.source)
@@ -143,8 +143,8 @@ def _moves(engine: Engine) -> bool:
     return engine.settings.saliency.places > 0 and engine.settings.saliency.source != "attention"
 
 
-def _sampled(batch: SampledBatch | Sequence[Prepared], extractor: Extractor) -> SampledBatch:
+def _sampled(batch: SampledBatch | Sequence[Prepared], extractor: Extractor, known: Known) -> SampledBatch:
     if isinstance(batch, SampledBatch):
         return batch
     watched = [item for item in batch if isinstance(item, Watched)]
-    return with_motion(watched, extractor) if watched else SampledBatch(tuple(batch))
+    return with_motion(watched, extractor, known) if watched else SampledBatch(tuple(batch))

@@ -220,7 +220,7 @@ def sampled_batches(batches: Iterator[list[Prepared]], wanted: set[int], engine:
     """The wanted frames in batches, with their motion where saliency needs it."""
     if not sees_motion(engine):
         return (SampledBatch(tuple(items)) for items in batches)
-    return watch_motion(batches, wanted, engine.extractor, engine.settings.run.batch or 1)
+    return watch_motion(batches, wanted, engine.extractor, engine.settings.run.batch or 1, known=lambda _: False)
 
 
 def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:

@@ -6,7 +6,7 @@ frames.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain, islice
 
@@ -15,7 +15,11 @@ from torch import Tensor
 
 from pipeline.features.extractor import Extractor, Picture
 from pipeline.features.motion import REACH, blend_saliency, motion_saliency
+from pipeline.geometry import grid_size
 from pipeline.records import Prepared, SampledBatch
+
+Known = Callable[[Prepared], bool]
+"""Whether a frame's saliency is known, so that its motion needn't be."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -64,19 +68,22 @@ def watch(batches: Iterator[list[Prepared]], wanted: Container[int]) -> Iterator
 
 
 def watch_motion(
-    batches: Iterator[list[Prepared]], wanted: Container[int], extractor: Extractor, size: int
+    batches: Iterator[list[Prepared]], wanted: Container[int], extractor: Extractor, size: int, known: Known
 ) -> Iterator[SampledBatch]:
-    """The wanted frames with their motion, in batches of `size`; otherwise as `watch`."""
+    """The wanted frames with their motion, in batches of `size`; otherwise as `watch` and `with_motion`."""
     items = watch(batches, wanted)
     while group := list(islice(items, size)):
-        yield with_motion(group, extractor)
+        yield with_motion(group, extractor, known)
 
 
-def with_motion(items: Sequence[Watched], extractor: Extractor) -> SampledBatch:
-    """A batch of frames with their motion on the extractor's grid."""
+def with_motion(items: Sequence[Watched], extractor: Extractor, known: Known) -> SampledBatch:
+    """A batch of frames with their motion on the extractor's grid; 0 for those whose saliency is known."""
     patch_px, stride_px = extractor.identity.patch_px, extractor.settings.stride
-    maps = [torch.from_numpy(motion_saliency(item.window, item.place, patch_px, stride_px)) for item in items]
-    return SampledBatch(tuple(Prepared(item.frame, item.image) for item in items), torch.stack(maps))
+    maps = torch.zeros(len(items), *grid_size(items[0].size_hw, patch_px, stride_px))
+    for number, item in enumerate(items):
+        if not known(item):
+            maps[number] = torch.from_numpy(motion_saliency(item.window, item.place, patch_px, stride_px))
+    return SampledBatch(tuple(Prepared(item.frame, item.image) for item in items), maps)
 
 
 def confirm_by_motion(attention: Tensor, motion: Tensor) -> Tensor:

@@ -37,7 +37,8 @@ def test_each_position_is_that_of_the_pass_that_sees_it(backbone, stride):
     for down in range(step):
         for right in range(step):
             start = down * stride, right * stride
-            alone = backbone(x[:, :, start[0] :, start[1] :], 8, TAPS, saliency=True, view=View(start, covered))
+            part = x[:, :, start[0] :, start[1] :], View(start, covered)
+            (alone,) = backbone.passes([part], 8, TAPS, saliency=True)
             for tap in TAPS:
                 classes[tap].append(alone.facets[tap][:, 0])
             attention[:, down::step, right::step] = alone.saliency * alone.saliency[0].numel()

@@ -18,7 +18,7 @@ from pipeline.caches import read_checked, write_checked
 from pipeline.features import openvino_graph
 from pipeline.features.openvino_backbone import OpenVinoBlocks
 from pipeline.features.openvino_graph import open_graph
-from pipeline.features.vit import Backbone, Reading, Tap, ViTConfig
+from pipeline.features.vit import Backbone, Embedded, Reading, Tap, ViTConfig
 
 
 @pytest.fixture
@@ -39,7 +39,7 @@ def random_backbone() -> Backbone:
 
 def results(backbone: Backbone) -> list[torch.Tensor]:
     tokens = torch.randn(1, 17, 24, generator=torch.Generator().manual_seed(1))
-    return list(OpenVinoBlocks(backbone, "f", torch.float32)(tokens, None, READING))
+    return list(OpenVinoBlocks(backbone, "f", torch.float32)([Embedded(tokens, None)], READING)[0])
 
 
 @pytest.fixture
@@ -147,7 +147,7 @@ def test_twenty_writers_at_once_leave_one_whole_file(tmp_path: Path) -> None:
 def test_nothing_beyond_what_is_asked_is_computed() -> None:
     reading = Reading((Tap(1, "key"),))
     tokens = torch.randn(1, 17, 24, generator=torch.Generator().manual_seed(1))
-    (expected,) = OpenVinoBlocks(random_backbone(), "a", torch.float32)(tokens, None, reading)
+    ((expected,),) = OpenVinoBlocks(random_backbone(), "a", torch.float32)([Embedded(tokens, None)], reading)
     poisoned = random_backbone()
     last = poisoned.blocks[1]
     for parameter in (*last.attn.proj.parameters(), *last.mlp.parameters(), *poisoned.blocks[2].parameters()):
@@ -155,7 +155,7 @@ def test_nothing_beyond_what_is_asked_is_computed() -> None:
     for rows in (slice(0, 24), slice(48, 72)):
         last.attn.qkv.weight[rows].fill_(math.nan)
         last.attn.qkv.bias[rows].fill_(math.nan)
-    (found,) = OpenVinoBlocks(poisoned, "b", torch.float32)(tokens, None, reading)
+    ((found,),) = OpenVinoBlocks(poisoned, "b", torch.float32)([Embedded(tokens, None)], reading)
     assert torch.equal(found, expected)
     graph = open_graph(poisoned, "b", reading)
     assert len(graph.outputs) == 1

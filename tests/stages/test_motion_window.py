@@ -34,11 +34,31 @@ def prepared(pictures: list[np.ndarray], indices: list[int]) -> Any:
     return [[Prepared(Frame(index, index, Fraction(1), pictures[index]), pictures[index])] for index in indices]
 
 
+def unknown(_: Prepared) -> bool:
+    return False
+
+
+def test_the_motion_of_frames_whose_saliency_is_known_is_not_computed(
+    pictures: list[np.ndarray], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: list[int] = []
+
+    def counted(window: Any, index: int, *rest: int) -> Any:
+        seen.append(len(window))
+        return motion_saliency(window, index, *rest)
+
+    monkeypatch.setattr("pipeline.stages.motion_window.motion_saliency", counted)
+    items = iter(prepared(pictures, list(range(12))))
+    (batch,) = watch_motion(items, {2, 5, 6}, EXTRACTOR, 3, known=lambda item: item.frame.index == 5)
+    assert len(seen) == 2
+    assert [bool(each.any()) for each in batch.motion] == [True, False, True]
+
+
 @pytest.mark.parametrize("wanted", [[0], [29], [3, 15], [10, 11, 12], list(range(30))])
 @pytest.mark.parametrize("size", [1, 3])
 def test_each_wanted_frame_sees_its_own_neighbours(pictures: list[np.ndarray], wanted: list[int], size: int) -> None:
     needed = [index for index in sorted(neighbourhood(wanted)) if 0 <= index < 30]
-    found = list(watch_motion(iter(prepared(pictures, needed)), set(wanted), EXTRACTOR, size))
+    found = list(watch_motion(iter(prepared(pictures, needed)), set(wanted), EXTRACTOR, size, unknown))
     assert [len(batch.items) for batch in found][:-1] == [size] * (len(found) - 1)
     frames = [item.frame.index for batch in found for item in batch.items]
     maps = [motion for batch in found for motion in batch.motion]
