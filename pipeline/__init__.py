@@ -53,9 +53,10 @@ from typing import TYPE_CHECKING
 
 from pipeline.version import __version__
 
-# Threads of OpenMP (torch, FAISS, scikit-learn) sleep while they wait: by default they spin, and take the processors
-# from OpenVINO and the other stages. The libraries read it when they are loaded.
+# Libraries read these when they are loaded. Threads that wait for work sleep: by default those of OpenMP (torch, FAISS)
+# and OpenBLAS (NumPy, SciPy) spin, and take the processors from OpenVINO and the other stages.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
 _HOMES = {
     "segment": "pipeline.tasks.segment",

@@ -1,5 +1,41 @@
 """`vidparts` and `python -m pipeline`: the command line; a fault also says which installed releases weren't tested."""
 
+import atexit
+import contextlib
+import os
+import sys
+
+
+class _End:
+    """Ends the process, once its code is known, behind all that others do at its end.
+
+    Python would look for cycles in all that the libraries hold, and they would free it piece by piece: a second, and
+    200 MB of their files in memory.
+    """
+
+    code: int | None = None
+
+    def __call__(self) -> None:
+        if self.code is None:
+            return
+        # A closed one is None.
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            with contextlib.suppress(OSError, ValueError):
+                stream.flush()
+        os._exit(self.code)
+
+
+def program() -> None:
+    """Be the program `vidparts`."""
+    end = _End()
+    # First of all: what is registered last is called first.
+    atexit.register(end)
+    try:
+        main()
+    except SystemExit as stop:
+        end.code = stop.code if isinstance(stop.code, int) else None
+        raise
+
 
 def main() -> None:
     """Run the command line."""
@@ -17,4 +53,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    program()

@@ -14,6 +14,7 @@ import hypothesis
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
 
 from pipeline.config import Settings, load_settings
 
@@ -25,6 +26,13 @@ ClipMaker = Callable[..., Path]
 
 GRAPHS = 40
 """Compiled graphs that are kept, each of some 15 MiB."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread_of_blas() -> Iterator[None]:
+    """As in the program: pytest's plugins have loaded NumPy before it could say so."""
+    with threadpool_limits(1, user_api="blas"):
+        yield
 
 
 @pytest.fixture(scope="session")

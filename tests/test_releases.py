@@ -1,5 +1,7 @@
 import json
 import re
+import subprocess
+import sys
 import tomllib
 import traceback
 import warnings
@@ -97,3 +99,28 @@ def test_a_deprecated_call_of_ours_is_an_error(module: str, category: type[Warni
     call = compile("warnings.warn('will go away', category)", module, "exec")
     with pytest.raises(category, match="will go away"):
         exec(call, {"__name__": module, "warnings": warnings, "category": category})
+
+
+@pytest.mark.parametrize("code", [0, 3])
+def test_the_program_ends_with_its_code_behind_what_others_do_at_its_end(code: int) -> None:
+    script = f"""
+import atexit, sys
+from pipeline import __main__, cli
+
+def main():
+    atexit.register(print, "the last line")
+    print("output")
+    sys.exit({code})
+
+cli.main = main
+__main__.program()
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout.splitlines()) == (code, ["output", "the last line"])
+
+
+def test_a_fault_of_the_program_shows_where_it_was() -> None:
+    script = "from pipeline import __main__, cli; cli.main = lambda: 1 / 0; __main__.program()"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "ZeroDivisionError" in done.stderr

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 
 from pipeline.config import Settings, with_values
 from pipeline.errors import UsageError
@@ -21,15 +22,13 @@ from pipeline.media.label_store import CHUNK_FRAMES
 from pipeline.stages.batches import batch_size
 from pipeline.stages.engine import Engine
 from pipeline.stages.key_frames import KeyFrames
+from pipeline.stages.refinement import painters
 
 DEFAULT_SHARE = 0.8
 """Share of the machine's memory that is the limit by default; the rest is for other processes and the file cache."""
 
 LIBRARY_BYTES = 400 * 2**20
 """Libraries that are loaded after the model: FAISS, FFmpeg, numba; 320 to 370 MiB."""
-
-EXIT_BYTES = 230 * 2**20
-"""What the CUDA build of torch reads from the disk when a process ends, on top of what is still held then."""
 
 DECODED_BYTES = 20
 """Bytes per source pixel: frames that the decoder holds, and the conversion to RGB; 14 to 15 on two cores."""
@@ -84,7 +83,7 @@ def size_run(work: Workload, engine: Engine) -> Capacity:
     Raises:
         UsageError: the limit is too low even for one frame at a time.
     """
-    return size_work(work, engine, stream_bytes)
+    return size_work(work, engine, partial(stream_bytes, painters=painters(engine.extractor.device)))
 
 
 def size_work(work: Workload, engine: Engine, labelling: LabellingBytes) -> Capacity:
@@ -114,7 +113,7 @@ def size_work(work: Workload, engine: Engine, labelling: LabellingBytes) -> Capa
     )
 
 
-def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: float) -> float:
+def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: float, painters: int = 1) -> float:
     """Of streaming an input into a clip: every queue is full, and all stages are at work.
 
     Args:
@@ -122,6 +121,7 @@ def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
         settings: with the depth of the queues.
         batch: frames in a batch.
         described: bytes of one described frame.
+        painters: frames that are painted in parallel.
     """
     depth = settings.run.queue_depth
     source_px, painted_px, processed_px = map(math.prod, (load.source_hw, load.painted_hw, load.size_hw))
@@ -136,10 +136,10 @@ def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
     window = 2 * settings.temporal.window + 1 if settings.temporal.window else 0
     moving = settings.saliency.places > 0 and settings.saliency.source != "attention"
     windows = sum(span + depth + 2 for span in (window, 2 * REACH + 1 if moving else 0) if span)
-    frames = min(left, stages + followed + windows)
+    frames = min(left, stages + followed + windows + painters - 1)
     labels = 1 + settings.cluster.parts
     pictures = 3.0 * source_px * frames + DECODED_BYTES * source_px
-    encoder = (PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * lookahead) * painted_px
+    encoder = (painters * PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * lookahead) * painted_px
     crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * processed_px
     tracks = TRACK_BYTES * min(load.frames, followed) + 4 * labels * (depth + 2) * (followed > 0)
     # A frame of the window: its picture, and where it has those of pixels its energies and its tracks.
@@ -193,8 +193,7 @@ class _Need:
         return sample + 16 * sampled + largest * 8 * (channels + 2 * max(cluster.max_clusters, cluster.parts))
 
     def _with_libraries(self, work: float) -> int:
-        # At the end half of the work's memory is freed, and what the process's exit takes comes on top.
-        return int(self.resident + LIBRARY_BYTES + self.vit + MARGIN * max(work, work / 2 + EXIT_BYTES))
+        return int(self.resident + LIBRARY_BYTES + self.vit + MARGIN * work)
 
     def _batch(self, load: InputLoad, settings: Settings) -> int:
         return batch_size(self.engine.extractor, load.size_hw, settings.run.batch)

@@ -79,9 +79,8 @@ def _body(facts: RunFacts, head: str) -> str:
 
 def _inputs(facts: RunFacts) -> list[dict[str, Any]]:
     shown = [_Pictures(each) for each in facts.inputs]
-    budget = _BUDGET / len(shown)
-    # One size for all: the largest with which every input stays within its share.
-    encoded = next((found for found in (_encode(shown, *size) for size in _SIZES) if _fits(found, budget)), None)
+    # One size for all: the largest with which they fit.
+    encoded = next((found for size in _SIZES if (found := _encode(shown, *size)) is not None), None)
     return [_input(number, each, encoded[number] if encoded else [], facts) for number, each in enumerate(facts.inputs)]
 
 
@@ -94,23 +93,20 @@ class _Pictures:
         self.colors = each.edited.colors
 
 
-def _encode(shown: Sequence[_Pictures], long_side: int, quality: int) -> list[list[dict[str, Any]]]:
-    return [
-        [
-            {
-                "frame": index,
-                "picture": data_uri(jpeg(scaled(picture, long_side), quality)),
-                "labels": data_uri(label_png(each.labels[index], each.colors, long_side), "image/png"),
-            }
-            for index, picture in each.pictures
-        ]
-        for each in shown
-    ]
-
-
-def _fits(encoded: Sequence[Sequence[dict[str, Any]]], budget: float) -> bool:
-    sizes = [sum(len(pair["picture"]) + len(pair["labels"]) for pair in pairs) for pairs in encoded]
-    return sum(sizes) <= budget * len(sizes)
+def _encode(shown: Sequence[_Pictures], long_side: int, quality: int) -> list[list[dict[str, Any]]] | None:
+    """All inputs' pictures and labels; None as soon as they are more than the page may hold."""
+    left, encoded = _BUDGET, []
+    for each in shown:
+        pairs = []
+        for index, picture in each.pictures:
+            shot = data_uri(jpeg(scaled(picture, long_side), quality))
+            labels = data_uri(label_png(each.labels[index], each.colors, long_side), "image/png")
+            pairs.append({"frame": index, "picture": shot, "labels": labels})
+            left -= len(shot) + len(labels)
+            if left < 0:
+                return None
+        encoded.append(pairs)
+    return encoded
 
 
 def label_png(labels: NDArray[np.uint8], colors: NDArray[np.uint8], long_side: int) -> bytes:

@@ -13,6 +13,7 @@ from pipeline.config import RenderSettings
 from pipeline.evaluation.metrics.steadiness import PairCounts, SteadinessMeter, Transitions
 from pipeline.files import output_errors, sync
 from pipeline.geometry import shrink
+from pipeline.graph import side_by_side
 from pipeline.media.clip_writer import ClipWriter, is_encodable
 from pipeline.media.pictures import writable_name, write_picture
 from pipeline.media.source import Source, selection_of
@@ -21,7 +22,7 @@ from pipeline.records import Frame, PartMap
 from pipeline.runs.measures import MeasureTaker, absence
 from pipeline.runs.record import FRAMES, OVERLAY, SteadinessRecord
 from pipeline.stages.engine import Engine
-from pipeline.stages.refinement import paint_parts
+from pipeline.stages.refinement import paint_parts, painters
 
 _NO_CLIP = f"frames are too large for H.264: they are in {FRAMES}/, and there is no {OVERLAY}"
 
@@ -38,6 +39,7 @@ class Sinks:
         frames_folder: where painted frames are written as pictures too; None: nowhere.
         meter: how steady the labels are.
         measures: areas and small pictures for the report.
+        painters: frames that are painted in parallel.
         counted: frames that the meter's counts compare with the frame before each already.
         transitions: which labels turned into which at those, a row each.
     """
@@ -48,6 +50,7 @@ class Sinks:
     clip: ClipWriter | None
     frames_folder: Path | None
     measures: MeasureTaker
+    painters: int
     meter: SteadinessMeter = field(default_factory=SteadinessMeter)
     counted: Sequence[range] = ()
     transitions: Sequence[Sequence[int]] = ()
@@ -56,10 +59,10 @@ class Sinks:
     def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
         """The sinks of an input whose result grows in `folder`."""
         info, render = source.probe(), engine.settings.render
-        taker = MeasureTaker(source.count(selection_of(engine.settings)))
+        rest = MeasureTaker(source.count(selection_of(engine.settings))), painters(engine.extractor.device)
         size_hw = painted_size(info.size_hw, render.style)
         if save_frames and not is_encodable(size_hw):
-            return cls(source, codebook, render, None, folder / FRAMES, taker)
+            return cls(source, codebook, render, None, folder / FRAMES, *rest)
         clip = ClipWriter(
             folder / OVERLAY,
             size_hw,
@@ -68,7 +71,7 @@ class Sinks:
             audio=source.path if info.audio else None,
             selection=selection_of(engine.settings),
         )
-        return cls(source, codebook, render, clip, folder / FRAMES if save_frames else None, taker)
+        return cls(source, codebook, render, clip, folder / FRAMES if save_frames else None, *rest)
 
     def open(self) -> AbstractContextManager[object]:
         """The clip, while it is written."""
@@ -85,8 +88,8 @@ class Sinks:
 
     def paint(self, items: Iterator[PartMap]) -> None:
         """Paint each frame into the clip, and as a picture where that was asked for."""
-        for part in items:
-            painted = paint_parts(part, self.codebook, self.render)
+        pairs = side_by_side(items, lambda part: (part, paint_parts(part, self.codebook, self.render)), self.painters)
+        for part, painted in pairs:
             if self.clip is not None:
                 self.clip.write(part.frame.pts, painted)
             if self.frames_folder is not None:

@@ -37,6 +37,15 @@ def refine_queued(items: Iterator[EnergyMap], settings: CrfSettings, device: tor
     return (PartMap(frame, labels) for frame, labels in downloaded(queued))
 
 
+PAINTERS = 4
+"""Frames that are painted in parallel beside a GPU, at most: one thread paints 120 of 720p a second."""
+
+
+def painters(device: torch.device) -> int:
+    """Frames that are painted in parallel: on the CPU one, since the processors have enough to do."""
+    return 1 if device.type == "cpu" else min(PAINTERS, processors())
+
+
 def paint_parts(part: PartMap, codebook: Codebook, settings: RenderSettings) -> NDArray[np.uint8]:
     """A frame with its parts in the codebook's colours, uint8 [height, width, 3]."""
     labels = resize_labels(part.labels, part.frame.size_hw)

@@ -140,6 +140,16 @@ def test_labels_do_not_depend_on_batch_or_queues(
     assert np.array_equal(labels_of(reference.directory), labels_of(found.directory))
 
 
+def test_frames_painted_in_parallel_keep_their_order(
+    tmp_path: Path, make_clip: ClipMaker, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    clip = make_clip(tmp_path / "walk.mp4", frames=9)
+    one = segment([clip], tmp_path / "one", small_settings).finished[0].directory
+    monkeypatch.setattr("pipeline.runs.sinks.painters", lambda device: 3)
+    three = segment([clip], tmp_path / "three", small_settings).finished[0].directory
+    assert (one / "overlay.mp4").read_bytes() == (three / "overlay.mp4").read_bytes()
+
+
 def test_a_codebook_keeps_ids_and_colours_on_later_videos(
     tmp_path: Path, make_clip: ClipMaker, small_settings: Settings
 ) -> None:
