@@ -1,4 +1,4 @@
-"""Losses: supervised contrast on keys, figure-ground on CLS attention, DINO distillation."""
+"""Losses: supervised contrast and prototypes on keys, figure-ground on CLS attention."""
 
 from __future__ import annotations
 
@@ -102,27 +102,6 @@ class PartPrototypes(nn.Module):
         shares = labels.shares @ membership
         surprise: Tensor = -(shares * scores.log_softmax(-1)).sum(-1)
         return balanced_mean(surprise.flatten(), shares.argmax(-1).flatten(), torch.ones_like(surprise).flatten())
-
-
-class Distillation(nn.Module):
-    """DINO's loss between CLS tokens of two individuals of a species: student against teacher (moving average).
-
-    Sinkhorn-Knopp balances the teacher's outputs over the batch, instead of DINO's running centre.
-    """
-
-    def __init__(self, dim: int, prototypes: int = 128) -> None:
-        """Build the two projection heads."""
-        super().__init__()
-        self.student = nn.Sequential(nn.Linear(dim, 256), nn.GELU(), nn.Linear(256, prototypes))
-        self.teacher = nn.Sequential(nn.Linear(dim, 256), nn.GELU(), nn.Linear(256, prototypes)).requires_grad_(False)
-        self.teacher.load_state_dict(self.student.state_dict())
-
-    def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Cross-entropy of student's and teacher's CLS [2N, dim], each individual with the other of its species."""
-        with torch.no_grad():
-            target = balance(self.teacher(teacher.float()) / 0.1).roll(len(teacher) // 2, 0)
-        guess: Tensor = (self.student(student.float()) / 0.1).log_softmax(-1)
-        return -(target * guess).sum(-1).mean()
 
 
 def balance(scores: Tensor, rounds: int = 3) -> Tensor:

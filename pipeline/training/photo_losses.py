@@ -1,4 +1,4 @@
-"""Losses on photographs: self-distillation of CLS and keys between views, attention and keys told by own masks."""
+"""Losses on photographs: self-distillation of keys between views, attention and keys told by own masks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.training.losses import TEMPERATURE, Distillation, balance
+from pipeline.training.losses import TEMPERATURE, balance
 from pipeline.training.model import ViTOutput
 from pipeline.training.photos import Photographs, Views, seen_places
 from pipeline.training.rng import Rng
 from pipeline.training.scenes import Scenes
 
-PHOTO_WEIGHTS = {"photo_saliency": 1.0, "figure": 1.0, "places": 0.3, "views": 0.2, "kinds": 1.0}
+PHOTO_WEIGHTS = {"photo_saliency": 1.0, "figure": 1.0, "places": 0.3, "kinds": 1.0}
 KEY_PROTOTYPES = 192
 SHARP = 0.05
 """Temperature of the teacher's assignments of keys."""
@@ -30,7 +30,6 @@ class PhotoTerms(nn.Module):
     def __init__(self, dim: int, kinds: int) -> None:
         """Build the heads."""
         super().__init__()
-        self.views = Distillation(dim, 256)
         self.keys = nn.Parameter(torch.randn(KEY_PROTOTYPES, dim) / math.sqrt(dim))
         self.kinds = nn.Linear(dim, kinds)
 
@@ -54,7 +53,6 @@ class PhotoTerms(nn.Module):
             "photo_saliency": _attention_loss(student.attention, figure, trust),
             "figure": _figure_loss(student.keys, figure, trust, regions),
             "places": self._places_loss(student.keys, teacher.keys, first, second, patch),
-            "views": self.views(student.cls, teacher.cls),
             "kinds": F.cross_entropy(self.kinds(student.cls), torch.cat([kinds, kinds])),
         }
 

@@ -25,7 +25,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, Dataset
 from tqdm import tqdm
 
-from pipeline.training.losses import Distillation, PartPrototypes, contrast_loss, label_patches, saliency_loss
+from pipeline.training.losses import PartPrototypes, contrast_loss, label_patches, saliency_loss
 from pipeline.training.model import SmallViT, SmallViTConfig, export_weights, load_weights
 from pipeline.training.own_masks import own_masks
 from pipeline.training.photo_losses import PHOTO_WEIGHTS, PhotoTerms, with_grounds
@@ -40,8 +40,7 @@ EASY_UNTIL, SMALL_UNTIL = 0.3, 0.6
 SMALL = ((64, 64, 8),)
 LARGE = ((160, 160, 8), (128, 224, 8), (160, 256, 8), (112, 176, 8), (88, 144, 4))
 """Height and width of a step's pictures, and stride of its patches."""
-WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.5, "distillation": 0.1} | PHOTO_WEIGHTS
-DISTIL_EVERY = 8
+WEIGHTS = {"saliency": 1.0, "contrast": 0.5, "parts": 1.5} | PHOTO_WEIGHTS
 PHOTO_SIZES = ((128, 128), (96, 144), (144, 112), (112, 192), (168, 168))
 """Height and width of a step's views of photographs."""
 LONGEST_STEP_S = 20.0
@@ -145,7 +144,6 @@ class Trainer:
         self.parts = PartPrototypes(config.vit.dim).to(config.device)
         if config.weights:
             self._begin_at_regions(config.weights)
-        self.distillation = Distillation(config.vit.dim).to(config.device)
         self.photographs = Photographs(config.photos) if config.photos else None
         if self.photographs:
             self.photo_terms = PhotoTerms(config.vit.dim, self.photographs.kinds).to(config.device)
@@ -199,7 +197,7 @@ class Trainer:
     @property
     def _names(self) -> tuple[str, ...]:
         """Modules of a checkpoint."""
-        return "student", "average", "parts", "distillation", *(("photo_terms",) if self.photographs else ())
+        return "student", "average", "parts", *(("photo_terms",) if self.photographs else ())
 
     def _begin_at_regions(self, weights: Path) -> None:
         """Initialise the prototypes with the region keys in the weight file, if it has any."""
@@ -224,10 +222,6 @@ class Trainer:
         }
         if self.photographs:
             losses |= self._photo_losses(self.photographs, rng)
-        if self.steps % DISTIL_EVERY == 0:
-            with self._arithmetic(), torch.no_grad():
-                slow = self.average(scenes.pictures, stride).cls
-            losses["distillation"] = self.distillation(output.cls, slow)
         return losses
 
     def _photo_losses(self, photographs: Photographs, rng: Rng) -> dict[str, Tensor]:
@@ -249,18 +243,14 @@ class Trainer:
     def _follow(self) -> None:
         """Update the moving averages of the student, with a smaller momentum at first."""
         keep = min(0.995, (1 + self.steps) / (10 + self.steps))
-        pairs = [(self.average, self.student), (self.distillation.teacher, self.distillation.student)]
-        if self.photographs:
-            pairs.append((self.photo_terms.views.teacher, self.photo_terms.views.student))
-        for slow, fast in pairs:
-            with torch.no_grad():
-                torch._foreach_lerp_(list(slow.parameters()), list(fast.parameters()), 1 - keep)
+        with torch.no_grad():
+            torch._foreach_lerp_(list(self.average.parameters()), list(self.student.parameters()), 1 - keep)
 
     def _parameters(self) -> Iterator[nn.Parameter]:
-        for module in (self.student, self.parts, self.distillation.student):
+        for module in (self.student, self.parts):
             yield from module.parameters()
         if self.photographs:
-            yield from (parameter for parameter in self.photo_terms.parameters() if parameter.requires_grad)
+            yield from self.photo_terms.parameters()
 
     def _optimisers(self) -> tuple[torch.optim.Optimizer, ...]:
         """Muon for the blocks' matrices, which needs half as many scenes as AdamW; AdamW for all other parameters."""
@@ -350,6 +340,9 @@ def main() -> None:
     parser.add_argument("--from", dest="weights", type=Path, help="weights to start from; skips the curriculum")
     parser.add_argument("--photos", type=Path, help="folder of photographs, a folder a kind, to learn from as well")
     parser.add_argument("--photos-per-step", type=int, default=TrainingConfig.photos_per_step, help="two views each")
+    parser.add_argument(
+        "--mask-rounds", type=int, default=TrainingConfig.mask_rounds, help="how often the photographs' masks are made"
+    )
     parser.add_argument("--kinds", type=float, default=TrainingConfig.kinds, help="weight of the kinds' names")
     parser.add_argument("--keep", type=float, default=0.0, help="share of the weights of --from in the exported ones")
     parser.add_argument("--minutes", type=float, default=math.inf, help="training time, without validation")
@@ -368,7 +361,8 @@ def main() -> None:
         settings.steps, settings.minutes, settings.species, settings.rate, settings.seed, settings.device
     )
     config = replace(config, workers=settings.workers, weights=settings.weights, photos=settings.photos)
-    config = replace(config, photos_per_step=settings.photos_per_step, kinds=settings.kinds, keep=settings.keep)
+    config = replace(config, photos_per_step=settings.photos_per_step, mask_rounds=settings.mask_rounds)
+    config = replace(config, kinds=settings.kinds, keep=settings.keep)
     train(config, settings.out)
 
 
