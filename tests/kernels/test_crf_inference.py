@@ -159,6 +159,53 @@ def test_bytes_are_the_same_with_any_number_of_threads(labels: int) -> None:
         assert all(np.array_equal(*pair) for pair in zip(found, alone, strict=True))
 
 
+def blob(seed: int, margin: float) -> NDArray[np.float32]:
+    """Energies of three labels: the first one by `margin`, but for a disc that the others share."""
+    rng = np.random.default_rng(seed)
+    rows, cols = np.mgrid[:120, :160]
+    disc = np.hypot(rows - rng.integers(30, 90), cols - rng.integers(30, 130)) < rng.integers(10, 22)
+    unary = np.zeros((3, 120, 160), np.float32)
+    unary[1:] = margin + rng.normal(0, margin / 10, (2, 120, 160))
+    for label, half in ((1, cols < 80), (2, cols >= 80)):
+        unary[label, disc & half] = rng.normal(-20, 5, int((disc & half).sum()))
+    return unary
+
+
+@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("crf", [CrfSettings(), CrfSettings(gaussian_weight=5.0, bilateral_srgb=8.0)])
+def test_inferring_what_is_near_other_labels_gives_the_labels_of_all(
+    monkeypatch: pytest.MonkeyPatch, seed: int, crf: CrfSettings
+) -> None:
+    image, unary, inferred = textured(120, 160, seed), blob(seed, 1.0), []
+
+    def counted(energies: NDArray[np.float32], *rest: object) -> NDArray[np.uint8]:
+        inferred.append(energies.shape[1])
+        return infer(energies, *rest)  # type: ignore[arg-type]
+
+    infer = meanfield._infer
+    monkeypatch.setattr(meanfield, "_infer", counted)
+    near = meanfield.infer_labels(unary, image, crf)
+    monkeypatch.setattr(meanfield, "_WHOLE", 0.0)
+    assert np.array_equal(near, meanfield.infer_labels(unary, image, crf))
+    assert near.any()
+    assert inferred[0] < 0.9 * inferred[1] == 0.9 * 120 * 160
+
+
+@pytest.mark.parametrize("margin", [0.001, 0.01, 0.1])
+def test_where_it_is_a_close_call_labels_spread_through_all_of_a_picture(
+    monkeypatch: pytest.MonkeyPatch, margin: float
+) -> None:
+    image, unary = np.full((120, 160, 3), 90, np.uint8), blob(1, margin)
+    found = meanfield.infer_labels(unary, image, CrfSettings())
+    monkeypatch.setattr(meanfield, "_WHOLE", 0.0)
+    assert np.array_equal(found, meanfield.infer_labels(unary, image, CrfSettings()))
+    assert (found > 0).mean() > 1.4 * (unary.argmin(axis=0) > 0).mean()
+
+
+def test_a_picture_of_background_alone_stays_that() -> None:
+    assert not meanfield.infer_labels(blob(0, 1.0)[:, :20, :20], textured(20, 20), CrfSettings()).any()
+
+
 @pytest.mark.parametrize("size_hw", [(1, 1), (1, 37), (37, 1), (2, 3)])
 @pytest.mark.parametrize("device", ["cpu", "torch"])
 def test_tiny_pictures(size_hw: tuple[int, int], device: str) -> None:
