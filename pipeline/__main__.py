@@ -9,8 +9,7 @@ import sys
 class _End:
     """Ends the process, once its code is known, behind all that others do at its end.
 
-    Python would look for cycles in all that the libraries hold, and they would free it piece by piece: a second, and
-    200 MB of their files in memory.
+    Python would look for cycles in all that the libraries hold, which takes a second and finds nothing that matters.
     """
 
     code: int | None = None
