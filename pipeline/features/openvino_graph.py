@@ -16,6 +16,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,8 @@ _PREFIX = "self.backbone."
 
 _TELEMETRY = "openvino_telemetry"
 
+_opening = threading.Lock()
+
 
 def import_openvino() -> Any:
     """The package, without its telemetry, which would write into the home directory and send.
@@ -57,6 +60,21 @@ def import_openvino() -> Any:
         return importlib.import_module("openvino")
     finally:
         sys.modules.pop(_TELEMETRY, None)
+
+
+def openvino_core() -> Any:
+    """The one `openvino.Core` of this process, which ends with it.
+
+    On Linux a core's CPU plugin gives the thread that loads it a stack for signal handlers, and frees it when the core
+    is deleted. Where that happens in another thread, the next Ctrl-C is a segmentation fault.
+    """
+    with _opening:
+        return _make_core()
+
+
+@cache
+def _make_core() -> Any:
+    return import_openvino().Core()
 
 
 def open_graph(backbone: Backbone, fingerprint: str, reading: Reading) -> Any:
@@ -156,7 +174,7 @@ def _serialise(graph: Any) -> bytes:
 
 def _parse(content: bytes) -> Any:
     openvino, parts = import_openvino(), load(content)
-    return openvino.Core().read_model(parts["xml"].tobytes(), openvino.Tensor(parts["bin"]))
+    return openvino_core().read_model(parts["xml"].tobytes(), openvino.Tensor(parts["bin"]))
 
 
 def _cache_file(fingerprint: str, reading: Reading) -> Path | None:

@@ -193,3 +193,34 @@ def test_a_run_opens_no_socket_and_writes_nothing_into_the_home_directory_but_it
     written = {str(path.relative_to(home)) for path in home.rglob("*") if path.is_file()}
     assert len(written) == 1
     assert all(name.startswith(os.path.join(".cache", "vidparts", "graphs")) for name in written)  # noqa: PTH118
+
+
+INTERRUPTED = """
+import gc, os, signal, sys, threading, time
+import numpy as np
+from pipeline.config import load_settings
+from pipeline.progress import Silent
+from pipeline.stages.engine import open_engine
+
+engines = [open_engine(load_settings(overrides={"model": sys.argv[1], "run.backend": "openvino"}), Silent())]
+engines[0].extractor.extract([np.zeros((48, 64, 3), np.uint8)])
+
+def forget():
+    engines.clear()
+    gc.collect()
+
+other = threading.Thread(target=forget)
+other.start()
+other.join()
+try:
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(60)
+except KeyboardInterrupt:
+    print("interrupted")
+"""
+
+
+def test_an_interrupt_is_one_though_another_thread_has_ended_the_last_engine(tiny_model: Path) -> None:
+    done = subprocess.run([sys.executable, "-c", INTERRUPTED, tiny_model], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done
+    assert done.stdout == "interrupted\n"
