@@ -18,6 +18,10 @@ from threadpoolctl import threadpool_limits
 
 from pipeline.config import Settings, load_settings
 
+if "PYTEST_XDIST_WORKER" in os.environ:
+    # As many workers as processors: more threads would wait for each other. Before torch is imported.
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 # A deadline would assert a time, which a busy machine decides.
 hypothesis.settings.register_profile("untimed", deadline=None)
 hypothesis.settings.load_profile("untimed")
