@@ -152,6 +152,8 @@ class PictureSettings(_Section):
     grabcut_iterations: Rounds = 5
     grabcut_erosion: Annotated[int, Field(ge=1, le=99)] = 7
     """Side of the square that erodes foreground and background, processed pixels."""
+    shared_saliency: bool = False
+    """Each picture's saliency is regressed on the descriptors of the whole set, before it votes and in labels."""
     remove_outliers: bool = False
     """Leave pictures out of a co-segmentation that are unlike the others."""
     outlier_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.7

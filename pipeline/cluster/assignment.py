@@ -81,7 +81,7 @@ def with_saliency(energies: Tensor, saliency: Tensor, weight: float, neutral: fl
     Returns:
         float32 [labels, rows, cols], minus the maximum of each position.
     """
-    background = energies[:1] + weight * (_evened(saliency) - neutral)
+    background = energies[:1] + weight * (evened(saliency) - neutral)
     found = torch.cat([background, energies[1:]])
     return found - found.amax(dim=0)
 
@@ -90,7 +90,7 @@ PEAK = 0.98
 """Share of a frame's places whose saliency is below its peak: a single place may stand far above all others."""
 
 
-def _evened(saliency: Tensor) -> Tensor:
+def evened(saliency: Tensor) -> Tensor:
     """Means of 3 x 3 places, since attention jumps between overlapping patches, as shares of their peak."""
     means = torch.nn.functional.avg_pool2d(saliency[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
     peak = torch.quantile(means.flatten(), PEAK)

@@ -15,6 +15,7 @@ from pipeline.cluster.clusters import Clusters
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.kmeans import thin
 from pipeline.cluster.region_prior import fit_near_regions
+from pipeline.cluster.shared_saliency import Voting
 from pipeline.cluster.votes import Votes, count_votes
 from pipeline.config import ClusterSettings, SaliencySettings
 from pipeline.errors import InputError, UsageError
@@ -91,9 +92,7 @@ def fit_parts(
     return PartFit(found.clustering, found.votes, parts)
 
 
-def object_masks(
-    voting: FeatureCache, found: Foreground, saliency: SaliencySettings, least: int
-) -> list[NDArray[np.bool_]]:
+def object_masks(voting: Voting, found: Foreground, saliency: SaliencySettings, least: int) -> list[NDArray[np.bool_]]:
     """For each frame which of its descriptors are the objects' whose parts are wanted, bool [n].
 
     Those of the foreground's clusters, or, where a place's own saliency counts in labels, those that it makes
@@ -111,7 +110,7 @@ def object_masks(
 
 
 def fit_foreground(
-    voting: FeatureCache, descriptors: Descriptors, seed: int, cluster: ClusterSettings, saliency: SaliencySettings
+    voting: Voting, descriptors: Descriptors, seed: int, cluster: ClusterSettings, saliency: SaliencySettings
 ) -> Foreground:
     """Cluster all descriptors, and have frames vote which clusters are foreground.
 
@@ -130,7 +129,7 @@ def fit_foreground(
     return Foreground(clustering, _vote(voting, clustering, saliency))
 
 
-def foreground_of(voting: FeatureCache, centroids: Floats, saliency: SaliencySettings) -> Foreground:
+def foreground_of(voting: Voting, centroids: Floats, saliency: SaliencySettings) -> Foreground:
     """Have frames vote which of given clusters, float32 [k, channels], are foreground.
 
     Raises:
@@ -142,7 +141,8 @@ def foreground_of(voting: FeatureCache, centroids: Floats, saliency: SaliencySet
     if centroids.ndim != 2 or not len(centroids) or centroids.shape[1] != channels:
         raise UsageError(f"the clusters have shape {centroids.shape}, expected (k, {channels}), as the descriptors")
     clusters = Clusters(np.ascontiguousarray(centroids, dtype=np.float32))
-    labels, objective = assign_blocks(Descriptors(voting), clusters)
+    blocks = (entry.descriptors.reshape(-1, channels) for entry in voting)
+    labels, objective = assign_blocks(blocks, clusters)
     clustering = Clustering(clusters, labels, (objective,))
     return Foreground(clustering, _vote(voting, clustering, saliency))
 
@@ -205,12 +205,12 @@ class Masked:
             yield block[mask]
 
 
-def _require_frames(voting: FeatureCache) -> None:
+def _require_frames(voting: Voting) -> None:
     if not len(voting):
         raise InputError("there are no frames to fit a codebook on; give an input that holds some")
 
 
-def _vote(voting: FeatureCache, clustering: Clustering, saliency: SaliencySettings) -> Votes:
+def _vote(voting: Voting, clustering: Clustering, saliency: SaliencySettings) -> Votes:
     maps = [entry.saliency.ravel() for entry in voting]
     return count_votes(clustering.labels[: len(maps)], maps, len(clustering.centroids), saliency)
 

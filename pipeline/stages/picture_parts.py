@@ -53,8 +53,9 @@ def fit_album(album: Album) -> Fitted:
     started = time.perf_counter()
     settings = album.engine.settings
     fitted = album.fill(settings.pictures.crop_augmentations)
+    album.share_saliency()
     everything = Descriptors(album.cache, album.crops)
-    found = fit_foreground(album.cache, everything, settings.run.seed, settings.cluster, settings.saliency)
+    found = fit_foreground(album.voting, everything, settings.run.seed, settings.cluster, album.saliency)
     warnings = [found.votes.warning] if found.votes.warning else []
     if settings.pictures.three_stages:
         if found.clustering.clusters.embedding is not None:
@@ -80,7 +81,8 @@ def fit_around(album: Album, centroids: Floats, part_centroids: Floats) -> Fitte
     """
     started = time.perf_counter()
     album.fill()
-    found = foreground_of(album.cache, centroids, album.engine.settings.saliency)
+    album.share_saliency()
+    found = foreground_of(album.voting, centroids, album.saliency)
     warnings = [found.votes.warning] if found.votes.warning else []
     return _announced(album, PartFit(found.clustering, found.votes, Clusters(part_centroids)), warnings, started)
 
@@ -100,7 +102,7 @@ def _announced(album: Album, parts: PartFit, warnings: list[str], started: float
 def _fit_once(album: Album, everything: Descriptors, found: Foreground) -> PartFit:
     settings = album.engine.settings
     regions = album.engine.extractor.regions
-    masks = object_masks(album.cache, found, settings.saliency, settings.cluster.parts)
+    masks = object_masks(album.voting, found, album.saliency, settings.cluster.parts)
     parts = fit_within(everything, masks, settings.run.seed, settings.cluster, regions)
     return PartFit(found.clustering, found.votes, parts)
 

@@ -247,12 +247,12 @@ def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> C
     settings = album.engine.settings
     fitted = album.fill()
     outliers = _leave_out_outliers(album, fitted) if settings.pictures.remove_outliers else ()
+    album.share_saliency()
     if centroids is None:
-        foreground = fit_foreground(
-            album.cache, Descriptors(album.cache), settings.run.seed, settings.cluster, settings.saliency
-        )
+        everything = Descriptors(album.cache)
+        foreground = fit_foreground(album.voting, everything, settings.run.seed, settings.cluster, album.saliency)
     else:
-        foreground = foreground_of(album.cache, centroids, settings.saliency)
+        foreground = foreground_of(album.voting, centroids, album.saliency)
     common = CommonForeground(foreground, outliers, time.perf_counter() - started)
     for warning in common.warnings:
         album.progress.say(f"warning: {warning}")

@@ -1,16 +1,21 @@
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 
 from pipeline.config import Settings, with_values
 from pipeline.errors import InputError, OutputError
+from pipeline.features.extractor import Extractor
 from pipeline.geometry import resize_labels
 from pipeline.media.inputs import resolve_pictures
 from pipeline.progress import Silent
+from pipeline.records import DescribedBatch, Prepared
+from pipeline.stages import picture_set
 from pipeline.stages.engine import open_engine
 from pipeline.stages.picture_set import open_album
 from pipeline.tasks.coseg import ERASED, coseg, cosegment, find_common, mask_refinement
@@ -151,6 +156,34 @@ def test_nothing_salient_and_everything_salient(
     everything = coseg(files, tmp_path / "everything", with_values(small_settings, values))
     assert len(everything.record.clusters.salient) == len(everything.record.clusters.votes)
     assert mask_of(everything.mask_file("scene0")).min() == 255
+
+
+def test_a_picture_whose_attention_errs_gets_the_masks_of_the_others(
+    tmp_path: Path, small_settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = picture_set.describe_for_votes
+
+    def attend(batch: Sequence[Prepared], extractor: Extractor) -> DescribedBatch:
+        """To the disc, but in the first picture to its left edge."""
+        found = real(batch, extractor)
+        rows, cols = found.saliency.shape[1:]
+        y, x = np.mgrid[:rows, :cols]
+        disc = (x - cols / 2 + 0.5) ** 2 + (y - rows / 2 + 0.5) ** 2 < (rows * 0.3) ** 2
+        maps = [x < 2 if item.frame.index == 0 else disc for item in batch]
+        return replace(found, saliency=torch.from_numpy(np.stack(maps).astype(np.float32)))
+
+    monkeypatch.setattr(picture_set, "describe_for_votes", attend)
+    files, found = scenes(tmp_path, [(64, 96)] * 6), []
+    for shared in (False, True):
+        values = {"pictures.shared_saliency": shared, "saliency.places": 1.0, "pictures.refine": "none"}
+        result = coseg(files, tmp_path / f"out{shared}", with_values(small_settings, values))
+        found.append(result.mask("scene0"))
+    disc = result.mask("scene1")
+    edge = np.zeros_like(disc)
+    edge[:, : disc.shape[1] // 8] = True
+    assert found[0][edge].mean() > 0.5
+    assert found[1][edge].mean() < 0.1
+    assert (found[1] & disc).sum() > 0.7 * disc.sum()
 
 
 def test_one_picture_only_and_no_load_size(tmp_path: Path, small_settings: Settings) -> None:

@@ -51,9 +51,10 @@ def album(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def settings(small_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
-    """Pages of four pictures; outliers and crops are looked for, so that all that is kept is needed."""
+    """Pages of four pictures; crops, outliers and shared saliency need all that is kept."""
     monkeypatch.setattr(picture_files, "PAGE", 4)
-    return with_values(small_settings, {"pictures.crop_augmentations": 1, "pictures.remove_outliers": True})
+    wanted = ("pictures.crop_augmentations", "pictures.remove_outliers", "pictures.shared_saliency", "saliency.places")
+    return with_values(small_settings, dict.fromkeys(wanted, 1))
 
 
 def contents(folder: Path) -> dict[str, bytes]:
