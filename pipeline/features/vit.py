@@ -252,19 +252,20 @@ class Backbone(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, config.embed_dim, config.patch_px)})
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
 
-    def check(self, taps: Iterable[Tap], stride_px: int, heads: Sequence[int] | None) -> None:
+    def check(self, reading: Reading, stride_px: int) -> None:
         """Refuse a layer, stride or head that this ViT doesn't have.
 
         Raises:
             UsageError: with the values that are possible.
         """
         check_stride(self.config.patch_px, stride_px)
-        for tap in taps:
+        for tap in reading.taps:
             if not 0 <= tap.layer < self.config.depth:
                 raise UsageError(
                     f"layer {tap.layer} is not in this model, whose layers are 0 to {self.config.depth - 1}; "
                     "give one of them by --layer"
                 )
+        heads = reading.heads
         if heads is not None and (not heads or not set(heads) <= set(range(self.config.heads))):
             raise UsageError(
                 f"saliency heads {list(heads)} are not in this model, whose heads are 0 to "
@@ -275,57 +276,36 @@ class Backbone(nn.Module):
         self,
         pixels: Tensor,
         stride_px: int,
-        taps: Sequence[Tap] = (),
-        *,
-        saliency: bool = False,
-        saliency_heads: Sequence[int] | None = None,
+        reading: Reading,
         run_blocks: RunBlocks | None = None,
     ) -> BackboneOutput:
-        """Read `taps` and, where asked for, the saliency, in one pass that ends as early as it can.
+        """Read in one pass that ends as early as it can.
 
         Args:
             pixels: float32 [batch, 3, height, width], normalised.
             stride_px: distance of neighbouring patches in pixels.
-            taps: what to read.
-            saliency: whether to compute it.
-            saliency_heads: heads of the last block that are averaged; None: all.
+            reading: what to read.
             run_blocks: what computes the blocks; None: torch.
 
         Raises:
             InputError: the picture is smaller than a patch.
             UsageError: a layer, stride or head doesn't exist.
         """
-        (output,) = self.passes(
-            [(pixels, None)],
-            stride_px,
-            taps,
-            saliency=saliency,
-            saliency_heads=saliency_heads,
-            run_blocks=run_blocks,
-        )
+        (output,) = self.passes([(pixels, None)], stride_px, reading, run_blocks)
         return output
 
     def passes(
         self,
         parts: Sequence[tuple[Tensor, View | None]],
         stride_px: int,
-        taps: Sequence[Tap] = (),
-        *,
-        saliency: bool = False,
-        saliency_heads: Sequence[int] | None = None,
+        reading: Reading,
         run_blocks: RunBlocks | None = None,
     ) -> list[BackboneOutput]:
         """As a call, for several parts of a picture, which may be computed at once.
 
-        Args:
-            parts: pixels as there, and where they lie in their picture, where they are a part of it.
-            stride_px: as there; so are the others.
-            taps: what to read.
-            saliency: whether to compute it.
-            saliency_heads: heads of the last block that are averaged.
-            run_blocks: what computes the blocks.
+        `parts` are pixels as there, and where they lie in their picture, where they are a part of it.
         """
-        self.check(taps, stride_px, saliency_heads)
+        self.check(reading, stride_px)
         grids = [grid_size((pixels.shape[2], pixels.shape[3]), self.config.patch_px, stride_px) for pixels, _ in parts]
         embedded = [
             Embedded(
@@ -333,14 +313,12 @@ class Backbone(nn.Module):
             )
             for (pixels, view), grid_hw in zip(parts, grids, strict=True)
         ]
-        heads = None if saliency_heads is None else tuple(saliency_heads)
-        reading = Reading(tuple(dict.fromkeys(taps)), saliency, heads)
         found = run_blocks(embedded, reading) if run_blocks else [self.run_blocks(*each, reading) for each in embedded]
         outputs = []
         for tensors, grid_hw, (_, view) in zip(found, grids, parts, strict=True):
             facets = dict(zip(reading.taps, tensors, strict=False))
             map_hw = None
-            if saliency:
+            if reading.saliency:
                 # Of a part the row stays as it is: it is comparable with the other parts' only before stretching.
                 map_hw = (tensors[-1] if view else stretch(tensors[-1])).reshape(-1, *grid_hw)
             outputs.append(BackboneOutput(facets, map_hw, grid_hw))
