@@ -56,11 +56,6 @@ def evaluate_sets(request: Request) -> Summary:
     """Co-segmentation: each set's common foreground against its masks.
 
     The paper's figures are shown beside ours where the data's folder has a benchmark's name, such as `MSRC`.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
     """
     sets = load_sets(request.data)
     engine = request.open_engine()
@@ -86,25 +81,13 @@ def benchmark_of(folder: Path) -> str | None:
 
 
 def evaluate_birds(request: Request) -> Summary:
-    """CUB-200-2011: parts of all birds against their landmarks; four parts by default.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
-    """
+    """CUB-200-2011: parts of all birds against their landmarks; four parts by default."""
     birds = load_birds(request.data)
     return _evaluate_parts(request, BIRD_PARTS, lambda fit, parts, run: evaluate_cub(birds, fit, parts, run))
 
 
 def evaluate_faces(request: Request) -> Summary:
-    """Unaligned CelebA: parts of all faces against their landmarks; eight parts by default.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
-    """
+    """Unaligned CelebA: parts of all faces against their landmarks; eight parts by default."""
     faces = load_faces(request.data)
     return _evaluate_parts(request, FACE_PARTS, lambda fit, parts, run: evaluate_celeba(faces, fit, parts, run))
 
