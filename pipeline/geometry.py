@@ -38,6 +38,17 @@ def processed_size(size_hw: tuple[int, int], load_size: int | None) -> tuple[int
     return max(1, load_size * height // width), load_size
 
 
+def fitted_size(size_hw: tuple[int, ...], most_hw: tuple[int, int]) -> tuple[int, int]:
+    """The largest height and width of a picture's shape within others.
+
+    >>> fitted_size((480, 854), (240, 1000))
+    (240, 427)
+    """
+    height, width = size_hw
+    scale = min(most_hw[0] / height, most_hw[1] / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def grid_size(size_hw: tuple[int, int], patch_px: int, stride_px: int) -> tuple[int, int]:
     """Rows and columns of overlapping patches in a picture of `size_hw` pixels (paper section 4).
 
@@ -73,9 +84,7 @@ class GridPlace:
 
     def at_height(self, height_px: int) -> GridPlace:
         """The same grid in the picture at another height, but at most twice as wide as high."""
-        height, width = self.size_hw
-        scale = min(height_px / height, 2 * height_px / width)
-        return replace(self, size_hw=(max(1, round(height * scale)), max(1, round(width * scale))))
+        return replace(self, size_hw=fitted_size(self.size_hw, (height_px, 2 * height_px)))
 
     def pixels(self, positions_ij: NDArray[np.int64]) -> NDArray[np.float64]:
         """Points (x, y) [n, 2] of the patch centres at rows and columns [n, 2]."""
