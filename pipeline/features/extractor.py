@@ -25,7 +25,7 @@ from pipeline.device import upload
 from pipeline.errors import DeviceMemoryError, InputError, UsageError
 from pipeline.features.backend import choose_backend
 from pipeline.features.interleaved_grid import run_interleaved
-from pipeline.features.log_bins import bin_offsets, log_bin
+from pipeline.features.log_bins import BINS, log_bin
 from pipeline.features.vit import Backbone, BackboneOutput, Reading, RunBlocks, Tap
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
@@ -106,7 +106,7 @@ class Extractor:
     @property
     def channels(self) -> int:
         """Channels of a descriptor."""
-        return self.identity.embed_dim * (len(bin_offsets(2)) if self.settings.log_bin else 1)
+        return self.identity.embed_dim * (len(BINS) if self.settings.log_bin else 1)
 
     @property
     def warnings(self) -> tuple[str, ...]:

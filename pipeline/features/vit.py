@@ -7,6 +7,7 @@ the class token's row of the last block's attention. It is plain torch: on CUDA 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -200,21 +201,6 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        """Empty parameters of the shapes that `config` says."""
-        super().__init__()
-        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
-        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens [b, n, c] to [b, n, c]."""
-        output: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return output
-
-
 class Block(nn.Module):
     """One block of a ViT, in two halves, so that reading its keys doesn't need to run the rest."""
 
@@ -225,7 +211,8 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.ls1 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
-        self.mlp = Mlp(config)
+        wide, narrow = nn.Linear(config.embed_dim, config.mlp_dim), nn.Linear(config.mlp_dim, config.embed_dim)
+        self.mlp = nn.Sequential(OrderedDict({"fc1": wide, "gelu": nn.GELU(), "fc2": narrow}))
         self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
 
     def forward(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
@@ -258,7 +245,13 @@ class Backbone(nn.Module):
         Raises:
             UsageError: with the values that are possible.
         """
-        check_stride(self.config.patch_px, stride_px)
+        patch_px = self.config.patch_px
+        possible = [stride for stride in range(1, patch_px + 1) if patch_px % stride == 0]
+        if stride_px not in possible:
+            raise UsageError(
+                f"stride {stride_px} does not divide the model's patch size of {patch_px} pixels; "
+                f"possible strides are {', '.join(map(str, possible))}"
+            )
         for tap in reading.taps:
             if not 0 <= tap.layer < self.config.depth:
                 raise UsageError(
@@ -340,7 +333,8 @@ class Backbone(nn.Module):
         found: dict[Tap, Tensor] = {}
         rows: list[Tensor] = []
         for layer in range(stop + 1):
-            block, facets = self._block(layer), {tap.facet for tap in reading.taps if tap.layer == layer}
+            block, facets = self.blocks[layer], {tap.facet for tap in reading.taps if tap.layer == layer}
+            assert isinstance(block, Block)
             runs = layer < stop or "token" in facets
             parts = _parts(block, x, facets, all_of_them=runs, salient=layer == salient_layer)
             if layer == salient_layer:
@@ -351,11 +345,6 @@ class Backbone(nn.Module):
             if "token" in facets:
                 found[Tap(layer, "token")] = self._by_channel(x[:, None])
         return (*(found[tap] for tap in reading.taps), *rows)
-
-    def _block(self, layer: int) -> Block:
-        block = self.blocks[layer]
-        assert isinstance(block, Block)
-        return block
 
     def _rotary(
         self, grid_hw: tuple[int, int], stride_px: int, device: torch.device, view: View | None
@@ -414,20 +403,6 @@ class Backbone(nn.Module):
         if self.config.registers:
             heads = torch.cat((heads[:, :, :1], heads[:, :, self.config.prefix :]), dim=2)
         return heads.permute(0, 2, 3, 1).contiguous().flatten(2).float()
-
-
-def check_stride(patch_px: int, stride_px: int) -> None:
-    """Refuse a stride that doesn't divide the patch size.
-
-    Raises:
-        UsageError: with the strides that are possible.
-    """
-    possible = [stride for stride in range(1, patch_px + 1) if patch_px % stride == 0]
-    if stride_px not in possible:
-        raise UsageError(
-            f"stride {stride_px} does not divide the model's patch size of {patch_px} pixels; "
-            f"possible strides are {', '.join(map(str, possible))}"
-        )
 
 
 def _parts(block: Block, x: Tensor, facets: Iterable[str], *, all_of_them: bool, salient: bool) -> dict[str, Tensor]:
