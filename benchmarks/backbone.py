@@ -147,7 +147,7 @@ def of_engine(engine: Engine, *, attends: bool) -> Contender:
     """The pipeline with an engine's descriptors; `attends`: the model has attention to use as saliency."""
     layer = middle_layer(engine) if attends else 0
     variant = Variant(layer, engine.settings.features.facet, log_bin=True)
-    describe = describer(engine.extractor, [Tap(layer, variant.facet)])
+    describe = describer(engine, [Tap(layer, variant.facet)])
 
     def carry(first: JointFrame, frame: JointFrame, points: Points) -> Points:
         return transfer_points(describe(first.picture), describe(frame.picture), variant, points)

@@ -52,7 +52,7 @@ class PaperViT:
             query, key, value = qkv
             attention = (query @ key.transpose(-2, -1) * config.head_dim**-0.5).softmax(dim=-1)
             x = x + _linear(block.attn.proj, (attention @ value).transpose(0, 1).flatten(1))
-            x = x + _linear(block.mlp.fc2, F.gelu(_linear(block.mlp.fc1, block.norm2(x))))
+            x = x + block.mlp(block.norm2(x))
             if number == layer:
                 keys = key.permute(1, 2, 0).flatten(1)
         return keys[1:], attention[:, 0, 1:], grid_hw

@@ -8,6 +8,7 @@ patch at grid position (i, j) covers `patch` pixels from (j * stride, i * stride
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -37,6 +38,17 @@ def processed_size(size_hw: tuple[int, int], load_size: int | None) -> tuple[int
     return max(1, load_size * height // width), load_size
 
 
+def fitted_size(size_hw: tuple[int, ...], most_hw: tuple[int, int]) -> tuple[int, int]:
+    """The largest height and width of a picture's shape within others.
+
+    >>> fitted_size((480, 854), (240, 1000))
+    (240, 427)
+    """
+    height, width = size_hw
+    scale = min(most_hw[0] / height, most_hw[1] / width)
+    return max(1, round(height * scale)), max(1, round(width * scale))
+
+
 def grid_size(size_hw: tuple[int, int], patch_px: int, stride_px: int) -> tuple[int, int]:
     """Rows and columns of overlapping patches in a picture of `size_hw` pixels (paper section 4).
 
@@ -54,54 +66,39 @@ def grid_size(size_hw: tuple[int, int], patch_px: int, stride_px: int) -> tuple[
     return 1 + (size_hw[0] - patch_px) // stride_px, 1 + (size_hw[1] - patch_px) // stride_px
 
 
-def grid_to_pixels(
-    points_ij: NDArray[np.float64],
-    patch_px: int,
-    stride_px: int,
-    size_hw: tuple[int, int],
-    target_hw: tuple[int, int],
-) -> NDArray[np.float64]:
-    """Centres of grid positions as points in a picture of another size.
+@dataclass(frozen=True, slots=True)
+class GridPlace:
+    """Where a grid's positions lie in a picture.
 
-    Args:
-        points_ij: [n, 2] rows and columns on the grid.
-        patch_px: side of a patch in processed pixels.
-        stride_px: distance of neighbouring patches in processed pixels.
-        size_hw: the processed size.
-        target_hw: the size of the picture that the points are wanted in.
-
-    Returns:
-        [n, 2] points (x, y) in the target picture.
+    Attributes:
+        patch_px: side of a patch, processed pixels.
+        stride_px: distance of neighbouring patches, processed pixels.
+        processed_hw: height and width of the processed picture.
+        size_hw: height and width of the picture itself, whose points are meant.
     """
-    scale_yx = np.array(target_hw, dtype=np.float64) / np.array(size_hw, dtype=np.float64)
-    centres_yx = np.asarray(points_ij, dtype=np.float64) * stride_px + patch_px / 2
-    return np.ascontiguousarray((centres_yx * scale_yx)[:, ::-1])
 
+    patch_px: int
+    stride_px: int
+    processed_hw: tuple[int, int]
+    size_hw: tuple[int, int]
 
-def pixels_to_grid(
-    points_xy: NDArray[np.float64],
-    patch_px: int,
-    stride_px: int,
-    size_hw: tuple[int, int],
-    target_hw: tuple[int, int],
-) -> NDArray[np.int64]:
-    """The grid positions whose patch centres are nearest to points; the inverse of `grid_to_pixels`.
+    def at_height(self, height_px: int) -> GridPlace:
+        """The same grid in the picture at another height, but at most twice as wide as high."""
+        return replace(self, size_hw=fitted_size(self.size_hw, (height_px, 2 * height_px)))
 
-    Args:
-        points_xy: [n, 2] points (x, y) in a picture of `target_hw` pixels.
-        patch_px: side of a patch in processed pixels.
-        stride_px: distance of neighbouring patches in processed pixels.
-        size_hw: the processed size.
-        target_hw: the size of the picture that the points are given in.
+    def pixels(self, positions_ij: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Points (x, y) [n, 2] of the patch centres at rows and columns [n, 2]."""
+        scale_yx = np.array(self.size_hw, dtype=np.float64) / np.array(self.processed_hw, dtype=np.float64)
+        centres_yx = positions_ij.astype(np.float64) * self.stride_px + self.patch_px / 2
+        return np.ascontiguousarray((centres_yx * scale_yx)[:, ::-1])
 
-    Returns:
-        [n, 2] rows and columns, clamped to the grid.
-    """
-    scale_yx = np.array(size_hw, dtype=np.float64) / np.array(target_hw, dtype=np.float64)
-    centres_yx = np.asarray(points_xy, dtype=np.float64)[:, ::-1] * scale_yx
-    nearest = np.floor((centres_yx - patch_px / 2) / stride_px + 0.5).astype(np.int64)
-    limits = np.array(grid_size(size_hw, patch_px, stride_px)) - 1
-    return np.clip(nearest, 0, limits)
+    def positions(self, points_xy: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Rows and columns [n, 2], clamped to the grid, of the patches whose centres are nearest to points (x, y)."""
+        scale_yx = np.array(self.processed_hw, dtype=np.float64) / np.array(self.size_hw, dtype=np.float64)
+        centres_yx = np.asarray(points_xy, dtype=np.float64)[:, ::-1] * scale_yx
+        nearest = np.floor((centres_yx - self.patch_px / 2) / self.stride_px + 0.5).astype(np.int64)
+        limits = np.array(grid_size(self.processed_hw, self.patch_px, self.stride_px)) - 1
+        return np.clip(nearest, 0, limits)
 
 
 def nearest_index(length: int, target_length: int) -> NDArray[np.int64]:

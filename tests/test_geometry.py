@@ -6,11 +6,10 @@ from hypothesis import strategies as st
 
 from pipeline.errors import InputError
 from pipeline.geometry import (
+    GridPlace,
     even,
     grid_size,
-    grid_to_pixels,
     nearest_index,
-    pixels_to_grid,
     processed_size,
     resize_labels,
     resize_nearest,
@@ -20,24 +19,25 @@ sizes = st.tuples(st.integers(16, 90), st.integers(16, 90))
 
 
 @given(sizes, st.sampled_from([(8, 4), (8, 8), (16, 4), (14, 7), (8, 2)]), sizes)
-def test_grid_to_pixels_and_back(
+def test_from_the_grid_to_pixels_and_back(
     size_hw: tuple[int, int], patch_stride: tuple[int, int], target: tuple[int, int]
 ) -> None:
     patch, stride = patch_stride
     rows, cols = grid_size(size_hw, patch, stride)
     points = np.stack(np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"), -1).reshape(-1, 2)
-    pixels = grid_to_pixels(points.astype(float), patch, stride, size_hw, target)
+    place = GridPlace(patch, stride, size_hw, target)
+    pixels = place.pixels(points)
     assert (pixels > 0).all()
     assert (pixels < np.array(target)[::-1]).all()
-    assert np.array_equal(pixels_to_grid(pixels, patch, stride, size_hw, target), points)
+    assert np.array_equal(place.positions(pixels), points)
 
 
 def test_centre_of_the_first_patch() -> None:
-    assert grid_to_pixels(np.array([[0.0, 1.0]]), 8, 4, (24, 32), (48, 64)).tolist() == [[16.0, 8.0]]
+    assert GridPlace(8, 4, (24, 32), (48, 64)).pixels(np.array([[0, 1]])).tolist() == [[16.0, 8.0]]
 
 
 def test_points_outside_are_clamped_to_the_grid() -> None:
-    found = pixels_to_grid(np.array([[-50.0, -50.0], [999.0, 999.0]]), 8, 4, (24, 32), (24, 32))
+    found = GridPlace(8, 4, (24, 32), (24, 32)).positions(np.array([[-50.0, -50.0], [999.0, 999.0]]))
     assert found.tolist() == [[0, 0], [4, 6]]
 
 

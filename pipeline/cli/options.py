@@ -6,7 +6,8 @@ import functools
 import inspect
 import logging
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -40,84 +41,65 @@ CodebookFile = Annotated[
 ]
 
 
-def _method(
-    config: Annotated[Path | None, typer.Option(help="YAML file of settings.")] = None,
-    preset: Annotated[Preset | None, typer.Option(help="Trade exactness for speed (see `vidparts info`).")] = None,
-    model: Annotated[
-        str | None, typer.Option(help="Name (see `vidparts info`), or a .safetensors or .pth file.")
-    ] = None,
-    heads: Annotated[int | None, typer.Option(help="Attention heads of a local model that doesn't say.")] = None,
-    load_size: Annotated[int | None, typer.Option(help="Short side of the processed picture, pixels.")] = None,
-    stride: Annotated[int | None, typer.Option(help="Distance of patches, pixels; divides the patch.")] = None,
-    layer: Annotated[int | None, typer.Option(help="Block to read, from 0.")] = None,
-    facet: Annotated[Facet | None, typer.Option(help="Facet to read.")] = None,
-    device: Annotated[Device | None, typer.Option(help="Where the ViT runs.")] = None,
-    backend: Annotated[Backend | None, typer.Option(help="Library that runs the ViT.")] = None,
-    seed: Annotated[int | None, typer.Option(help="Seed of k-means.")] = None,
-    batch: Annotated[int | None, typer.Option(help="Frames that go through the ViT together.")] = None,
-) -> dict[str, Any]:
-    return {
-        "config": config,
-        "preset": preset,
-        "model": model,
-        "model_heads": heads,
-        "features.load_size": load_size,
-        "features.stride": stride,
-        "features.layer": layer,
-        "features.facet": facet,
-        "run.device": device,
-        "run.backend": backend,
-        "run.seed": seed,
-        "run.batch": batch,
-    }
+@dataclass(frozen=True, slots=True)
+class Option:
+    """An option that several commands have; its value is None where it isn't given."""
+
+    kind: Any
+    flag: str
+    help: str
+    metavar: str | None = None
+
+    @property
+    def parameter(self) -> inspect.Parameter:
+        """The parameter of a command, of the flag's name."""
+        name = self.flag.removeprefix("--").replace("-", "_")
+        shown = typer.Option(None, self.flag, help=self.help, metavar=self.metavar)
+        return inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=shown, annotation=self.kind | None)
 
 
-def _frames(
-    every: Annotated[int | None, typer.Option(help="Process every Nth frame.", metavar="N")] = None,
-    start: Annotated[float | None, typer.Option(help="Seconds to begin at.")] = None,
-    end: Annotated[float | None, typer.Option(help="Seconds to end at.")] = None,
-    fps: Annotated[float | None, typer.Option(help="Frame rate of directories of frames.")] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Fail before the work where a video is damaged.")] = False,
-) -> dict[str, Any]:
-    return {
-        "input.every": every,
-        "input.start": start,
-        "input.end": end,
-        "input.fps": fps,
-        "input.strict": strict or None,
-    }
+Group = Mapping[str, Option]
+"""Options by the names of what they give: settings as `load_settings` takes them, or the fields of `Workers`."""
 
-
-def _clusters(
-    clustering: Annotated[ClusteringMethod | None, typer.Option(help="What finds clusters and parts.")] = None,
-) -> dict[str, Any]:
-    return {"cluster.method": clustering}
-
-
-def _parts(parts: Annotated[int | None, typer.Option(help="Parts to find.")] = None) -> dict[str, Any]:
-    return {"cluster.parts": parts}
-
-
-def _fit(
-    frames: Annotated[int | None, typer.Option("--fit-frames", help="Frames of all inputs to fit on.")] = None,
-    saliency: Annotated[SaliencySource | None, typer.Option(help="What tells foreground in a video.")] = None,
-) -> dict[str, Any]:
-    return {"cluster.frames": frames, "saliency.source": saliency}
-
-
-def _render(
-    alpha: Annotated[float | None, typer.Option(help="Opacity of the colours, 0 to 1.")] = None,
-    palette: Annotated[PaletteName | None, typer.Option(help="Colours of the parts.")] = None,
-) -> dict[str, Any]:
-    return {"render.alpha": alpha, "render.palette": palette}
-
-
-def _memory(
-    max_memory: Annotated[
-        str | None, typer.Option("--max-memory", help="Resident memory to stay below, as 4G or 512MiB.")
-    ] = None,
-) -> dict[str, Any]:
-    return {"run.max_memory": max_memory}
+METHOD: Group = {
+    "config": Option(Path, "--config", "YAML file of settings."),
+    "preset": Option(Preset, "--preset", "Trade exactness for speed (see `vidparts info`)."),
+    "model": Option(str, "--model", "Name (see `vidparts info`), or a .safetensors or .pth file."),
+    "model_heads": Option(int, "--heads", "Attention heads of a local model that doesn't say."),
+    "features.load_size": Option(int, "--load-size", "Short side of the processed picture, pixels."),
+    "features.stride": Option(int, "--stride", "Distance of patches, pixels; divides the patch."),
+    "features.layer": Option(int, "--layer", "Block to read, from 0."),
+    "features.facet": Option(Facet, "--facet", "Facet to read."),
+    "run.device": Option(Device, "--device", "Where the ViT runs."),
+    "run.backend": Option(Backend, "--backend", "Library that runs the ViT."),
+    "run.seed": Option(int, "--seed", "Seed of k-means."),
+    "run.batch": Option(int, "--batch", "Frames that go through the ViT together."),
+}
+FRAMES: Group = {
+    "input.every": Option(int, "--every", "Process every Nth frame.", "N"),
+    "input.start": Option(float, "--start", "Seconds to begin at."),
+    "input.end": Option(float, "--end", "Seconds to end at."),
+    "input.fps": Option(float, "--fps", "Frame rate of directories of frames."),
+    "input.strict": Option(bool, "--strict", "Fail before the work where a video is damaged."),
+}
+CLUSTERS: Group = {"cluster.method": Option(ClusteringMethod, "--clustering", "What finds clusters and parts.")}
+PARTS: Group = {"cluster.parts": Option(int, "--parts", "Parts to find.")}
+FIT: Group = {
+    "cluster.frames": Option(int, "--fit-frames", "Frames of all inputs to fit on."),
+    "saliency.source": Option(SaliencySource, "--saliency", "What tells foreground in a video."),
+}
+MEMORY: Group = {"run.max_memory": Option(str, "--max-memory", "Resident memory to stay below, as 4G or 512MiB.")}
+RENDER: Group = {
+    "render.alpha": Option(float, "--alpha", "Opacity of the colours, 0 to 1."),
+    "render.palette": Option(PaletteName, "--palette", "Colours of the parts."),
+}
+WORKERS: Group = {
+    "engine": Option(EngineName, "--engine", "Spread the work: processes here, or a Ray cluster."),
+    "count": Option(int, "--workers", "Workers; 1 a node or every 4 processors by default."),
+    "address": Option(str, "--address", "Head of a Ray cluster; one of this machine's own by default.", "HOST:PORT"),
+    "shard_frames": Option(int, "--shard-frames", "Frames that a worker does at a time, about; 64 to 512."),
+    "mixed_devices": Option(bool, "--mixed-devices", "Take any processors and GPUs; bytes may differ then."),
+}
 
 
 def _progress(
@@ -130,36 +112,6 @@ def _progress(
     return progress_for(sys.stderr, json_progress)
 
 
-def _workers(
-    engine: Annotated[
-        EngineName | None, typer.Option(help="Spread the work: processes here, or a Ray cluster.")
-    ] = None,
-    workers: Annotated[int | None, typer.Option(help="Workers; 1 a node or every 4 processors by default.")] = None,
-    address: Annotated[
-        str | None,
-        typer.Option(help="Head of a Ray cluster; one of this machine's own by default.", metavar="HOST:PORT"),
-    ] = None,
-    shard_frames: Annotated[
-        int | None, typer.Option(help="Frames that a worker does at a time, about; 64 to 512.")
-    ] = None,
-    mixed_devices: Annotated[
-        bool, typer.Option("--mixed-devices", help="Take any processors and GPUs; bytes may differ then.")
-    ] = False,
-) -> dict[str, Any]:
-    return {
-        "engine": engine,
-        "count": workers,
-        "address": address,
-        "shard_frames": shard_frames,
-        "mixed_devices": mixed_devices or None,
-    }
-
-
-Group = Callable[..., dict[str, Any]]
-METHOD, FRAMES, CLUSTERS, PARTS, FIT, MEMORY, RENDER = _method, _frames, _clusters, _parts, _fit, _memory, _render
-WORKERS = _workers
-
-
 def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command the options of some groups; it gets them as `settings: Settings`, and `progress: Progress`.
 
@@ -170,24 +122,23 @@ def settings_from(*groups: Group) -> Callable[[Callable[..., None]], Callable[..
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         wanted = inspect.signature(command, eval_str=True).parameters
         own = [parameter for name, parameter in wanted.items() if name not in {"settings", "progress", "workers"}]
-        offered: tuple[Callable[..., Any], ...] = (*groups, _progress)
-        shared = {group: inspect.signature(group, eval_str=True).parameters for group in offered}
+        shown = inspect.signature(_progress, eval_str=True).parameters
 
         @functools.wraps(command)
         def wrapper(**values: Any) -> None:
-            taken = {
-                group: group(**{name: values.pop(name) for name in names if name in values})
-                for group, names in shared.items()
-            }
-            progress = taken.pop(_progress)
-            if WORKERS in taken:
-                values["workers"] = {name: value for name, value in taken.pop(WORKERS).items() if value is not None}
-            overrides = {key: value for group in taken.values() for key, value in group.items()}
+            progress = _progress(**{name: values.pop(name) for name in shown})
+            overrides: dict[str, Any] = {}
+            for group in groups:
+                given = {key: values.pop(option.parameter.name) for key, option in group.items()}
+                if group is WORKERS:
+                    values["workers"] = {name: value for name, value in given.items() if value is not None}
+                else:
+                    overrides |= given
             if "settings" in wanted:
                 values["settings"] = load_settings(overrides.pop("config", None), overrides)
             command(**values, progress=progress)
 
-        parameters = [*own, *(parameter for names in shared.values() for parameter in names.values())]
+        parameters = [*own, *(option.parameter for group in groups for option in group.values()), *shown.values()]
         keyword = [parameter.replace(kind=inspect.Parameter.KEYWORD_ONLY) for parameter in parameters]
         wrapper.__signature__ = inspect.Signature(keyword)  # type: ignore[attr-defined]
         wrapper.__annotations__ = {parameter.name: parameter.annotation for parameter in keyword}

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
-
 import typer
 
 from pipeline.cli.options import (
@@ -14,7 +12,9 @@ from pipeline.cli.options import (
     RENDER,
     CodebookFile,
     DryRun,
+    Group,
     Images,
+    Option,
     Output,
     Overwrite,
     Resume,
@@ -24,39 +24,26 @@ from pipeline.cli.reports import OpenReport, conclude
 from pipeline.config import MaskRefinement, Settings
 from pipeline.progress import Progress
 
-
-def _fit_pictures(
-    fit_pictures: Annotated[int | None, typer.Option(help="Pictures to fit on; default: what 2 GB hold.")] = None,
-) -> dict[str, Any]:
-    return {"pictures.fit": fit_pictures}
-
-
-def _masks(
-    refine: Annotated[MaskRefinement | None, typer.Option(help="What makes masks follow edges.")] = None,
-    remove_outliers: Annotated[
-        bool, typer.Option("--remove-outliers", help="Leave out pictures unlike the others.")
-    ] = False,
-) -> dict[str, Any]:
-    return {"pictures.refine": refine, "pictures.remove_outliers": remove_outliers or None}
-
-
-def _stages(
-    crop_augmentations: Annotated[
-        int | None,
-        typer.Option(help="Random crops of each picture, with their mirror images, that join the fit; for small sets."),
-    ] = None,
-    three_stages: Annotated[
+_FIT: Group = {"pictures.fit": Option(int, "--fit-pictures", "Pictures to fit on; default: what 2 GB hold.")}
+_MASKS: Group = {
+    "pictures.refine": Option(MaskRefinement, "--refine", "What makes masks follow edges."),
+    "pictures.remove_outliers": Option(bool, "--remove-outliers", "Leave out pictures unlike the others."),
+}
+_STAGES: Group = {
+    "pictures.crop_augmentations": Option(
+        int,
+        "--crop-augmentations",
+        "Random crops of each picture, with their mirror images, that join the fit; for small sets.",
+    ),
+    "pictures.three_stages": Option(
         bool,
-        typer.Option(
-            "--three-stages",
-            help="Find parts twice, the second time in what every picture has; for small varied sets.",
-        ),
-    ] = False,
-) -> dict[str, Any]:
-    return {"pictures.crop_augmentations": crop_augmentations, "pictures.three_stages": three_stages or None}
+        "--three-stages",
+        "Find parts twice, the second time in what every picture has; for small varied sets.",
+    ),
+}
 
 
-@settings_from(METHOD, CLUSTERS, _fit_pictures, _masks, MEMORY)
+@settings_from(METHOD, CLUSTERS, _FIT, _MASKS, MEMORY)
 def coseg(
     images: Images,
     output: Output,
@@ -84,7 +71,7 @@ def coseg(
     outcome.raise_failures()
 
 
-@settings_from(METHOD, CLUSTERS, PARTS, _fit_pictures, _stages, MEMORY, RENDER)
+@settings_from(METHOD, CLUSTERS, PARTS, _FIT, _STAGES, MEMORY, RENDER)
 def parts(
     images: Images,
     output: Output,

@@ -84,18 +84,15 @@ def spread_pairs(
         first: [n, channels], the pairs' descriptors in the first picture.
         second: [n, channels], those in the second.
         saliency: [n], the pairs' mean saliency.
-        count: pairs wanted; all are taken where there are no more.
+        count: pairs wanted, fewer than there are.
         seed: of k-means.
 
     Returns:
         Indices of the chosen pairs, int64, the most salient first; `count` at most.
     """
-    if len(first) <= count:
-        chosen = np.arange(len(first))
-    else:
-        labels = _cluster(np.concatenate([_unit(first), _unit(second)], axis=1), count, seed)
-        members = (np.flatnonzero(labels == label) for label in np.unique(labels))
-        chosen = np.array([each[saliency[each].argmax()] for each in members])
+    labels = _cluster(np.concatenate([_unit(first), _unit(second)], axis=1), count, seed)
+    members = (np.flatnonzero(labels == label) for label in np.unique(labels))
+    chosen = np.array([each[saliency[each].argmax()] for each in members])
     return chosen[np.argsort(-saliency[chosen], kind="stable")].astype(np.int64)
 
 

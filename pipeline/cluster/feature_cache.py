@@ -13,7 +13,6 @@ from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from types import TracebackType
 from typing import BinaryIO, Self
 
 import numpy as np
@@ -71,9 +70,7 @@ class FeatureCache:
         """Use the cache in a `with` block, at whose end its file is removed."""
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Remove the file."""
         self._close()
         self._path.unlink(missing_ok=True)
@@ -155,9 +152,7 @@ class KeptCache(FeatureCache):
     behind it: a crash may have torn it.
     """
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the file; it stays."""
         self._close()
 

@@ -125,8 +125,7 @@ class Run:
             OutputError: the results can't be written, or the folder holds results of other settings.
         """
         chosen = list(items)[: self.limit]
-        open_store = ItemStore.create if self.overwrite else ItemStore.resume
-        store = open_store(self.output, columns, self.settings)
+        store = _ItemStore(self, columns)
         pending = [(key, item) for key, item in chosen if key not in store.done]
         self.progress.start(name, len(chosen), "item")
         self.progress.advance(len(chosen) - len(pending))
@@ -149,50 +148,31 @@ class Run:
         return summary
 
 
-class ItemStore:
-    """CSV file of results to which items are appended; a later run reads it back and resumes."""
+class _ItemStore:
+    """CSV file of a run's results, to which items are appended; a later run reads it back."""
 
-    def __init__(self, file: Path, columns: Columns, rows: Iterable[Row]) -> None:
-        """Write the file with these rows, without any incomplete ones; see `create` and `resume`.
-
-        Raises:
-            OutputError: the file can't be written.
-        """
-        self._file = file
-        self._columns = columns
-        self.rows = list(rows)
-        self.done = {str(row[KEY]) for row in self.rows}
-        header = ",".join(columns) + "\n"
-        write_file(file, header.encode() + _as_csv(self.rows, columns))
-
-    @classmethod
-    def create(cls, folder: Path, columns: Columns, settings: Mapping[str, object]) -> ItemStore:
-        """Start without results, overwriting those that are there.
+    def __init__(self, run: Run, columns: Columns) -> None:
+        """Read the results of an earlier run with the same settings, or start where there are none.
 
         Args:
-            folder: created if missing.
+            run: its folder is created if missing.
             columns: column names and types, without `KEY` and `LINES`.
-            settings: everything that the results depend on.
-
-        Raises:
-            OutputError: the folder can't be written.
-        """
-        write_file(folder / "settings.json", _describe_settings(settings).encode())
-        return cls(folder / "items.csv", {KEY: str, LINES: int, **columns}, [])
-
-    @classmethod
-    def resume(cls, folder: Path, columns: Columns, settings: Mapping[str, object]) -> ItemStore:
-        """Read a folder's results back, or start where there are none; for the arguments see `create`.
 
         Raises:
             OutputError: the folder can't be written, or holds results of other settings.
         """
-        file = folder / "items.csv"
-        if not file.exists():
-            return cls.create(folder, columns, settings)
-        _require_same_settings(folder / "settings.json", settings)
-        all_columns: Columns = {KEY: str, LINES: int, **columns}
-        return cls(file, all_columns, _read_rows(file, all_columns))
+        self._file, settings_file = run.output / "items.csv", run.output / "settings.json"
+        self._columns: Columns = {KEY: str, LINES: int, **columns}
+        self.rows: list[Row] = []
+        if run.overwrite or not self._file.exists():
+            write_file(settings_file, _describe_settings(run.settings).encode())
+        else:
+            _require_same_settings(settings_file, run.settings)
+            self.rows = _read_rows(self._file, self._columns)
+        self.done = {str(row[KEY]) for row in self.rows}
+        # Without the rows of an item that was cut off.
+        header = ",".join(self._columns) + "\n"
+        write_file(self._file, header.encode() + _as_csv(self.rows, self._columns))
 
     def append(self, key: str, rows: Sequence[Row]) -> None:
         """Append an item's rows; they are on disk (fsync) when this returns.

@@ -25,8 +25,8 @@ from pipeline.device import upload
 from pipeline.errors import DeviceMemoryError, InputError, UsageError
 from pipeline.features.backend import choose_backend
 from pipeline.features.interleaved_grid import run_interleaved
-from pipeline.features.log_bins import bin_offsets, log_bin
-from pipeline.features.vit import Backbone, BackboneOutput, RunBlocks, Tap
+from pipeline.features.log_bins import BINS, log_bin
+from pipeline.features.vit import Backbone, BackboneOutput, Reading, RunBlocks, Tap
 from pipeline.features.weights import Model
 from pipeline.geometry import grid_size, processed_size
 
@@ -86,7 +86,7 @@ class Extractor:
         self.half_size = saliency.half_size
         self.heads = saliency.heads if saliency.heads is not None else model.identity.saliency_heads
         self.tap = Tap(features.layer, features.facet)
-        model.backbone.check([self.tap], features.stride, self.heads)
+        model.backbone.check(Reading((self.tap,), heads=self.heads), features.stride)
         self.backbone = model.backbone if self.device.type == "cpu" else _moved(model.backbone, self.device)
         plain = self.tap == Tap(model.identity.depth - 1, "key") and not features.log_bin
         self.regions = model.regions if plain else None
@@ -106,7 +106,7 @@ class Extractor:
     @property
     def channels(self) -> int:
         """Channels of a descriptor."""
-        return self.identity.embed_dim * (len(bin_offsets(2)) if self.settings.log_bin else 1)
+        return self.identity.embed_dim * (len(BINS) if self.settings.log_bin else 1)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -142,12 +142,12 @@ class Extractor:
         self, images: Sequence[Picture], taps: Sequence[Tap], *, saliency: bool = False
     ) -> dict[Tap, Extraction]:
         """Descriptors of several layers and facets from one pass; otherwise as `extract`."""
-        outputs = list(self._run(images, self.settings.stride, taps, saliency=saliency))
+        reading = Reading(tuple(dict.fromkeys(taps)), saliency, self.heads)
+        outputs = list(self._run(images, self.settings.stride, reading))
         grid_hw = outputs[0].grid_hw
         maps = None if not saliency else torch.cat([_present(output.saliency) for output in outputs])
         return {
-            tap: self._extraction([output.facets.pop(tap) for output in outputs], maps, grid_hw)
-            for tap in dict.fromkeys(taps)
+            tap: self._extraction([output.facets.pop(tap) for output in outputs], maps, grid_hw) for tap in reading.taps
         }
 
     def saliency_half(self, rgb: Sequence[Picture]) -> Tensor:
@@ -167,7 +167,7 @@ class Extractor:
         """
         size_hw = processed_size(rgb[0].shape[:2], self.settings.load_size)
         halves = [resize_lanczos(picture, (size_hw[0] // 2, size_hw[1] // 2)) for picture in rgb]
-        outputs = self._run(halves, self.identity.patch_px, [], saliency=True)
+        outputs = self._run(halves, self.identity.patch_px, Reading((), True, self.heads))
         low = torch.cat([_present(output.saliency) for output in outputs])
         rows, cols = self.grid_hw(size_hw)
         from_rows, from_cols = centre_index(low.shape[1], rows), centre_index(low.shape[2], cols)
@@ -202,9 +202,7 @@ class Extractor:
         return Extraction(descriptors, tokens[:, 0], maps)
 
     @torch.inference_mode()
-    def _run(
-        self, images: Sequence[Picture], stride_px: int, taps: Sequence[Tap], *, saliency: bool
-    ) -> Iterator[BackboneOutput]:
+    def _run(self, images: Sequence[Picture], stride_px: int, reading: Reading) -> Iterator[BackboneOutput]:
         if len({image.shape for image in images}) != 1:
             raise InputError(
                 f"pictures of one batch must have one size, got {sorted({image.shape[:2] for image in images})}"
@@ -213,7 +211,7 @@ class Extractor:
         start = 0
         while start < len(images):
             step = self._frames_at_once(len(images), tokens)
-            found = self._attempt(images[start : start + step], stride_px, taps, saliency)
+            found = self._attempt(images[start : start + step], stride_px, reading)
             if found is None:
                 self._take_smaller_batches(min(step, len(images) - start), tokens, images[0])
                 continue
@@ -225,23 +223,14 @@ class Extractor:
             return 1
         return wanted if self._fitting_tokens is None else max(1, min(wanted, self._fitting_tokens // tokens))
 
-    def _attempt(
-        self, images: Sequence[Picture], stride_px: int, taps: Sequence[Tap], saliency: bool
-    ) -> BackboneOutput | None:
+    def _attempt(self, images: Sequence[Picture], stride_px: int, reading: Reading) -> BackboneOutput | None:
         """One pass; None where the device's memory isn't enough for it."""
         try:
             halved = self.dtype != torch.float32 and self._run_blocks is None
             with torch.autocast(self.device.type, self.dtype, enabled=halved):
                 run = run_interleaved if self.settings.grid == "interleaved" else Backbone.__call__
-                found: BackboneOutput = run(
-                    self.backbone,
-                    self._to_tensor(images),
-                    stride_px,
-                    taps,
-                    saliency=saliency,
-                    saliency_heads=self.heads,
-                    run_blocks=self._run_blocks,
-                )
+                pixels = self._to_tensor(images)
+                found: BackboneOutput = run(self.backbone, pixels, stride_px, reading, self._run_blocks)
         except torch.OutOfMemoryError:
             return None
         return found

@@ -12,7 +12,6 @@ would show as a checkerboard.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import product
 
@@ -20,7 +19,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from pipeline.features.vit import Backbone, BackboneOutput, RunBlocks, Tap, View, stretch
+from pipeline.features.vit import Backbone, BackboneOutput, Reading, RunBlocks, View, stretch
 from pipeline.geometry import grid_size
 
 LOCAL_CELLS = 5
@@ -28,14 +27,7 @@ LOCAL_CELLS = 5
 
 
 def run_interleaved(
-    backbone: Backbone,
-    pixels: Tensor,
-    stride_px: int,
-    taps: Sequence[Tap],
-    *,
-    saliency: bool = False,
-    saliency_heads: Sequence[int] | None = None,
-    run_blocks: RunBlocks | None = None,
+    backbone: Backbone, pixels: Tensor, stride_px: int, reading: Reading, run_blocks: RunBlocks | None = None
 ) -> BackboneOutput:
     """As a call of the backbone; the class token is the mean of the passes' ones.
 
@@ -43,23 +35,19 @@ def run_interleaved(
         InputError: the picture is smaller than a patch.
         UsageError: a layer, stride or head doesn't exist.
     """
-    backbone.check(taps, stride_px, saliency_heads)
+    backbone.check(reading, stride_px)
     patch_px = backbone.config.patch_px
     rows, cols = grid_size((pixels.shape[2], pixels.shape[3]), patch_px, stride_px)
     shifts = shifts_px((pixels.shape[2], pixels.shape[3]), patch_px, stride_px)
     if len(shifts) == 1:
-        whole: BackboneOutput = backbone(
-            pixels, patch_px, taps, saliency=saliency, saliency_heads=saliency_heads, run_blocks=run_blocks
-        )
+        whole: BackboneOutput = backbone(pixels, patch_px, reading, run_blocks)
         return whole
     covered = ((rows - 1) * stride_px + patch_px, (cols - 1) * stride_px + patch_px)
     parts = [(pixels[:, :, down:, right:], View((down, right), covered)) for down, right in shifts]
-    passes = backbone.passes(
-        parts, patch_px, taps, saliency=saliency, saliency_heads=saliency_heads, run_blocks=run_blocks
-    )
+    passes = backbone.passes(parts, patch_px, reading, run_blocks)
     starts = [(down // stride_px, right // stride_px) for down, right in shifts]
     grid = _Grid(rows, cols, patch_px // stride_px, starts)
-    facets = {tap: grid.tokens([found.facets.pop(tap) for found in passes]) for tap in dict.fromkeys(taps)}
+    facets = {tap: grid.tokens([found.facets.pop(tap) for found in passes]) for tap in reading.taps}
     # A row sums to one over its own patches, of which a shifted pass has fewer.
     maps = [found.saliency * found.saliency[0].numel() for found in passes if found.saliency is not None]
     stretched = stretch(grid.woven(maps).flatten(1)).reshape(-1, rows, cols) if maps else None

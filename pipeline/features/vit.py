@@ -7,6 +7,7 @@ the class token's row of the last block's attention. It is plain torch: on CUDA 
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, get_args
@@ -200,21 +201,6 @@ class LayerScale(nn.Module):
         return x * self.gamma
 
 
-class Mlp(nn.Module):
-    """Two linear layers with a GELU between."""
-
-    def __init__(self, config: ViTConfig) -> None:
-        """Empty parameters of the shapes that `config` says."""
-        super().__init__()
-        self.fc1 = nn.Linear(config.embed_dim, config.mlp_dim)
-        self.fc2 = nn.Linear(config.mlp_dim, config.embed_dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Tokens [b, n, c] to [b, n, c]."""
-        output: Tensor = self.fc2(F.gelu(self.fc1(x)))
-        return output
-
-
 class Block(nn.Module):
     """One block of a ViT, in two halves, so that reading its keys doesn't need to run the rest."""
 
@@ -225,7 +211,8 @@ class Block(nn.Module):
         self.attn = Attention(config)
         self.ls1 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=config.norm_eps)
-        self.mlp = Mlp(config)
+        wide, narrow = nn.Linear(config.embed_dim, config.mlp_dim), nn.Linear(config.mlp_dim, config.embed_dim)
+        self.mlp = nn.Sequential(OrderedDict({"fc1": wide, "gelu": nn.GELU(), "fc2": narrow}))
         self.ls2 = LayerScale(config.embed_dim) if config.layer_scale else nn.Identity()
 
     def forward(self, x: Tensor, parts: dict[str, Tensor], rotary: Rotary | None) -> Tensor:
@@ -252,19 +239,26 @@ class Backbone(nn.Module):
         self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, config.embed_dim, config.patch_px)})
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.depth))
 
-    def check(self, taps: Iterable[Tap], stride_px: int, heads: Sequence[int] | None) -> None:
+    def check(self, reading: Reading, stride_px: int) -> None:
         """Refuse a layer, stride or head that this ViT doesn't have.
 
         Raises:
             UsageError: with the values that are possible.
         """
-        check_stride(self.config.patch_px, stride_px)
-        for tap in taps:
+        patch_px = self.config.patch_px
+        possible = [stride for stride in range(1, patch_px + 1) if patch_px % stride == 0]
+        if stride_px not in possible:
+            raise UsageError(
+                f"stride {stride_px} does not divide the model's patch size of {patch_px} pixels; "
+                f"possible strides are {', '.join(map(str, possible))}"
+            )
+        for tap in reading.taps:
             if not 0 <= tap.layer < self.config.depth:
                 raise UsageError(
                     f"layer {tap.layer} is not in this model, whose layers are 0 to {self.config.depth - 1}; "
                     "give one of them by --layer"
                 )
+        heads = reading.heads
         if heads is not None and (not heads or not set(heads) <= set(range(self.config.heads))):
             raise UsageError(
                 f"saliency heads {list(heads)} are not in this model, whose heads are 0 to "
@@ -275,57 +269,36 @@ class Backbone(nn.Module):
         self,
         pixels: Tensor,
         stride_px: int,
-        taps: Sequence[Tap] = (),
-        *,
-        saliency: bool = False,
-        saliency_heads: Sequence[int] | None = None,
+        reading: Reading,
         run_blocks: RunBlocks | None = None,
     ) -> BackboneOutput:
-        """Read `taps` and, where asked for, the saliency, in one pass that ends as early as it can.
+        """Read in one pass that ends as early as it can.
 
         Args:
             pixels: float32 [batch, 3, height, width], normalised.
             stride_px: distance of neighbouring patches in pixels.
-            taps: what to read.
-            saliency: whether to compute it.
-            saliency_heads: heads of the last block that are averaged; None: all.
+            reading: what to read.
             run_blocks: what computes the blocks; None: torch.
 
         Raises:
             InputError: the picture is smaller than a patch.
             UsageError: a layer, stride or head doesn't exist.
         """
-        (output,) = self.passes(
-            [(pixels, None)],
-            stride_px,
-            taps,
-            saliency=saliency,
-            saliency_heads=saliency_heads,
-            run_blocks=run_blocks,
-        )
+        (output,) = self.passes([(pixels, None)], stride_px, reading, run_blocks)
         return output
 
     def passes(
         self,
         parts: Sequence[tuple[Tensor, View | None]],
         stride_px: int,
-        taps: Sequence[Tap] = (),
-        *,
-        saliency: bool = False,
-        saliency_heads: Sequence[int] | None = None,
+        reading: Reading,
         run_blocks: RunBlocks | None = None,
     ) -> list[BackboneOutput]:
         """As a call, for several parts of a picture, which may be computed at once.
 
-        Args:
-            parts: pixels as there, and where they lie in their picture, where they are a part of it.
-            stride_px: as there; so are the others.
-            taps: what to read.
-            saliency: whether to compute it.
-            saliency_heads: heads of the last block that are averaged.
-            run_blocks: what computes the blocks.
+        `parts` are pixels as there, and where they lie in their picture, where they are a part of it.
         """
-        self.check(taps, stride_px, saliency_heads)
+        self.check(reading, stride_px)
         grids = [grid_size((pixels.shape[2], pixels.shape[3]), self.config.patch_px, stride_px) for pixels, _ in parts]
         embedded = [
             Embedded(
@@ -333,14 +306,12 @@ class Backbone(nn.Module):
             )
             for (pixels, view), grid_hw in zip(parts, grids, strict=True)
         ]
-        heads = None if saliency_heads is None else tuple(saliency_heads)
-        reading = Reading(tuple(dict.fromkeys(taps)), saliency, heads)
         found = run_blocks(embedded, reading) if run_blocks else [self.run_blocks(*each, reading) for each in embedded]
         outputs = []
         for tensors, grid_hw, (_, view) in zip(found, grids, parts, strict=True):
             facets = dict(zip(reading.taps, tensors, strict=False))
             map_hw = None
-            if saliency:
+            if reading.saliency:
                 # Of a part the row stays as it is: it is comparable with the other parts' only before stretching.
                 map_hw = (tensors[-1] if view else stretch(tensors[-1])).reshape(-1, *grid_hw)
             outputs.append(BackboneOutput(facets, map_hw, grid_hw))
@@ -362,7 +333,8 @@ class Backbone(nn.Module):
         found: dict[Tap, Tensor] = {}
         rows: list[Tensor] = []
         for layer in range(stop + 1):
-            block, facets = self._block(layer), {tap.facet for tap in reading.taps if tap.layer == layer}
+            block, facets = self.blocks[layer], {tap.facet for tap in reading.taps if tap.layer == layer}
+            assert isinstance(block, Block)
             runs = layer < stop or "token" in facets
             parts = _parts(block, x, facets, all_of_them=runs, salient=layer == salient_layer)
             if layer == salient_layer:
@@ -373,11 +345,6 @@ class Backbone(nn.Module):
             if "token" in facets:
                 found[Tap(layer, "token")] = self._by_channel(x[:, None])
         return (*(found[tap] for tap in reading.taps), *rows)
-
-    def _block(self, layer: int) -> Block:
-        block = self.blocks[layer]
-        assert isinstance(block, Block)
-        return block
 
     def _rotary(
         self, grid_hw: tuple[int, int], stride_px: int, device: torch.device, view: View | None
@@ -436,20 +403,6 @@ class Backbone(nn.Module):
         if self.config.registers:
             heads = torch.cat((heads[:, :, :1], heads[:, :, self.config.prefix :]), dim=2)
         return heads.permute(0, 2, 3, 1).contiguous().flatten(2).float()
-
-
-def check_stride(patch_px: int, stride_px: int) -> None:
-    """Refuse a stride that doesn't divide the patch size.
-
-    Raises:
-        UsageError: with the strides that are possible.
-    """
-    possible = [stride for stride in range(1, patch_px + 1) if patch_px % stride == 0]
-    if stride_px not in possible:
-        raise UsageError(
-            f"stride {stride_px} does not divide the model's patch size of {patch_px} pixels; "
-            f"possible strides are {', '.join(map(str, possible))}"
-        )
 
 
 def _parts(block: Block, x: Tensor, facets: Iterable[str], *, all_of_them: bool, salient: bool) -> dict[str, Tensor]:

@@ -9,15 +9,7 @@ from pipeline.kernels.jit import compiled
 
 @compiled
 def blend_into(rgb: Any, labels: Any, colors: Any, weight: Any, painted: Any) -> None:
-    """Blend a picture with the colours of its labels, into `painted`.
-
-    Args:
-        rgb: uint8 [height, width, 3].
-        labels: uint8 [height, width]; where it is 0 the picture stays.
-        colors: int32 [256, 3], by label.
-        weight: opacity of the colours in 1/256.
-        painted: uint8 [height, width, 3], the result.
-    """
+    """As `pipeline.kernels.blend`, into `painted`, by colours of int32 and a `weight` in 1/256."""
     for row in range(labels.shape[0]):
         for col in range(labels.shape[1]):
             label = labels[row, col]

@@ -104,28 +104,19 @@ class _Messages:
 
 
 def infer_labels(unary: Floats, image: NDArray[np.uint8], settings: CrfSettings) -> NDArray[np.uint8]:
-    """The most probable label of each pixel after `settings.iterations` (one or more) of mean field.
-
-    Args:
-        unary: float32 [labels, h, w], energies.
-        image: uint8 [h, w, 3].
-        settings: kernels, weights and iterations.
-
-    Returns:
-        uint8 [h, w].
-    """
+    """As `pipeline.kernels.infer_labels`."""
     labels, height, width = unary.shape
     reach = int(np.ceil(_REACH * max(settings.gaussian_sxy, settings.bilateral_sxy)))
     others = unary[1:].min(axis=0, initial=np.inf) < unary[0] + np.float32(_AHEAD)
-    pixels = np.flatnonzero(_within(others, min(reach, max(height, width))))
-    if pixels.size < _WHOLE * others.size:
-        result = np.zeros(others.shape, dtype=np.uint8)
-        if pixels.size:
-            kernels = _kernels_of(image, pixels, settings)
-            result.ravel()[pixels] = _infer(unary.reshape(labels, -1)[:, pixels], kernels, settings)
-        return result
-    whole = _bilateral_kernel(image, settings), _gaussian_kernel(height, width, settings)
-    return _infer(unary.reshape(labels, -1), whole, settings).reshape(height, width)
+    near = np.flatnonzero(_within(others, min(reach, max(height, width))))
+    pixels = near if near.size < _WHOLE * others.size else slice(None)
+    result, places = np.zeros(others.shape, dtype=np.uint8), pixel_positions(height, width)[:, pixels]
+    if places.size:
+        whole = isinstance(pixels, slice)
+        gaussian = _gaussian_of_all(height, width, settings) if whole else _gaussian(places, width, settings)
+        kernels = _bilateral(places, image.reshape(-1, 3)[pixels], width, settings), gaussian
+        result.ravel()[pixels] = _infer(unary.reshape(labels, -1)[:, pixels], kernels, settings)
+    return result
 
 
 def _within(pixels: NDArray[np.bool_], reach: int) -> NDArray[np.bool_]:
@@ -157,30 +148,19 @@ def _in_rows(unary: Floats, lanes: int) -> Table:
     return rows
 
 
-def _kernels_of(image: NDArray[np.uint8], pixels: NDArray[np.int64], settings: CrfSettings) -> tuple[Kernel, Kernel]:
-    """Both kernels between some of a picture's pixels."""
-    height, width = image.shape[:2]
-    places = pixel_positions(height, width)[:, pixels]
-    gaussian = Kernel.over(places / np.float32(settings.gaussian_sxy), width, settings.gaussian_weight)
-    colours = image.reshape(-1, 3)[pixels]
-    return _bilateral(places, colours, width, settings), gaussian
-
-
 def _bilateral(places: Floats, colours: NDArray[np.uint8], row: int, settings: CrfSettings) -> Kernel:
     positions = places / np.float32(settings.bilateral_sxy), colours.T / np.float32(settings.bilateral_srgb)
     return Kernel.over(np.concatenate(positions), row, settings.bilateral_weight)
 
 
-def _bilateral_kernel(image: NDArray[np.uint8], settings: CrfSettings) -> Kernel:
-    height, width = image.shape[:2]
-    return _bilateral(pixel_positions(height, width), image.reshape(-1, 3), width, settings)
+def _gaussian(places: Floats, row: int, settings: CrfSettings) -> Kernel:
+    return Kernel.over(places / np.float32(settings.gaussian_sxy), row, settings.gaussian_weight)
 
 
 @lru_cache(maxsize=4)
-def _gaussian_kernel(height: int, width: int, settings: CrfSettings) -> Kernel:
+def _gaussian_of_all(height: int, width: int, settings: CrfSettings) -> Kernel:
     """Cached: it is the same for every picture of a size."""
-    places = pixel_positions(height, width) / np.float32(settings.gaussian_sxy)
-    return Kernel.over(places, width, settings.gaussian_weight)
+    return _gaussian(pixel_positions(height, width), width, settings)
 
 
 def pixel_positions(height: int, width: int) -> Floats:

@@ -74,16 +74,7 @@ class TensorKernel:
 
 
 def infer_labels(unary: Tensor, image: Tensor, settings: CrfSettings) -> Tensor:
-    """The most probable label of each pixel after `settings.iterations` (one or more) of mean field.
-
-    Args:
-        unary: float32 [labels, h, w], energies.
-        image: uint8 [h, w, 3], on the same device.
-        settings: kernels, weights and iterations.
-
-    Returns:
-        uint8 [h, w].
-    """
+    """As `pipeline.kernels.infer_labels_on_device`."""
     labels, height, width = unary.shape
     # Padding labels have no probability.
     energy = pad(unary.reshape(labels, -1).T, (0, -labels % _LANES), value=torch.inf).contiguous()

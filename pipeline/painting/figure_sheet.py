@@ -10,6 +10,8 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from pipeline.geometry import fitted_size
+
 Image = NDArray[np.uint8]
 
 GAP_PX = 6
@@ -100,9 +102,8 @@ def draw_scatter(
 
 
 def _fitted(rgb: Image, height_px: int) -> Pillow.Image:
-    scale = min(height_px / rgb.shape[0], 2 * height_px / rgb.shape[1])
-    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
-    return Pillow.fromarray(rgb).resize(size, Pillow.Resampling.LANCZOS)
+    height, width = fitted_size(rgb.shape[:2], (height_px, 2 * height_px))
+    return Pillow.fromarray(rgb).resize((width, height), Pillow.Resampling.LANCZOS)
 
 
 def _fill(points: NDArray[np.floating]) -> NDArray[np.floating]:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from pipeline.geometry import grid_to_pixels, pixels_to_grid
+from pipeline.geometry import GridPlace
 
 Image = NDArray[np.uint8]
 Floats = NDArray[np.float32]
@@ -16,38 +15,6 @@ Floats = NDArray[np.float32]
 ALL_ROWS = slice(None)
 BAND_PX = 2**20
 """Pixels that are painted at once: several float32 copies of a large picture would fill the memory."""
-
-
-@dataclass(frozen=True, slots=True)
-class GridPlace:
-    """Where a grid's positions lie in its picture.
-
-    Attributes:
-        patch_px: side of a patch, processed pixels.
-        stride_px: distance of neighbouring patches, processed pixels.
-        processed_hw: height and width of the processed picture.
-        size_hw: height and width of the picture that is drawn on.
-    """
-
-    patch_px: int
-    stride_px: int
-    processed_hw: tuple[int, int]
-    size_hw: tuple[int, int]
-
-    def at_height(self, height_px: int) -> GridPlace:
-        """The same grid in the picture at another height, but at most twice as wide as high."""
-        height, width = self.size_hw
-        scale = min(height_px / height, 2 * height_px / width)
-        return replace(self, size_hw=(max(1, round(height * scale)), max(1, round(width * scale))))
-
-    def pixels(self, positions_ij: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Points (x, y) [n, 2] of the patch centres at rows and columns [n, 2]."""
-        positions = positions_ij.astype(np.float64)
-        return grid_to_pixels(positions, self.patch_px, self.stride_px, self.processed_hw, self.size_hw)
-
-    def positions(self, points_xy: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Rows and columns [n, 2] of the patches whose centres are nearest to points (x, y) [n, 2]."""
-        return pixels_to_grid(points_xy, self.patch_px, self.stride_px, self.processed_hw, self.size_hw)
 
 
 def spread_map(values: Floats, place: GridPlace, band: slice = ALL_ROWS) -> Floats:

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFont
 
+from pipeline.geometry import fitted_size
 from pipeline.painting.palettes import checkerboard
 
 Picture = NDArray[np.uint8]
@@ -143,10 +144,8 @@ def _wrapped(legend: Sequence[tuple[str, Colour]], left: int) -> list[_Entry]:
 
 def _shrink(picture: Picture) -> Picture:
     """The picture in a row's height; one much wider than high is made to fit a row's width."""
-    height, width = picture.shape[:2]
-    scale = min(ROW_PX / height, (WIDTH_PX - 2 * MARGIN_PX) / width)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    return np.asarray(Image.fromarray(picture).resize(size, Image.Resampling.LANCZOS))
+    height, width = fitted_size(picture.shape[:2], (ROW_PX, WIDTH_PX - 2 * MARGIN_PX))
+    return np.asarray(Image.fromarray(picture).resize((width, height), Image.Resampling.LANCZOS))
 
 
 def _row_width(row: Sequence[_Tile]) -> int:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from PIL import Image as Pillow
 from PIL import ImageDraw, ImageFont
 
+from pipeline.geometry import fitted_size
 from pipeline.painting.palettes import part_colors
 
 Image = NDArray[np.uint8]
@@ -71,8 +72,7 @@ def draw_dense_pairs(first: Image, second: Image, first_xy: Points, second_xy: P
     radius = max(2, round(min(canvas.shape[:2]) / 240))
     for points in (left, right):
         for point, color in zip(points, colors.tolist(), strict=True):
-            centre = (round(point[0] - 0.5), round(point[1] - 0.5))
-            cv2.circle(canvas, centre, radius, color, -1, cv2.LINE_AA)
+            cv2.circle(canvas, _pixel(point), radius, color, -1, cv2.LINE_AA)
     return canvas
 
 
@@ -100,8 +100,7 @@ def _side_by_side(first: Image, second: Image, first_xy: Points, second_xy: Poin
 
 def _shown(rgb: Image) -> tuple[Image, Points]:
     """The picture at the height that is shown, and what its points (x, y) are multiplied by."""
-    scale = min(SHOWN_HEIGHT_PX / rgb.shape[0], SHOWN_WIDTH_PX / rgb.shape[1])
-    size = (max(1, round(rgb.shape[1] * scale)), max(1, round(rgb.shape[0] * scale)))
+    size = fitted_size(rgb.shape[:2], (SHOWN_HEIGHT_PX, SHOWN_WIDTH_PX))[::-1]
     resized = np.array(Pillow.fromarray(rgb).resize(size, Pillow.Resampling.LANCZOS))
     return resized, np.array(size, dtype=np.float64) / np.array(rgb.shape[1::-1])
 

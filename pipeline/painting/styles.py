@@ -45,7 +45,7 @@ def _overlay(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
 
 
 def _parts(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
-    return _look_up(labels, colors)
+    return _table(colors)[labels]
 
 
 def _outline(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
@@ -64,10 +64,6 @@ def _cutout(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
 
 def _side_by_side(rgb: Image, labels: Image, colors: Image, alpha: float) -> Image:
     return np.concatenate([rgb, _overlay(rgb, labels, colors, alpha)], axis=1)
-
-
-def _look_up(labels: Image, colors: Image) -> Image:
-    return _table(colors)[labels]
 
 
 def _table(colors: Image) -> Image:

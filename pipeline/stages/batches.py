@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import groupby, islice
+from typing import TypeVar
 
 from pipeline.features.extractor import Extractor
 from pipeline.graph import processors, side_by_side
 from pipeline.records import Frame, Prepared
+
+T = TypeVar("T")
 
 BATCH_BUDGET_BYTES = 2**30
 """GPU memory that the frames of one batch may take where no batch size is given."""
@@ -21,19 +25,17 @@ def prepare(frames: Iterator[Frame], extractor: Extractor, batch: int | None) ->
         batch: frames in a batch; None: as many as fit a memory budget on a GPU, one on the CPU, where more are no
             faster and take more memory.
     """
-    held: list[Prepared] = []
     # Beside a GPU a single resizing thread would be the bottleneck; Pillow releases the GIL.
     workers = 1 if extractor.device.type == "cpu" else processors()
-    for item in side_by_side(frames, lambda frame: Prepared(frame, extractor.preprocess(frame.rgb)), workers):
-        if held and held[0].size_hw != item.size_hw:
-            yield held
-            held = []
-        held.append(item)
-        if len(held) >= batch_size(extractor, item.size_hw, batch):
-            yield held
-            held = []
-    if held:
-        yield held
+    items = side_by_side(frames, lambda frame: Prepared(frame, extractor.preprocess(frame.rgb)), workers)
+    for size_hw, of_one_size in groupby(items, lambda item: item.size_hw):
+        yield from batches_of(of_one_size, batch_size(extractor, size_hw, batch))
+
+
+def batches_of(items: Iterator[T], size: int) -> Iterator[list[T]]:
+    """Items in lists of `size`; the last one may be shorter."""
+    while batch := list(islice(items, size)):
+        yield batch
 
 
 def batch_size(extractor: Extractor, size_hw: tuple[int, int], batch: int | None) -> int:

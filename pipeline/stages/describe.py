@@ -16,12 +16,7 @@ from pipeline.stages.motion_window import Known, confirm_by_motion
 
 
 def describe_for_votes(batch: Sequence[Prepared], extractor: Extractor) -> DescribedBatch:
-    """Descriptors, and the saliency that votes: from the same pass, or from the half-size picture.
-
-    Args:
-        batch: frames and pictures of one size.
-        extractor: what computes both.
-    """
+    """Descriptors, and the saliency that votes: from the same pass, or from the half-size picture."""
     found = extractor.extract([item.image for item in batch], saliency=not extractor.half_size)
     saliency = found.saliency
     if saliency is None:
@@ -45,11 +40,7 @@ def describe(
 ) -> Iterator[FeatureMap]:
     """Descriptors of unit length for each frame; those that the fit has computed come from its cache.
 
-    Args:
-        batches: frames and pictures of one size each.
-        extractor: what computes descriptors.
-        cache: the fit's, by (source, frame index); None where there was no fit.
-        source: number of the input among all.
+    The cache's keys are (source, frame index); it is None where there was no fit.
     """
     for batch in batches:
         known = _kept(batch, cache, source)

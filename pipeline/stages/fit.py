@@ -103,7 +103,16 @@ def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
         votes=found.votes.counts,
         salient=found.votes.salient,
         part_colors=part_colors(len(found.parts), engine.settings.render.palette),
-        origin=_origin(engine, frames, found.clustering.objectives),
+        origin=CodebookOrigin(
+            model=engine.extractor.identity.name,
+            fingerprint=engine.fingerprint,
+            features=engine.settings.features,
+            saliency=engine.settings.saliency,
+            cluster=engine.settings.cluster,
+            seed=engine.settings.run.seed,
+            frames=frames,
+            objectives=found.clustering.objectives,
+        ),
         embeddings=None if clusters is None or parts is None else (clusters, parts),
     )
 
@@ -221,16 +230,3 @@ def sampled_batches(batches: Iterator[list[Prepared]], wanted: set[int], engine:
     if not sees_motion(engine):
         return (SampledBatch(tuple(items)) for items in batches)
     return watch_motion(batches, wanted, engine.extractor, engine.settings.run.batch or 1, known=lambda _: False)
-
-
-def _origin(engine: Engine, frames: int, objectives: tuple[float, ...]) -> CodebookOrigin:
-    return CodebookOrigin(
-        model=engine.extractor.identity.name,
-        fingerprint=engine.fingerprint,
-        features=engine.settings.features,
-        saliency=engine.settings.saliency,
-        cluster=engine.settings.cluster,
-        seed=engine.settings.run.seed,
-        frames=frames,
-        objectives=objectives,
-    )

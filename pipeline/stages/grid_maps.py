@@ -42,10 +42,6 @@ class Painting:
     stem: Path
     paint: Paint
 
-    def file(self, source: Source) -> Path:
-        """The file: .png for a picture, .mp4 for a video."""
-        return painted_file(self.stem, source)
-
 
 def painted_file(stem: Path, source: Source) -> Path:
     """A result's file: .png for a picture, .mp4 for a video."""
@@ -63,11 +59,7 @@ def sample_frames(
 ) -> list[tuple[Source, list[int]]]:
     """Evenly spread frames of inputs, `budget` of them in all.
 
-    Args:
-        sources: the inputs.
-        engine: says which frames are processed.
-        budget: frames wanted.
-        failures: inputs that can't be read are added to it, and left out.
+    Inputs that can't be read are added to `failures`, and left out.
     """
     counted: list[tuple[Source, int]] = []
     for source in sources:
@@ -100,24 +92,21 @@ def paint_each(
     engine: Engine,
     progress: Progress,
     failures: list[Failure],
-    paint: Callable[[Source], None],
-) -> None:
-    """Paint inputs one after the other under one progress bar; those that fail are told, and the others go on.
+    paint: Callable[[Source], Iterable[Path]],
+) -> list[Path]:
+    """Paint inputs one after the other under one progress bar, by calls of `paint_frames`, and return the files.
 
-    Args:
-        sources: the inputs.
-        engine: says which frames are processed.
-        progress: receives progress.
-        failures: inputs that fail are added to it.
-        paint: calls `paint_frames`.
+    Inputs that fail are added to `failures`, and the others go on.
     """
+    files: list[Path] = []
     progress.start("paint", sum(_frames(source, engine) for source in sources), unit_of(sources))
     try:
         for source in sources:
             with noted(source.name, failures):
-                paint(source)
+                files += paint(source)
     finally:
         progress.finish()
+    return files
 
 
 def unit_of(sources: Sequence[Source]) -> str:
@@ -139,20 +128,11 @@ def paint_frames(
     describe: Describe,
     paintings: Sequence[Painting],
     progress: Progress,
-    keep: Callable[[GridMap], None] | None = None,
+    keep: Callable[[GridMap], None],
 ) -> list[Path]:
-    """Describe every frame of an input, and paint the maps, within a pass of `progress`.
+    """Describe every frame of an input, paint the maps within a pass of `progress`, and return the files.
 
-    Args:
-        source: a picture or a video.
-        engine: model and settings.
-        describe: gives the values of each frame of a batch.
-        paintings: the files.
-        progress: receives progress and messages.
-        keep: is given each frame's values, in order.
-
-    Returns:
-        The files.
+    `keep` is given each frame's values, in order.
 
     Raises:
         InputError: the input can't be read.
@@ -161,8 +141,7 @@ def paint_frames(
 
     def watch(items: Iterator[GridMap]) -> None:
         for item in items:
-            if keep is not None:
-                keep(item)
+            keep(item)
             progress.advance(name=source.name)
 
     graph = Graph(engine.settings.run.queue_depth)
@@ -175,7 +154,7 @@ def paint_frames(
     graph.run()
     for problem in source.problems:
         progress.say(f"warning: {source.name}: {problem}")
-    return [painting.file(source) for painting in paintings]
+    return [painted_file(painting.stem, source) for painting in paintings]
 
 
 def _described(batches: Iterator[list[Prepared]], describe: Describe) -> Iterator[GridMap]:
@@ -185,7 +164,7 @@ def _described(batches: Iterator[list[Prepared]], describe: Describe) -> Iterato
 
 
 def _write(items: Iterator[GridMap], painting: Painting, source: Source, engine: Engine) -> None:
-    file = painting.file(source)
+    file = painted_file(painting.stem, source)
     if isinstance(source, Still):
         for item in items:
             save_png(file, painting.paint(item))

@@ -6,8 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.geometry import processed_size
-from pipeline.painting.heatmaps import GridPlace
+from pipeline.geometry import GridPlace, processed_size
 from pipeline.stages.engine import Engine
 
 Point = tuple[float, float]

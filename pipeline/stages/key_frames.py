@@ -10,7 +10,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import islice
 
 import numpy as np
 import torch
@@ -20,6 +19,7 @@ from pipeline.config import KeyframeSettings
 from pipeline.features.flow import Track, blend, find_track, lost_share
 from pipeline.records import EnergyMap, FeatureMap, Frame, Prepared
 from pipeline.refine.crf import energies_of_pixels
+from pipeline.stages.batches import batches_of
 
 LARGEST_CHUNK = 64
 """Frames at the source's size that wait, at most, for a batch of key frames to be full."""
@@ -110,7 +110,7 @@ def describe_keys(
     """Describe the frames that are to be described, in batches of a chunk; the others pass through."""
     for chunk in chunks:
         wanted = [item for item in chunk if isinstance(item, Prepared)]
-        features = describe(_batches(wanted, keys.batch))
+        features = describe(batches_of(iter(wanted), keys.batch))
         for item in chunk:
             yield item if isinstance(item, Between) else next(features)
 
@@ -152,9 +152,3 @@ def _between(item: Prepared, first: Prepared, last: Prepared) -> Between:
     progress = (item.frame.index - first.frame.index) / (last.frame.index - first.frame.index)
     before, after = find_track(item.image, first.image), find_track(item.image, last.image)
     return Between(item.frame, item.image, before, after, progress)
-
-
-def _batches(keys: Sequence[Prepared], size: int) -> Iterator[list[Prepared]]:
-    remaining = iter(keys)
-    while batch := list(islice(remaining, size)):
-        yield batch

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain, islice
+from itertools import chain
 
 import torch
 from torch import Tensor
@@ -17,6 +17,7 @@ from pipeline.features.extractor import Extractor, Picture
 from pipeline.features.motion import REACH, blend_saliency, motion_saliency
 from pipeline.geometry import grid_size
 from pipeline.records import Prepared, SampledBatch
+from pipeline.stages.batches import batches_of
 
 Known = Callable[[Prepared], bool]
 """Whether a frame's saliency is known, so that its motion needn't be."""
@@ -71,9 +72,7 @@ def watch_motion(
     batches: Iterator[list[Prepared]], wanted: Container[int], extractor: Extractor, size: int, known: Known
 ) -> Iterator[SampledBatch]:
     """The wanted frames with their motion, in batches of `size`; otherwise as `watch` and `with_motion`."""
-    items = watch(batches, wanted)
-    while group := list(islice(items, size)):
-        yield with_motion(group, extractor, known)
+    return (with_motion(group, extractor, known) for group in batches_of(watch(batches, wanted), size))
 
 
 def with_motion(items: Sequence[Watched], extractor: Extractor, known: Known) -> SampledBatch:

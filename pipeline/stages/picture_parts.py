@@ -37,14 +37,10 @@ from pipeline.stages.fit import Fitted, codebook_of
 from pipeline.stages.picture_set import Album, Image, Refine
 
 Floats = NDArray[np.float32]
-Masks = list[NDArray[np.bool_]]
 
 
 def fit_album(album: Album) -> Fitted:
-    """Find the parts of a set; its settings say how many, and in how many stages.
-
-    Args:
-        album: the set; its caches are filled.
+    """Fill a set's caches and find its parts; its settings say how many, and in how many stages.
 
     Raises:
         InputError: no picture can be read.
@@ -120,8 +116,11 @@ def _fit_remaining(
     labels = _labels_after_crf(album, fitted, assigner)
     common = common_parts(labels, len(first))
     kept = np.concatenate([[False], common.parts])
-    # Crops aren't refined: their parts are as assigned.
-    masks = [kept[each.ravel()] for each in labels] + _kept_of_crops(album, assigner, kept)
+    masks = [kept[each.ravel()] for each in labels]
+    for entry in album.crops:
+        # Crops aren't refined: their parts are as assigned.
+        nearest = assigner.energies(torch.from_numpy(entry.descriptors)).argmin(dim=0).numpy()
+        masks.append(kept[nearest.ravel()])
     left = sum(int(mask.sum()) for mask in masks)
     if left < cluster.parts:
         warning = f"three stages leave {left} descriptors for {cluster.parts} parts; going on with one stage"
@@ -145,14 +144,6 @@ def _labels_after_crf(album: Album, fitted: list[int], assigner: PartAssigner) -
 
     album.label(fitted, on_device.energies, refine_with_crf(album.engine.settings.crf), collect)
     return labels
-
-
-def _kept_of_crops(album: Album, assigner: PartAssigner, kept: NDArray[np.bool_]) -> Masks:
-    masks = []
-    for entry in album.crops:
-        nearest = assigner.energies(torch.from_numpy(entry.descriptors)).argmin(dim=0).numpy()
-        masks.append(kept[nearest.ravel()])
-    return masks
 
 
 def _with_dropped(found: Foreground, dropped: Floats, parts: Clusters) -> PartFit:

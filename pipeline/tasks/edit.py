@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.cluster.codebook import load_codebook, save_codebook
 from pipeline.errors import InputError, UsageError, VidpartsError, one_line
 from pipeline.records import Part
 from pipeline.runs.edits import (
     Change,
-    EditedParts,
-    Edits,
     EditState,
     apply_edits,
     edits_place,
@@ -76,7 +75,8 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
     """
     if result.is_file():
         return _name_codebook(result, change, undo=undo or reset)
-    record, file = any_record(result), edits_place(result)
+    # What run.json says of the parts is the same in all results of a run.
+    record, file = load_record(results_in(result)[0]), edits_place(result)
     content = read_edits(file)
     edits = parse_edits(content, str(file))
     if undo:
@@ -90,15 +90,6 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
         replace_edits(after, file, revision(content))
         note = carry_names(file.parent / CODEBOOK, record, after.current)
     return EditedRun(file, edited.parts, after.current, note)
-
-
-def any_record(result: Path) -> RunRecord:
-    """The run.json of OUT/<name>, or of the first result in OUT: what it says of the parts is the same in all.
-
-    Raises:
-        InputError: there is none.
-    """
-    return load_record(results_in(result)[0])
 
 
 def results_in(result: Path) -> list[Path]:
@@ -137,7 +128,7 @@ def carry_names(file: Path, record: RunRecord, state: EditState) -> str:
     try:
         codebook = load_codebook(file)
         if codebook.parts == len(record.part_colors):
-            names = tuple(_names(codebook, record.part_names, state))
+            names = _names(codebook.parts, record.part_names, state.names)
             if names != codebook.part_names and (any(names) or codebook.part_names):
                 save_codebook(replace(codebook, part_names=names), file)
     except VidpartsError as error:
@@ -145,9 +136,8 @@ def carry_names(file: Path, record: RunRecord, state: EditState) -> str:
     return ""
 
 
-def _names(codebook: Codebook, given: tuple[str, ...], state: EditState) -> list[str]:
-    own = given or ("",) * codebook.parts
-    return [state.names.get(label, own[label - 1]) for label in range(1, codebook.parts + 1)]
+def _names(parts: int, given: tuple[str, ...], new: Mapping[int, str]) -> tuple[str, ...]:
+    return tuple(new.get(label, name) for label, name in enumerate(given or ("",) * parts, start=1))
 
 
 def _name_codebook(file: Path, change: Change | None, *, undo: bool) -> EditedRun:
@@ -157,17 +147,7 @@ def _name_codebook(file: Path, change: Change | None, *, undo: bool) -> EditedRu
     colors = codebook.part_colors.tolist()
     state = change.applied(EditState())
     apply_edits(state, colors, codebook.part_names)
-    named = change.names or {}
-    own = codebook.part_names or ("",) * codebook.parts
-    names = tuple(state.names.get(label, "" if label in named else own[label - 1]) for label in _labels(codebook))
-    if named:
+    names = _names(codebook.parts, codebook.part_names, dict.fromkeys(change.names or (), "") | state.names)
+    if change.names:
         save_codebook(replace(codebook, part_names=names if any(names) else ()), file)
-    edited: EditedParts = apply_edits(EditState(), colors, names)
-    return EditedRun(file, edited.parts, EditState())
-
-
-def _labels(codebook: Codebook) -> range:
-    return range(1, codebook.parts + 1)
-
-
-__all__ = ["EditedRun", "Edits", "any_record", "carry_names", "code", "edit", "results_in"]
+    return EditedRun(file, apply_edits(EditState(), colors, names).parts, EditState())

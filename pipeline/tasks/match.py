@@ -15,9 +15,9 @@ from pipeline.cluster.correspondences import nearest_both_ways, spread_pairs
 from pipeline.config import Settings, with_defaults, with_values
 from pipeline.errors import UsageError
 from pipeline.features.vit import Tap
+from pipeline.geometry import GridPlace
 from pipeline.media.inputs import Picture, single_picture
 from pipeline.media.pictures import save_png
-from pipeline.painting.heatmaps import GridPlace
 from pipeline.painting.points import draw_dense_pairs, draw_pairs
 from pipeline.progress import Progress, Silent
 from pipeline.runs.notebook import files_html
@@ -142,10 +142,10 @@ def match(
     progress.start("match", len(pictures), "picture")
     sides = []
     for picture, image in zip(pictures, rgb, strict=True):
-        sides.append(_describe(image, engine))
+        sides.append(describe_side(image, engine))
         progress.advance(name=picture.name)
     progress.finish()
-    found = correspond_sides(sides[0], sides[1], pairs, threshold, engine.settings.run.seed)
+    found = correspond(sides[0], sides[1], pairs, threshold, engine.settings.run.seed)
     if (warning := _warning(found, pairs, threshold)) is not None:
         progress.say(f"warning: {warning}")
     save_json(files[0], _record(pictures, rgb, engine, found, pairs, threshold))
@@ -167,31 +167,8 @@ def open_matching_engine(settings: Settings, progress: Progress) -> Engine:
     return Engine(engine.extractor, with_values(engine.settings, {"features.layer": middle_layer(engine)}))
 
 
-def correspond(
-    first: NDArray[np.uint8],
-    second: NDArray[np.uint8],
-    engine: Engine,
-    *,
-    pairs: int | None = DEFAULT_PAIRS,
-    threshold: float = DEFAULT_THRESHOLD,
-) -> MatchResult:
-    """Find points that correspond in two pictures in memory; otherwise as `match`.
-
-    Args:
-        first: uint8 [height, width, 3].
-        second: another one, of any size.
-        engine: from `open_matching_engine`.
-        pairs: how many at most; None: every salient pair of best buddies.
-        threshold: saliency that both ends must exceed.
-    """
-    _check(pairs, threshold)
-    return correspond_sides(
-        _describe(first, engine), _describe(second, engine), pairs, threshold, engine.settings.run.seed
-    )
-
-
-def correspond_sides(left: Side, right: Side, pairs: int | None, threshold: float, seed: int) -> MatchResult:
-    """As `correspond`, of pictures that are described; the seed is that of the choice among too many pairs."""
+def correspond(left: Side, right: Side, pairs: int | None, threshold: float, seed: int) -> MatchResult:
+    """The points of two pictures that correspond; the seed is that of the choice among too many pairs."""
     neighbours = nearest_both_ways(left.descriptors, right.descriptors)
     ahead = neighbours.forward
     salient = (left.saliency > threshold) & (right.saliency[ahead] > threshold)
@@ -212,7 +189,8 @@ def _check(pairs: int | None, threshold: float) -> None:
         raise UsageError(f"the threshold is {threshold}; expected a saliency from 0 to 1")
 
 
-def _describe(rgb: NDArray[np.uint8], engine: Engine) -> Side:
+def describe_side(rgb: NDArray[np.uint8], engine: Engine) -> Side:
+    """Describe a picture, uint8 [height, width, 3]; the engine is from `open_matching_engine`."""
     extractor, features = engine.extractor, engine.settings.features
     tap = Tap(features.layer, features.facet)
     found = extractor.extract_taps([extractor.preprocess(rgb)], [tap], saliency=True)[tap]

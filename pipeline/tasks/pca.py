@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -153,9 +154,10 @@ class _Run:
             self.files.append(scaled.save(basis_file))
             lost = {failure.name for failure in self.failures}
             left = [source for source in sources if source.name not in lost]
-            paint_each(
+            painted = paint_each(
                 left, self.engine, self.progress, self.failures, lambda source: self._paint(source, scaled, cache)
             )
+            self.files.extend(painted)
 
     def _sample(self, sources: Sequence[Source], cache: FeatureCache) -> None:
         """Describe evenly spread frames once; what can't be read is a failure, and the others go on."""
@@ -188,7 +190,7 @@ class _Run:
         values = [basis.project(entry.descriptors).reshape(-1, self.components) for entry in cache]
         return _Scaled(basis, *value_range(np.concatenate(values)))
 
-    def _paint(self, source: Source, scaled: _Scaled, cache: FeatureCache) -> None:
+    def _paint(self, source: Source, scaled: _Scaled, cache: FeatureCache) -> list[Path]:
         kept: list[Floats] = []
 
         def keep(item: GridMap) -> None:
@@ -196,11 +198,22 @@ class _Run:
                 kept.append(item.values)
 
         paintings = self._paintings(self.output / source.name, scaled)
-        describe = _Projection(self, source.name, scaled.basis, cache)
+        describe = partial(self._project, source.name, scaled.basis, cache)
         painted = paint_frames(source, self.engine, describe, paintings, self.progress, keep)
         if kept:
-            painted.append(_save_components(self.output / f"{source.name}.npz", kept[0]))
-        self.files.extend(painted)
+            painted.append(self.output / f"{source.name}.npz")
+            with open_npz(painted[-1]) as archive:
+                archive.write("components", kept[0])
+        return painted
+
+    def _project(self, name: str, basis: Basis, cache: FeatureCache, batch: list[Prepared]) -> Iterator[Floats]:
+        """Components of a batch's frames; descriptors that the fit has computed come from its cache."""
+        keys = [(name, item.frame.index) for item in batch]
+        kept = [cache.holds(key, item.frame.pts) for key, item in zip(keys, batch, strict=True)]
+        fresh = [item for item, known in zip(batch, kept, strict=True) if not known]
+        computed = iter(self.describe(fresh) if fresh else ())
+        for key, known in zip(keys, kept, strict=True):
+            yield basis.project(cache.get(key).descriptors if known else next(computed))
 
     def _paintings(self, stem: Path, scaled: _Scaled) -> list[Painting]:
         low, high = scaled.low, scaled.high
@@ -219,27 +232,3 @@ class _Run:
         if self.components >= COLOR_CHANNELS.stop:
             paintings.append(Painting(stem.with_name(f"{stem.name}-colors"), colors))
         return paintings
-
-
-@dataclass(frozen=True, slots=True)
-class _Projection:
-    """Components of a batch's frames; descriptors that the fit has computed come from its cache."""
-
-    run: _Run
-    name: str
-    basis: Basis
-    cache: FeatureCache
-
-    def __call__(self, batch: list[Prepared]) -> Iterator[Floats]:
-        keys = [(self.name, item.frame.index) for item in batch]
-        kept = [self.cache.holds(key, item.frame.pts) for key, item in zip(keys, batch, strict=True)]
-        fresh = [item for item, known in zip(batch, kept, strict=True) if not known]
-        computed = iter(self.run.describe(fresh) if fresh else ())
-        for key, known in zip(keys, kept, strict=True):
-            yield self.basis.project(self.cache.get(key).descriptors if known else next(computed))
-
-
-def _save_components(file: Path, values: Floats) -> Path:
-    with open_npz(file) as archive:
-        archive.write("components", values)
-    return file

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from pipeline.config import Settings
 from pipeline.failures import Failure
+from pipeline.features.extractor import Extractor
 from pipeline.media.inputs import resolve_visuals
 from pipeline.media.npz import open_npz
 from pipeline.media.source import Source
@@ -61,11 +62,8 @@ def saliency(
     sources = resolve_visuals([str(item) for item in inputs])
     require_free((file for source in sources for file in _files(source, output)), overwrite)
     engine = open_engine(settings, progress)
-    files: list[Path] = []
     failures: list[Failure] = []
-    paint_each(
-        sources, engine, progress, failures, lambda source: files.extend(_paint(source, output, engine, progress))
-    )
+    files = paint_each(sources, engine, progress, failures, lambda source: _paint(source, output, engine, progress))
     outcome = Outcome(tuple(files), tuple(failures))
     if not files:
         outcome.raise_failures()
@@ -76,22 +74,16 @@ def _files(source: Source, output: Path) -> tuple[Path, Path]:
     return painted_file(output / source.name, source), output / f"{source.name}.npz"
 
 
-@dataclass(frozen=True, slots=True)
-class _Describe:
+def _describe(batch: list[Prepared], extractor: Extractor) -> Floats:
     """The saliency that the settings ask for, of the frames of a batch."""
-
-    engine: Engine
-
-    def __call__(self, batch: list[Prepared]) -> Floats:
-        extractor = self.engine.extractor
-        if extractor.half_size:
-            maps = extractor.saliency_half([item.frame.rgb for item in batch])
-        else:
-            found = extractor.extract([item.image for item in batch], saliency=True).saliency
-            assert found is not None
-            maps = found
-        values: Floats = maps.cpu().numpy()
-        return values
+    if extractor.half_size:
+        maps = extractor.saliency_half([item.frame.rgb for item in batch])
+    else:
+        found = extractor.extract([item.image for item in batch], saliency=True).saliency
+        assert found is not None
+        maps = found
+    values: Floats = maps.cpu().numpy()
+    return values
 
 
 def _paint(source: Source, output: Path, engine: Engine, progress: Progress) -> list[Path]:
@@ -107,5 +99,6 @@ def _paint(source: Source, output: Path, engine: Engine, progress: Progress) -> 
         def keep(item: GridMap) -> None:
             archive.write("saliency" if still else f"{item.frame.index:06d}", item.values)
 
-        files = paint_frames(source, engine, _Describe(engine), [Painting(output / source.name, heat)], progress, keep)
+        describe = partial(_describe, extractor=engine.extractor)
+        files = paint_frames(source, engine, describe, [Painting(output / source.name, heat)], progress, keep)
     return [*files, arrays]

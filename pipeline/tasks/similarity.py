@@ -126,12 +126,9 @@ class _Run:
     progress: Progress
 
     def all(self, targets: Sequence[Source], picture: Picture, rgb: NDArray[np.uint8], point: Point | None) -> Outcome:
-        files: list[Path] = []
         failures: list[Failure] = []
         records: list[dict[str, Any]] = []
-        paint_each(
-            targets, self.engine, self.progress, failures, lambda target: files.extend(self._paint(target, records))
-        )
+        files = paint_each(targets, self.engine, self.progress, failures, lambda target: self._paint(target, records))
         if not files:
             Outcome((), tuple(failures)).raise_failures()
         if point is not None:

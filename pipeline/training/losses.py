@@ -38,10 +38,14 @@ def label_patches(scenes: Scenes, patch: int, stride: int) -> PatchLabels:
 def saliency_loss(output: ViTOutput, labels: PatchLabels) -> Tensor:
     """KL divergence, in nats, of the CLS attention from a uniform distribution over the figure's patches."""
     figure = 1 - labels.shares[..., 0]
-    total = figure.sum(1, keepdim=True)
-    target = figure / total.clamp_min(1e-6)
-    surprise = target * (target.clamp_min(1e-6).log() - output.attention.clamp_min(1e-6).log())
-    return (surprise.sum(1) * (total[:, 0] > 1)).mean()
+    return (attention_divergence(output.attention, figure) * (figure.sum(1) > 1)).mean()
+
+
+def attention_divergence(attention: Tensor, figure: Tensor) -> Tensor:
+    """KL divergence [B], in nats, of attentions [B, T] from an even spread over figures of given cover [B, T]."""
+    target = figure / figure.sum(1, keepdim=True).clamp_min(1e-6)
+    surprise = target * (target.clamp_min(1e-6).log() - attention.clamp_min(1e-6).log())
+    return surprise.sum(1)
 
 
 def contrast_loss(keys: Tensor, labels: PatchLabels, rng: Rng) -> Tensor:

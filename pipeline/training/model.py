@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -63,21 +64,6 @@ class Attention(nn.Module):
         return out
 
 
-class Mlp(nn.Module):
-    """Two layers with GELU."""
-
-    def __init__(self, dim: int) -> None:
-        """Build the layers."""
-        super().__init__()
-        self.fc1 = nn.Linear(dim, 4 * dim)
-        self.fc2 = nn.Linear(4 * dim, dim)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        """Transform each token on its own."""
-        out: Tensor = self.fc2(F.gelu(self.fc1(tokens)))
-        return out
-
-
 class Block(nn.Module):
     """A pre-norm transformer block."""
 
@@ -87,26 +73,14 @@ class Block(nn.Module):
         self.norm1 = nn.LayerNorm(dim, eps=1e-6)
         self.attn = Attention(dim, heads)
         self.norm2 = nn.LayerNorm(dim, eps=1e-6)
-        self.mlp = Mlp(dim)
+        layers = {"fc1": nn.Linear(dim, 4 * dim), "gelu": nn.GELU(), "fc2": nn.Linear(4 * dim, dim)}
+        self.mlp = nn.Sequential(OrderedDict(layers))
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Transform tokens [B, T, dim]."""
         tokens = tokens + self.attn(self.norm1(tokens))
         out: Tensor = tokens + self.mlp(self.norm2(tokens))
         return out
-
-
-class PatchEmbed(nn.Module):
-    """Patch embedding."""
-
-    def __init__(self, patch: int, dim: int) -> None:
-        """Build the projection."""
-        super().__init__()
-        self.proj = nn.Conv2d(3, dim, patch, patch)
-
-    def forward(self, pictures: Tensor, stride: int) -> Tensor:
-        """Return the tokens [B, dim, rows, columns] of patches `stride` pixels apart."""
-        return F.conv2d(pictures, self.proj.weight, self.proj.bias, stride)
 
 
 class SmallViT(nn.Module):
@@ -119,7 +93,7 @@ class SmallViT(nn.Module):
         side = config.img_size // config.patch
         self.cls_token = nn.Parameter(torch.randn(1, 1, config.dim) * 0.02)
         self.pos_embed = nn.Parameter(torch.cat([torch.zeros(1, 1, config.dim), sine_positions(side, config.dim)], 1))
-        self.patch_embed = PatchEmbed(config.patch, config.dim)
+        self.patch_embed = nn.ModuleDict({"proj": nn.Conv2d(3, config.dim, config.patch)})
         self.blocks = nn.ModuleList([Block(config.dim, config.heads) for _ in range(config.depth)])
         self.norm = nn.LayerNorm(config.dim, eps=1e-6)
         for block in self.blocks:
@@ -128,9 +102,9 @@ class SmallViT(nn.Module):
     def forward(self, pictures: Tensor, stride: int | None = None) -> ViTOutput:
         """Run pictures [B, 3, H, W] in [0, 1], with patches `stride` pixels apart (None: without overlap)."""
         mean, deviation = pictures.new_tensor(MEAN), pictures.new_tensor(DEVIATION)
-        tokens = self.patch_embed(
-            (pictures - mean[:, None, None]) / deviation[:, None, None], stride or self.config.patch
-        )
+        weight, bias = (self.patch_embed.get_parameter(f"proj.{name}") for name in ("weight", "bias"))
+        pixels = (pictures - mean[:, None, None]) / deviation[:, None, None]
+        tokens = F.conv2d(pixels, weight, bias, stride or self.config.patch)
         rows, columns = tokens.shape[2:]
         tokens = torch.cat([self.cls_token.expand(len(pictures), -1, -1), tokens.flatten(2).transpose(1, 2)], 1)
         tokens = tokens + self._positions(rows, columns)

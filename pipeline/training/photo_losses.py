@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from pipeline.training.losses import TEMPERATURE, balance
+from pipeline.training.losses import TEMPERATURE, attention_divergence, balance
 from pipeline.training.model import ViTOutput
 from pipeline.training.photos import Photographs, Views, seen_places
 from pipeline.training.rng import Rng
@@ -100,12 +100,9 @@ def _same_places(here: Views, there: Views, grid: tuple[int, int], patch: int) -
 
 
 def _attention_loss(attention: Tensor, figure: Tensor, trust: Tensor) -> Tensor:
-    """KL divergence of the attention [N, T] from an even spread over the figure [N, T], weighted by trust [N]."""
-    total = figure.sum(1, keepdim=True)
-    target = figure / total.clamp_min(1e-6)
-    surprise = target * (target.clamp_min(1e-6).log() - attention.clamp_min(1e-6).log())
-    weight = trust * (total[:, 0] > 2)
-    return (surprise.sum(1) * weight).sum() / weight.sum().clamp_min(1)
+    """Divergence of the attention [N, T] from the figure [N, T], weighted by trust [N]."""
+    weight = trust * (figure.sum(1) > 2)
+    return (attention_divergence(attention, figure) * weight).sum() / weight.sum().clamp_min(1)
 
 
 def _figure_loss(keys: Tensor, figure: Tensor, trust: Tensor, regions: Tensor) -> Tensor:

@@ -17,6 +17,8 @@ from pipeline.training.skeletons import REGION_OF, REGIONS
 from pipeline.training.species import KINDS
 
 SEED = 424_242
+KIND_SPECIES = 128
+"""Species of each kind that are looked at for its regions."""
 SPECIES, SIDE = 16, 128
 """Species in a batch of scenes, and height and width of the pictures."""
 PURE = 0.7
@@ -66,13 +68,13 @@ def as_keys(descriptors: Tensor, heads: int) -> Tensor:
     return descriptors.view(len(descriptors), -1, heads).transpose(1, 2).flatten(1).contiguous()
 
 
-def kind_regions(species: int = 128) -> Tensor:
+def kind_regions() -> Tensor:
     """Return which regions most species of each kind have, bool [kinds, regions]."""
     rng, region_of = Rng(SEED), torch.tensor(REGION_OF)
     rows = []
     for make, _ in KINDS:
-        skeleton = make(rng, species)
-        bones = torch.zeros(species, len(REGIONS))
+        skeleton = make(rng, KIND_SPECIES)
+        bones = torch.zeros(KIND_SPECIES, len(REGIONS))
         bones.scatter_add_(1, region_of[skeleton.part], (skeleton.radius > 0).float())
         rows.append((bones > 0).float().mean(0) >= COMMON)
     return torch.stack(rows)

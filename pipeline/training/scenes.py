@@ -6,7 +6,7 @@ match equal parts of different appearance.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
@@ -73,9 +73,7 @@ def draw_scenes(rng: Rng, bank: Tensor, skeleton: Skeleton, size_hw: tuple[int, 
 
 def _vary(rng: Rng, skeleton: Skeleton) -> Skeleton:
     """Vary the lengths of individuals' bones."""
-    fields = dict(vars(skeleton))
-    fields["length"] = skeleton.length * (1 + rng.normal(0.08, *skeleton.length.shape)).clamp(0.7, 1.3)
-    return Skeleton(**fields)
+    return replace(skeleton, length=skeleton.length * (1 + rng.normal(0.08, *skeleton.length.shape)).clamp(0.7, 1.3))
 
 
 def _place(rng: Rng, limbs: Limbs, aspect: float) -> Limbs:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from functools import cache
 
 import torch
@@ -28,7 +27,7 @@ def validate(model: SmallViT, half: bool = True) -> dict[str, float]:
     """Return `figure_j`, see `figure_j`, and `match`, see `match_share`."""
     device = model.pos_embed.device
     scenes = held_out_scenes(device)
-    with torch.autocast(device.type, torch.bfloat16) if half else nullcontext():
+    with torch.autocast(device.type, torch.bfloat16, enabled=half):
         output = model(scenes.pictures)
     labels = label_patches(scenes, model.config.patch, model.config.patch)
     return {"figure_j": round(figure_j(output, labels), 4), "match": round(match_share(output, labels), 4)}

@@ -76,12 +76,6 @@ def test_one_pair_of_each_cluster_the_most_salient() -> None:
     assert (np.diff(saliency[chosen]) <= 0).all()
 
 
-def test_no_more_pairs_than_asked_for_gives_all_of_them() -> None:
-    rows, saliency = random_rows(3, 4), np.array([0.1, 0.4, 0.2, 0.3], dtype=np.float32)
-    assert spread_pairs(rows, rows, saliency, 10, seed=0).tolist() == [1, 3, 2, 0]
-    assert spread_pairs(rows[:0], rows[:0], saliency[:0], 10, seed=0).tolist() == []
-
-
 def test_pairs_that_are_alike_do_no_harm() -> None:
     same = np.ones((20, 4), dtype=np.float32)
     chosen = spread_pairs(same, same, np.linspace(0, 1, 20, dtype=np.float32), 5, seed=0)

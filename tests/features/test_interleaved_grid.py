@@ -1,5 +1,7 @@
 """The interleaved grid equals single passes over shifted pictures, position by position."""
 
+from functools import partial
+
 import numpy as np
 import pytest
 import torch
@@ -8,10 +10,11 @@ from pipeline.config import FeatureSettings, SaliencySettings
 from pipeline.errors import UsageError
 from pipeline.features.extractor import Extractor
 from pipeline.features.interleaved_grid import agreed, run_interleaved
-from pipeline.features.vit import Tap, View
+from pipeline.features.vit import Reading, Tap, View
 from pipeline.features.weights import load_file
 
-TAPS = [Tap(11, "key"), Tap(5, "token")]
+TAPS = (Tap(11, "key"), Tap(5, "token"))
+READING = Reading(TAPS, saliency=True)
 
 
 @pytest.fixture(scope="module")
@@ -26,7 +29,7 @@ def pixels(height, width):
 @pytest.mark.parametrize("stride", [4, 2])
 def test_each_position_is_that_of_the_pass_that_sees_it(backbone, stride):
     x = pixels(37, 50)
-    found = run_interleaved(backbone, x, stride, TAPS, saliency=True)
+    found = run_interleaved(backbone, x, stride, READING)
     rows, cols = found.grid_hw
     assert (rows, cols) == (1 + (37 - 8) // stride, 1 + (50 - 8) // stride)
     step = 8 // stride
@@ -38,7 +41,7 @@ def test_each_position_is_that_of_the_pass_that_sees_it(backbone, stride):
         for right in range(step):
             start = down * stride, right * stride
             part = x[:, :, start[0] :, start[1] :], View(start, covered)
-            (alone,) = backbone.passes([part], 8, TAPS, saliency=True)
+            (alone,) = backbone.passes([part], 8, READING)
             for tap in TAPS:
                 classes[tap].append(alone.facets[tap][:, 0])
             attention[:, down::step, right::step] = alone.saliency * alone.saliency[0].numel()
@@ -69,15 +72,15 @@ def test_passes_are_brought_to_one_local_mean(step):
 
 @pytest.mark.parametrize("size_hw", [(8, 8), (9, 40), (13, 8)])
 def test_pictures_hardly_larger_than_a_patch(backbone, size_hw):
-    found = run_interleaved(backbone, pixels(*size_hw), 2, TAPS[:1])
-    whole = backbone(pixels(*size_hw), 2, TAPS[:1])
+    found = run_interleaved(backbone, pixels(*size_hw), 2, Reading(TAPS[:1]))
+    whole = backbone(pixels(*size_hw), 2, Reading(TAPS[:1]))
     assert found.grid_hw == whole.grid_hw
     assert found.facets[TAPS[0]].shape == whole.facets[TAPS[0]].shape
     assert torch.isfinite(found.facets[TAPS[0]]).all()
 
 
 def test_at_the_native_stride_it_is_the_one_pass(backbone):
-    found, whole = run_interleaved(backbone, pixels(32, 48), 8, TAPS), backbone(pixels(32, 48), 8, TAPS)
+    found, whole = (run(pixels(32, 48), 8, READING) for run in (partial(run_interleaved, backbone), backbone))
     for tap in TAPS:
         assert torch.equal(found.facets[tap], whole.facets[tap])
 

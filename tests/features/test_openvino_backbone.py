@@ -64,9 +64,9 @@ def random_tokens(pictures, tokens):
 def test_every_facet_and_the_saliency_equal_torchs(config, run):
     backbone, pixels = random_backbone(config), torch.randn(2, 3, 53, 70, generator=torch.Generator().manual_seed(1))
     taps = [Tap(layer, facet) for layer in range(config.depth) for facet in FACETS]
-    options = {"saliency": True, "saliency_heads": [1]}
-    expected = run(backbone, pixels, config.patch_px // 2, taps, **options)
-    found = run(backbone, pixels, config.patch_px // 2, taps, **options, run_blocks=blocks_of(backbone))
+    reading = Reading(tuple(taps), saliency=True, heads=(1,))
+    expected = run(backbone, pixels, config.patch_px // 2, reading)
+    found = run(backbone, pixels, config.patch_px // 2, reading, blocks_of(backbone))
     assert found.grid_hw == expected.grid_hw
     assert list(found.facets) == taps
     for tap in taps:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from pipeline.errors import UsageError
 from pipeline.features.checkpoints import Checkpoint, normalise
-from pipeline.features.vit import FACETS, Attention, Backbone, Tap, ViTConfig
+from pipeline.features.vit import FACETS, Attention, Backbone, Reading, Tap, ViTConfig
 
 PLAIN = ViTConfig(24, 4, 3, 8, (4, 4), 0, 48, True, False, 1e-6)
 SCALED = ViTConfig(24, 3, 2, 16, (3, 5), 2, 60, True, True, 1e-6)
@@ -90,8 +90,8 @@ def test_every_facet_and_the_saliency_equal_the_plain_vits(config, stride_share,
     backbone, pixels = random_backbone(config), random_pixels(*size_hw)
     stride = config.patch_px // stride_share
     facets, attention, grid_hw = plain_vit(backbone, pixels, stride)
-    taps = [Tap(layer, facet) for layer in range(config.depth) for facet in FACETS]
-    found = backbone(pixels, stride, taps, saliency=True, saliency_heads=[0, 1])
+    taps = tuple(Tap(layer, facet) for layer in range(config.depth) for facet in FACETS)
+    found = backbone(pixels, stride, Reading(taps, saliency=True, heads=(0, 1)))
     assert found.grid_hw == grid_hw
     for tap in taps:
         assert torch.allclose(found.facets[tap], facets[tap], atol=1e-4), tap
@@ -105,11 +105,11 @@ def test_every_facet_and_the_saliency_equal_the_plain_vits(config, stride_share,
 @given(data=st.data())
 def test_any_request_gives_what_the_request_for_everything_gives(config, data):
     backbone, pixels = random_backbone(config), random_pixels(40, 56, count=1)
-    every = [Tap(layer, facet) for layer in range(config.depth) for facet in FACETS]
-    taps = data.draw(st.lists(st.sampled_from(every), unique=True))
+    every = tuple(Tap(layer, facet) for layer in range(config.depth) for facet in FACETS)
+    taps = tuple(data.draw(st.lists(st.sampled_from(every), unique=True)))
     saliency = data.draw(st.booleans())
-    full = backbone(pixels, config.patch_px, every, saliency=True)
-    found = backbone(pixels, config.patch_px, taps, saliency=saliency)
+    full = backbone(pixels, config.patch_px, Reading(every, saliency=True))
+    found = backbone(pixels, config.patch_px, Reading(taps, saliency))
     assert set(found.facets) == set(taps)
     for tap in taps:
         assert torch.allclose(found.facets[tap], full.facets[tap], atol=1e-5)
@@ -133,36 +133,36 @@ def poison_what_follows_the_projections(block, unread):
 @pytest.mark.parametrize(("facet", "unread"), [("query", (1, 2)), ("key", (0, 2)), ("value", (0, 1))])
 def test_nothing_beyond_the_facet_is_computed(facet, unread):
     backbone, pixels, tap = random_backbone(PLAIN), random_pixels(32, 40), Tap(2, facet)
-    expected = backbone(pixels, 4, [tap]).facets[tap]
+    expected = backbone(pixels, 4, Reading((tap,))).facets[tap]
     poison_what_follows_the_projections(backbone.blocks[2], unread)
     poison(backbone.blocks[3].parameters())
-    assert torch.equal(backbone(pixels, 4, [tap]).facets[tap], expected)
+    assert torch.equal(backbone(pixels, 4, Reading((tap,))).facets[tap], expected)
 
 
 @pytest.mark.parametrize("heads", [1, 2])
 def test_what_was_read_stays_when_later_blocks_and_pictures_use_the_same_memory(heads):
     backbone = random_backbone(ViTConfig(32, 3, heads, 8, (4, 4), 0, 64, True, False, 1e-6))
-    taps = [Tap(layer, facet) for layer in range(3) for facet in FACETS]
+    taps = tuple(Tap(layer, facet) for layer in range(3) for facet in FACETS)
     with torch.inference_mode():
         pixels, expected = random_pixels(64, 48), {}
         for layer in range(3):
-            upto = backbone(pixels, 8, [tap for tap in taps if tap.layer <= layer]).facets
+            upto = backbone(pixels, 8, Reading(tuple(tap for tap in taps if tap.layer <= layer))).facets
             expected |= {tap: upto[tap].clone() for tap in taps if tap.layer == layer}
-        together = backbone(pixels, 8, taps).facets
-        backbone(pixels + 1, 8, taps)
+        together = backbone(pixels, 8, Reading(taps)).facets
+        backbone(pixels + 1, 8, Reading(taps))
     assert all(torch.equal(together[tap], expected[tap]) for tap in taps)
 
 
 def test_a_token_needs_no_later_block():
     backbone, pixels, tap = random_backbone(PLAIN), random_pixels(32, 40), Tap(1, "token")
-    expected = backbone(pixels, 4, [tap]).facets[tap]
+    expected = backbone(pixels, 4, Reading((tap,))).facets[tap]
     poison([p for block in backbone.blocks[2:] for p in block.parameters()])
-    assert torch.equal(backbone(pixels, 4, [tap]).facets[tap], expected)
+    assert torch.equal(backbone(pixels, 4, Reading((tap,))).facets[tap], expected)
 
 
 def test_saliency_needs_keys_and_the_class_tokens_query(monkeypatch):
     backbone, pixels = random_backbone(PLAIN), random_pixels(32, 40)
-    expected = backbone(pixels, 8, saliency=True).saliency
+    expected = backbone(pixels, 8, Reading((), saliency=True)).saliency
     poison_what_follows_the_projections(backbone.blocks[3], unread=(2,))
     projected = []
     project = Attention.project
@@ -172,7 +172,7 @@ def test_saliency_needs_keys_and_the_class_tokens_query(monkeypatch):
         return project(self, x, facet)
 
     monkeypatch.setattr(Attention, "project", record)
-    found = backbone(pixels, 8, [Tap(3, "key")], saliency=True)
+    found = backbone(pixels, 8, Reading((Tap(3, "key"),), saliency=True))
     assert torch.equal(found.saliency, expected)
     assert sorted(projected) == [("key", 21), ("query", 1)]
 
@@ -180,7 +180,7 @@ def test_saliency_needs_keys_and_the_class_tokens_query(monkeypatch):
 def test_no_request_runs_no_block():
     backbone = random_backbone(PLAIN)
     poison([p for block in backbone.blocks for p in block.parameters()])
-    found = backbone(random_pixels(32, 40), 8)
+    found = backbone(random_pixels(32, 40), 8, Reading(()))
     assert found.facets == {}
     assert found.saliency is None
 
@@ -188,14 +188,14 @@ def test_no_request_runs_no_block():
 def test_a_flat_attention_gives_a_saliency_of_zero():
     backbone = random_backbone(PLAIN)
     backbone.blocks[3].attn.qkv.weight.zero_()
-    found = backbone(random_pixels(32, 40), 8, saliency=True)
+    found = backbone(random_pixels(32, 40), 8, Reading((), saliency=True))
     assert torch.equal(found.saliency, torch.zeros(2, 4, 5))
 
 
 @pytest.mark.parametrize("stride", [0, 3, 16])
 def test_a_stride_that_does_not_divide_the_patch_is_refused(stride):
     with pytest.raises(UsageError, match="possible strides are 1, 2, 4, 8"):
-        random_backbone(PLAIN)(random_pixels(32, 40), stride, [Tap(0, "key")])
+        random_backbone(PLAIN)(random_pixels(32, 40), stride, Reading((Tap(0, "key"),)))
 
 
 def tiny_timm(architecture):
@@ -229,7 +229,7 @@ def test_tokens_at_the_native_stride_are_timms(architecture, size_hw):
     backbone = Backbone(config)
     backbone.load_state_dict(state)
     with torch.inference_mode():
-        tokens = backbone(pixels, config.patch_px, [Tap(2, "token")]).facets[Tap(2, "token")]
+        tokens = backbone(pixels, config.patch_px, Reading((Tap(2, "token"),))).facets[Tap(2, "token")]
         expected = reference.forward_features(pixels)
         keep = [0, *range(reference.num_prefix_tokens, expected.shape[1])]
         assert torch.allclose(reference.norm(tokens), expected[:, keep], atol=2e-4)

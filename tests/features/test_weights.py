@@ -17,7 +17,7 @@ from pipeline.errors import ModelError, OutputError, UsageError
 from pipeline.features import weights
 from pipeline.features.checkpoints import Checkpoint, normalise, read_checkpoint
 from pipeline.features.models import IMAGENET_MEAN, MODELS, PAPER_HEADS
-from pipeline.features.vit import Tap
+from pipeline.features.vit import Reading, Tap
 from pipeline.features.weights import load_file, load_named, resolve_model, save_model
 from pipeline.tasks.info import fetch
 
@@ -290,7 +290,7 @@ def test_auto_takes_the_papers_model_where_it_is_cached(cached, no_hub):
     assert model.identity.saliency_heads == PAPER_HEADS
     pixels = torch.randn(1, 3, 224, 224)
     with torch.inference_mode():
-        tokens = model.backbone(pixels, 8, [Tap(11, "token")]).facets[Tap(11, "token")]
+        tokens = model.backbone(pixels, 8, Reading((Tap(11, "token"),))).facets[Tap(11, "token")]
         assert torch.allclose(cached.norm(tokens), cached.forward_features(pixels), atol=1e-4)
 
 

@@ -3,8 +3,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from pipeline.geometry import grid_size
-from pipeline.painting.heatmaps import GridPlace, color_map, grey_map, heat_colors, heat_map, spread_map, to_levels
+from pipeline.geometry import GridPlace, grid_size
+from pipeline.painting.heatmaps import color_map, grey_map, heat_colors, heat_map, spread_map, to_levels
 
 
 @given(st.integers(16, 60), st.integers(16, 60), st.sampled_from([2, 4, 8]))

@@ -17,7 +17,7 @@ from pipeline.refine.grabcut import enlarge_mask
 from pipeline.stages.engine import open_engine
 from pipeline.tasks.coseg import cosegment
 from pipeline.tasks.evaluate import facets
-from pipeline.tasks.evaluate.facets import open_baselines, sweep_facets
+from pipeline.tasks.evaluate.facets import open_baselines, sweep_facets, thresholded
 
 
 @pytest.fixture
@@ -64,7 +64,7 @@ def test_baselines_whose_weights_are_missing_become_notes(
     monkeypatch.setattr(facets, "resolve_model", missing)
     monkeypatch.setattr(facets, "load_resnet", missing)
     found, notes = open_baselines(open_engine(small_settings, Silent()))
-    assert found == []
+    assert found == {}
     assert notes == [
         "Without the baseline supervised ViT attention: no vit_small_patch16_224 here; connect to the network once.",
         "Without the baseline DINO ResNet-50: no dino here.",
@@ -83,13 +83,11 @@ def test_baselines_find_what_they_answer_to(
     monkeypatch.setattr(facets, "resolve_model", lambda name: load_file(tiny_model))
     monkeypatch.setattr(facets, "load_resnet", lambda name, load_size, device: ResNet(network, load_size))
     found, notes = open_baselines(open_engine(small_settings, Silent()))
-    assert [baseline.name for baseline in found] == [
-        "supervised ViT attention", "DINO ResNet-50", "supervised ResNet-50",
-    ]  # fmt: skip
+    assert list(found) == ["supervised ViT attention", "DINO ResNet-50", "supervised ResNet-50"]
     assert notes == []
     rgb = np.zeros((96, 96, 3), np.uint8)
     rgb[32:64, 48:80] = 255
-    assert found[0].segment(rgb).shape == (96, 96)
+    assert thresholded(found["supervised ViT attention"](rgb), rgb).shape == (96, 96)
     # Four cells are bright; three of them have 60 % of the sum.
-    kept = found[1].segment(rgb)
+    kept = thresholded(found["DINO ResNet-50"](rgb), rgb)
     assert kept.sum() == kept[32:64, 48:80].sum() == 3 * 16 * 16

@@ -11,8 +11,17 @@ from pipeline.config import Settings, load_settings, with_values
 from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.features.vit import Tap
 from pipeline.progress import Silent
+from pipeline.stages.engine import Engine
 from pipeline.stages.grid_points import place_on
-from pipeline.tasks.match import Side, correspond, correspond_sides, match, open_matching_engine
+from pipeline.tasks.match import (
+    DEFAULT_THRESHOLD,
+    MatchResult,
+    Side,
+    correspond,
+    describe_side,
+    match,
+    open_matching_engine,
+)
 
 RNG = np.random.default_rng(0)
 
@@ -42,6 +51,13 @@ def scene(size_hw: tuple[int, int] = (96, 128)) -> np.ndarray:
 def save(path: Path, rgb: np.ndarray, **options: object) -> Path:
     Image.fromarray(rgb).save(path, **options)
     return path
+
+
+def matched(
+    first: np.ndarray, second: np.ndarray, engine: Engine, pairs: int | None, threshold: float = DEFAULT_THRESHOLD
+) -> MatchResult:
+    left, right = (describe_side(rgb, engine) for rgb in (first, second))
+    return correspond(left, right, pairs, threshold, engine.settings.run.seed)
 
 
 def test_descriptors_of_files_give_the_goldens_buddies(parity_dir: Path, golden_settings: Settings) -> None:
@@ -94,28 +110,28 @@ def test_the_second_ends_own_saliency_counts(golden_settings: Settings) -> None:
 
     # Position 0 of the second picture is the buddy of position 0 and not salient; salient position 1 matches it too.
     left, right = side(first, [1.0, 1.0]), side(second, [0.0, 1.0])
-    assert correspond_sides(left, right, None, 0.5, seed=0).pairs == ()
+    assert correspond(left, right, None, 0.5, seed=0).pairs == ()
 
 
 def test_a_picture_matches_itself_place_by_place(golden_settings: Settings) -> None:
     engine = open_matching_engine(golden_settings, Silent())
     rgb = scene()
-    found = correspond(rgb, rgb, engine, pairs=None, threshold=0.0)
+    found = matched(rgb, rgb, engine, pairs=None, threshold=0.0)
     assert found.buddies >= 700
     assert all(pair.first_xy == pair.second_xy for pair in found.pairs)
     assert all(pair.similarity == pytest.approx(1.0, abs=1e-4) for pair in found.pairs)
-    few = correspond(rgb, rgb, engine, pairs=7)
+    few = matched(rgb, rgb, engine, pairs=7)
     assert len(few.pairs) == 7
     assert len({pair.first_xy for pair in few.pairs}) == 7
     assert set(few.pairs) <= set(found.pairs)
-    assert few == correspond(rgb, rgb, engine, pairs=7)
+    assert few == matched(rgb, rgb, engine, pairs=7)
 
 
 def test_a_moved_picture_moves_its_matches(golden_settings: Settings) -> None:
     settings = with_values(golden_settings, {"features.layer": 0, "features.facet": "value"})
     engine = open_matching_engine(settings, Silent())
     rgb = scene((96, 160))
-    found = correspond(rgb[:, :128], rgb[:, 16:144], engine, pairs=None, threshold=0.0)
+    found = matched(rgb[:, :128], rgb[:, 16:144], engine, pairs=None, threshold=0.0)
     moves = np.array([np.subtract(pair.second_xy, pair.first_xy) for pair in found.pairs])
     assert len(moves) > 200
     assert np.mean((moves == [-16, 0]).all(axis=1)) > 0.8

@@ -33,7 +33,7 @@ class SequenceStatistics:
     decay: float
 
 
-def boundary_similarity(predicted: Mask, truth: Mask, ignored: Mask | None = None) -> float:
+def boundary_similarity(predicted: Mask, truth: Mask) -> float:
     """DAVIS' F: harmonic mean of precision and recall of boundary pixels; 1 if neither mask has a boundary.
 
     A boundary pixel is matched if the other mask has one within `BOUNDARY_SHARE` of the diagonal.
@@ -41,12 +41,9 @@ def boundary_similarity(predicted: Mask, truth: Mask, ignored: Mask | None = Non
     Args:
         predicted: bool [h, w].
         truth: bool [h, w].
-        ignored: bool [h, w], pixels that are set to background in both.
     """
     if predicted.shape != truth.shape:
         raise ValueError(f"masks of different size: predicted {predicted.shape}, truth {truth.shape}")
-    if ignored is not None:
-        predicted, truth = predicted & ~ignored, truth & ~ignored
     found, wanted = boundary_map(predicted), boundary_map(truth)
     if not found.any() or not wanted.any():
         return float(found.any() == wanted.any())

@@ -19,11 +19,7 @@ def evaluate_coseg(
 ) -> Summary:
     """Measure the foreground masks of each set; scores are means over sets of each set's mean.
 
-    Args:
-        sets: sets of pictures with masks.
-        cosegment: the method to measure.
-        run: where results are written; its limit is a number of sets.
-        benchmark: `MSRC`, `Internet300`, `PASCAL-VOC` or `PASCAL-CO`, to show the paper's results.
+    Where `benchmark` is `MSRC`, `Internet300`, `PASCAL-VOC` or `PASCAL-CO`, the paper's results are shown beside.
     """
 
     def measure(pending: Sequence[CosegSet]) -> Iterator[list[Row]]:

@@ -32,11 +32,6 @@ UNION = "union"
 def evaluate_davis(sequences: Sequence[DavisSequence], segment: SegmentVideo, run: Run) -> Summary:
     """Measure the union of the parts in each sequence.
 
-    Args:
-        sequences: videos of one year's annotation.
-        segment: the method to measure.
-        run: where results are written; its limit is a number of sequences.
-
     Raises:
         InputError: there are no sequences, or sequences of both years.
     """
@@ -55,9 +50,7 @@ def evaluate_davis(sequences: Sequence[DavisSequence], segment: SegmentVideo, ru
 def score_sequence(sequence: DavisSequence, labels: Iterator[NDArray[np.uint8]]) -> list[Row]:
     """J and F of every frame for each object, and for 2017 also for the union of the objects.
 
-    Args:
-        sequence: the video.
-        labels: label maps of its frames, uint8 [h, w]; 0 is the background.
+    `labels` are those of the frames, uint8 [h, w]; 0 is the background.
     """
     objects = sequence.count_objects()
     truths = (sequence.read_objects(index, objects) for index in range(len(sequence.frames)))

@@ -30,14 +30,9 @@ def facet_method(layer: int, facet: str) -> str:
 
 
 def evaluate_facets(sets: Sequence[CosegSet], cosegment: CosegmentByMethods, run: Run) -> Summary:
-    """Measure every method on every set.
+    """Measure every method on every set: PASCAL-CO's for the paper's table.
 
     The paper's results are shown for methods named as in `published.FACETS`.
-
-    Args:
-        sets: sets of pictures with masks; PASCAL-CO for the paper's table.
-        cosegment: the methods to measure.
-        run: where results are written; its limit is a number of sets.
     """
 
     def measure(pending: Sequence[CosegSet]) -> Iterator[list[Row]]:

@@ -21,12 +21,6 @@ def evaluate_keypoints(clips: Sequence[JointClip], describe: Describe, variant: 
 
     Joints that are visible in both frames count; one is correct within 0.2 of the square root of the animal's area. A
     clip's PCK is over all its points, the mean is over clips.
-
-    Args:
-        clips: clips with joints.
-        describe: the method to measure.
-        variant: which descriptors are compared.
-        run: where results are written; its limit is a number of clips.
     """
 
     def measure(pending: Sequence[JointClip]) -> Iterator[list[Row]]:

@@ -8,7 +8,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.evaluation.protocols.predictors import Described, Variant
-from pipeline.geometry import grid_to_pixels, pixels_to_grid
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -31,11 +30,8 @@ def transfer_points(
     Returns:
         [n, 2] points (x, y) in the target.
     """
-    positions = pixels_to_grid(points_xy, source.patch_px, source.stride_px, source.processed_hw, source.picture_hw)
-    found = nearest_positions(source.at(variant, positions), target.grid(variant))
-    return grid_to_pixels(
-        found.astype(np.float64), target.patch_px, target.stride_px, target.processed_hw, target.picture_hw
-    )
+    positions = source.place.positions(points_xy)
+    return target.place.pixels(nearest_positions(source.at(variant, positions), target.grid(variant)))
 
 
 def nearest_positions(descriptors: Tensor, grid: Tensor) -> NDArray[np.int64]:

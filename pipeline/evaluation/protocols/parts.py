@@ -34,11 +34,6 @@ def evaluate_parts(clips: Sequence[PartClip], segment: SegmentClip, run: Run) ->
 
     NMI and ARI compare all pixels of all annotated frames, the background included; mIoU is over the annotated parts,
     with one matching of predicted parts for the whole clip.
-
-    Args:
-        clips: annotated clips.
-        segment: the method to measure.
-        run: where results are written; its limit is a number of clips.
     """
 
     def measure(pending: Sequence[PartClip]) -> Iterator[list[Row]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from pipeline.config import Facet
 from pipeline.evaluation.datasets.layout import Picture
 from pipeline.evaluation.metrics.masks import Mask
+from pipeline.geometry import GridPlace
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -70,10 +71,9 @@ class Variant:
 class Described(Protocol):
     """Descriptors of a picture in all variants, from one extraction."""
 
-    patch_px: int
-    stride_px: int
-    processed_hw: tuple[int, int]
-    picture_hw: tuple[int, int]
+    @property
+    def place(self) -> GridPlace:
+        """Where their grid lies in the picture."""
 
     def grid(self, variant: Variant) -> Tensor:
         """Descriptors of the whole grid, float [rows, cols, channels]."""

@@ -22,14 +22,6 @@ COLUMNS: Columns = {"category": str, "layer": int, "facet": str, "log_bin": str,
     "pck": float
 }
 
-TABLE_4 = tuple(
-    Variant(layer, facet, log_bin)
-    for log_bin in (True, False)
-    for layer in (9, 11)
-    for facet in ("key", "query", "value", "token")
-)
-"""All cells of the paper's Table 4."""
-
 
 class SPairProtocol(Enum):
     """Which pairs are used, and the radius within which a key-point is correct."""
@@ -63,7 +55,7 @@ def evaluate_spair(
     Args:
         dataset: the test split.
         describe: the method to measure.
-        variants: kinds of descriptors; `TABLE_4` for the paper's sweep.
+        variants: kinds of descriptors.
         run: where results are written; its limit is a number of pairs. Its settings must name protocol and seed.
         protocol: the paper's or the data set's own.
         seed: random seed of the paper protocol's sample of pairs.

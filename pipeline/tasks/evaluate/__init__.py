@@ -39,7 +39,7 @@ BENCHMARKS: Mapping[str, Callable[[Request], Summary]] = {
     "parts": evaluate_part_clips,
     "keypoints": evaluate_propagation,
 }
-"""What can be measured on, by name."""
+"""What can be measured on, by name; each raises what `evaluate` does."""
 
 OPTIONS: Mapping[str, tuple[str, ...]] = {
     "protocol": ("spair",),

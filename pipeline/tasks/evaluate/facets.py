@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,40 +37,24 @@ Rgb = NDArray[np.uint8]
 SUPERVISED_VIT = "vit_small_patch16_224"
 
 
-@dataclass(frozen=True, slots=True)
-class Baseline:
-    """Finds the foreground of a picture alone.
-
-    Attributes:
-        name: of its line in the table.
-        segment: a function from a picture uint8 [h, w, 3] to its foreground, bool [h, w].
-    """
-
-    name: str
-    segment: Callable[[Rgb], Mask]
+Respond = Callable[[Rgb], NDArray[np.floating]]
+"""From a picture uint8 [h, w, 3] to how strongly a baseline responds to each of its positions, [rows, cols]."""
 
 
 def evaluate_facets_and_baselines(request: Request) -> Summary:
-    """Every facet of the layers swept, and the baselines whose weights can be had.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        UsageError: a layer doesn't exist.
-        ModelError: the model can't be loaded.
-    """
+    """Every facet of the layers swept, and the baselines whose weights can be had."""
     sets = load_sets(request.data)
     engine = request.open_engine(features__log_bin=False, features__layer=0, pictures__remove_outliers=False)
     layers = request.swept_layers(engine)
     baselines, missing = open_baselines(engine)
-    names = [attention_name(engine), *(baseline.name for baseline in baselines)]
+    names = [attention_name(engine), *baselines]
     run = request.open_run(engine, layers=layers, baselines=names)
 
     def segment(pictures: Sequence[Picture]) -> Mapping[str, Sequence[Mask]]:
         by_method = sweep_facets(pictures, engine, taps_of(layers), request.aside)
-        return by_method | {
-            baseline.name: [baseline.segment(picture.read()) for picture in pictures] for baseline in baselines
-        }
+        for name, respond in baselines.items():
+            by_method[name] = [thresholded(respond(rgb), rgb) for rgb in (picture.read() for picture in pictures)]
+        return by_method
 
     kept = (
         "Baselines keep the strongest positions that hold 60% of attention or activation, each brought to begin at 0."
@@ -122,7 +105,12 @@ def _describe(pictures: Sequence[Picture], engine: Engine, albums: Mapping[Tap, 
             # A tap's descriptors end here: all of them together are as large as the model's activations.
             grid = normalise(found.pop(tap).descriptors[0])
             album.cache.put((0, index), grid.cpu().numpy(), voting, index)
-        yield enlarge_mask(threshold_mass(attention[0].cpu().numpy()), (rgb.shape[0], rgb.shape[1]))
+        yield thresholded(attention[0].cpu().numpy(), rgb)
+
+
+def thresholded(strength: NDArray[np.floating], rgb: Rgb) -> Mask:
+    """Where a picture's strongest positions [rows, cols] are, bool [h, w]."""
+    return enlarge_mask(threshold_mass(strength), (rgb.shape[0], rgb.shape[1]))
 
 
 def _common_masks(album: Album) -> list[Mask]:
@@ -139,27 +127,28 @@ def _common_masks(album: Album) -> list[Mask]:
     return [masks[index] for index in range(len(album.pictures))]
 
 
-def open_baselines(engine: Engine) -> tuple[list[Baseline], list[str]]:
-    """The baselines of Table 3 besides the model's own attention.
+def open_baselines(engine: Engine) -> tuple[dict[str, Respond], list[str]]:
+    """The baselines of Table 3 besides the model's own attention, by name.
 
     Returns:
         Those whose weights can be had, and a sentence for each of the others.
     """
-    openers: dict[str, Callable[[Engine], Callable[[Rgb], Mask]]] = {
+    openers: dict[str, Callable[[Engine], Respond]] = {
         "supervised ViT attention": _supervised_attention,
         "DINO ResNet-50": lambda engine: _activation("dino", engine),
         "supervised ResNet-50": lambda engine: _activation("supervised", engine),
     }
-    found, missing = [], []
+    found: dict[str, Respond] = {}
+    missing = []
     for name, opened in openers.items():
         try:
-            found.append(Baseline(name, opened(engine)))
+            found[name] = opened(engine)
         except ModelError as error:
             missing.append(f"Without the baseline {name}: {error}.")
     return found, missing
 
 
-def _supervised_attention(engine: Engine) -> Callable[[Rgb], Mask]:
+def _supervised_attention(engine: Engine) -> Respond:
     try:
         model = resolve_model(SUPERVISED_VIT)
     except ModelError as error:
@@ -171,19 +160,14 @@ def _supervised_attention(engine: Engine) -> Callable[[Rgb], Mask]:
     measured = engine.extractor
     extractor = Extractor(model, read, SaliencySettings(), measured.device, backend=measured.backend)
 
-    def segment(rgb: Rgb) -> Mask:
+    def respond(rgb: Rgb) -> NDArray[np.floating]:
         attention = extractor.extract([extractor.preprocess(rgb)], saliency=True).saliency
         assert attention is not None
-        return enlarge_mask(threshold_mass(attention[0].cpu().numpy()), (rgb.shape[0], rgb.shape[1]))
+        return np.asarray(attention[0].cpu().numpy())
 
-    return segment
+    return respond
 
 
-def _activation(training: str, engine: Engine) -> Callable[[Rgb], Mask]:
+def _activation(training: str, engine: Engine) -> Respond:
     resnet = load_resnet(training, engine.settings.features.load_size, engine.extractor.device)
-
-    def segment(rgb: Rgb) -> Mask:
-        strength = activation_saliency(resnet.describe(rgb))
-        return enlarge_mask(threshold_mass(strength), (rgb.shape[0], rgb.shape[1]))
-
-    return segment
+    return lambda rgb: activation_saliency(resnet.describe(rgb))

@@ -13,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.cluster.assignment import assigner_of
-from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
+from pipeline.cluster.codebook import load_codebook, save_codebook
 from pipeline.cluster.fit import Descriptors
 from pipeline.cluster.kmeans import thin
 from pipeline.config import with_defaults
@@ -56,11 +56,6 @@ def evaluate_sets(request: Request) -> Summary:
     """Co-segmentation: each set's common foreground against its masks.
 
     The paper's figures are shown beside ours where the data's folder has a benchmark's name, such as `MSRC`.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
     """
     sets = load_sets(request.data)
     engine = request.open_engine()
@@ -86,25 +81,13 @@ def benchmark_of(folder: Path) -> str | None:
 
 
 def evaluate_birds(request: Request) -> Summary:
-    """CUB-200-2011: parts of all birds against their landmarks; four parts by default.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
-    """
+    """CUB-200-2011: parts of all birds against their landmarks; four parts by default."""
     birds = load_birds(request.data)
     return _evaluate_parts(request, BIRD_PARTS, lambda fit, parts, run: evaluate_cub(birds, fit, parts, run))
 
 
 def evaluate_faces(request: Request) -> Summary:
-    """Unaligned CelebA: parts of all faces against their landmarks; eight parts by default.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
-    """
+    """Unaligned CelebA: parts of all faces against their landmarks; eight parts by default."""
     faces = load_faces(request.data)
     return _evaluate_parts(request, FACE_PARTS, lambda fit, parts, run: evaluate_celeba(faces, fit, parts, run))
 
@@ -114,39 +97,28 @@ def _evaluate_parts(request: Request, parts: int, measure: Callable[[FitParts, i
     engine = request.open_engine(cluster__parts=parts)
     # With fewer pictures the fit finds other parts, so a limit makes other results of the same pictures.
     run = request.open_run(engine, limit=request.limit, method=request.method)
-    if request.method == "dff":
-        fit = factor_fitter(engine, request.aside, request.output)
-    else:
-        fit = part_fitter(engine, request.aside, request.output, overwrite=request.overwrite)
+
+    def energies_of(album: Album, pictures: Sequence[Picture]) -> Energies:
+        if request.method == "dff":
+            return _factor_energies(album, parts)
+        file = request.output / f"parts-{_digest(pictures, engine)}.safetensors"
+        return _part_energies(album, file, overwrite=request.overwrite)
+
+    fit = _fitter(engine, request.aside, request.output, energies_of)
     fitted = engine.settings.pictures.fit
     note = f"Parts of each pass are fitted on {'all' if fitted is None else f'at most {fitted}'} of its pictures."
     return with_notes(run, measure(fit, parts, run), engine, [*METHOD_NOTES[request.method], note])
 
 
-def part_fitter(engine: Engine, progress: Progress, folder: Path, *, overwrite: bool) -> FitParts:
-    """A function that finds the parts of a set; codebooks are kept in a folder, for a run that is continued.
-
-    Args:
-        engine: model and settings.
-        progress: receives messages.
-        folder: where the codebooks and, during the fit, descriptors are.
-        overwrite: replace the codebooks of an earlier run.
-    """
-
-    def energies_of(album: Album, pictures: Sequence[Picture]) -> Energies:
-        file = folder / f"parts-{_digest(pictures, engine)}.safetensors"
-        known = file.is_file() and not overwrite
-        codebook = load_codebook(file) if known else _fit(album)
-        if not known:
-            save_codebook(codebook, file)
-        return assigner_of(codebook, engine.extractor.device).energies
-
-    return _fitter(engine, progress, folder, energies_of)
-
-
-def factor_fitter(engine: Engine, progress: Progress, folder: Path) -> FitParts:
-    """As `part_fitter`, by deep feature factorisation; nothing of it is kept."""
-    return _fitter(engine, progress, folder, lambda album, _: _factor_energies(album, engine.settings.cluster.parts))
+def _part_energies(album: Album, file: Path, *, overwrite: bool) -> Energies:
+    """Find a set's parts, and return what gives a picture's energies; the codebook is kept, for a run that goes on."""
+    if file.is_file() and not overwrite:
+        codebook = load_codebook(file)
+    else:
+        codebook = fit_album(album).codebook
+        _require_all(album)
+        save_codebook(codebook, file)
+    return assigner_of(codebook, album.engine.extractor.device).energies
 
 
 def _fitter(
@@ -176,12 +148,6 @@ def _factor_energies(album: Album, parts: int) -> Energies:
 def _label_by_factors(album: Album, sink: Sink) -> None:
     energies = _factor_energies(album, parts=1)
     album.label(range(len(album.pictures)), energies, mask_refinement(album.engine.settings), sink)
-
-
-def _fit(album: Album) -> Codebook:
-    codebook = fit_album(album).codebook
-    _require_all(album)
-    return codebook
 
 
 def _segmenter(album: Album, energies: Energies, opened: contextlib.ExitStack) -> SegmentParts:

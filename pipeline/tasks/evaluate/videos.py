@@ -37,13 +37,7 @@ FPS = InputSettings().fps
 
 
 def evaluate_foreground(request: Request) -> Summary:
-    """DAVIS: the union of a video's parts against its masks.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
-    """
+    """DAVIS: the union of a video's parts against its masks."""
     sequences = load_davis(request.data, request.year)
     engine = _engine(request)
     run = request.open_run(engine, year=request.year)
@@ -56,13 +50,7 @@ def evaluate_foreground(request: Request) -> Summary:
 
 
 def evaluate_part_clips(request: Request) -> Summary:
-    """Annotated clips: their parts against the annotated ones, and how steady they are.
-
-    Raises:
-        InputError: a file of the data set is missing.
-        OutputError: the results can't be written, or are those of other settings.
-        ModelError: the model can't be loaded.
-    """
+    """Annotated clips: their parts against the annotated ones, and how steady they are."""
     clips = load_part_clips(request.data)
     engine = _engine(request)
     run = request.open_run(engine)

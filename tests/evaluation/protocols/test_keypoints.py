@@ -11,6 +11,7 @@ from pipeline.evaluation.datasets.layout import Picture
 from pipeline.evaluation.protocols.keypoints import evaluate_keypoints
 from pipeline.evaluation.protocols.predictors import Variant
 from pipeline.evaluation.reports import Run
+from pipeline.geometry import GridPlace
 
 KEYS = Variant(9, "key", True)
 
@@ -18,8 +19,7 @@ KEYS = Variant(9, "key", True)
 class Distinct:
     """A picture of 192 x 108 pixels with 10 x 19 patches, each with a unique descriptor."""
 
-    patch_px = stride_px = 10
-    processed_hw = picture_hw = (108, 192)
+    place = GridPlace(10, 10, (108, 192), (108, 192))
 
     def __init__(self, shift: int) -> None:
         self._grid = torch.eye(190).reshape(10, 19, 190).roll(shift, dims=1)

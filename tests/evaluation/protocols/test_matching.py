@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.evaluation.protocols.matching import nearest_positions, transfer_points
 from pipeline.evaluation.protocols.predictors import Variant
+from pipeline.geometry import GridPlace
 
 
 @settings(max_examples=30, deadline=None)
@@ -21,8 +22,7 @@ def test_nearest_positions_equal_their_plain_twin(points: int, rows: int, cols: 
 class Coloured:
     """A picture of 32 x 48 pixels, processed at half its size, with 7 x 11 unique descriptors."""
 
-    patch_px, stride_px = 4, 2
-    processed_hw, picture_hw = (16, 24), (32, 48)
+    place = GridPlace(4, 2, (16, 24), (32, 48))
 
     def __init__(self, order: np.ndarray) -> None:
         self._grid = torch.eye(77)[torch.from_numpy(order)].reshape(7, 11, 77)

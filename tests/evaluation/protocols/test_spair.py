@@ -9,8 +9,9 @@ import torch
 from pipeline.evaluation.datasets.layout import Picture
 from pipeline.evaluation.datasets.spair import SPair, load_spair
 from pipeline.evaluation.protocols.predictors import Variant
-from pipeline.evaluation.protocols.spair import TABLE_4, SPairProtocol, evaluate_spair
+from pipeline.evaluation.protocols.spair import SPairProtocol, evaluate_spair
 from pipeline.evaluation.reports import Run
+from pipeline.geometry import GridPlace
 
 # Pictures of 80 x 40 pixels with 4 x 8 patches of 10 pixels: centres at 5, 15, 25, ...
 TARGET_XY = [[5, 5], [25, 15], [45, 35], [75, 35]]
@@ -45,8 +46,7 @@ def dataset(tmp_path: Path) -> SPair:
 class Shifted:
     """Every patch has a unique descriptor; in some pictures the content is shifted right by some columns."""
 
-    patch_px = stride_px = 10
-    processed_hw = picture_hw = (40, 80)
+    place = GridPlace(10, 10, (40, 80), (40, 80))
 
     def __init__(self, columns: dict[bool, int]) -> None:
         self._columns = columns
@@ -125,7 +125,3 @@ def test_a_run_that_goes_on_extracts_what_is_left(
     summary = evaluate_spair(dataset, describe, VARIANTS, make_run())
     assert describe.calls == ["cat/a.jpg", "cat/b.jpg", "dog/c.jpg", "dog/d.jpg"]
     assert summary.value("layer 9 key with bins, per point") == pytest.approx(100)
-
-
-def test_table_4_has_all_its_cells() -> None:
-    assert len(set(TABLE_4)) == 16
