@@ -353,6 +353,18 @@ def preset_file(name: str) -> Path:
     raise UsageError(f"there is no preset named '{name}'")
 
 
+def dotted(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested values by dotted name.
+
+    >>> dotted({"model": "auto", "features": {"stride": 8}})
+    {'model': 'auto', 'features.stride': 8}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= dotted(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return flat
+
+
 def _nest(keys: list[str], value: object) -> dict[str, Any]:
     return {keys[0]: _nest(keys[1:], value) if len(keys) > 1 else value}
 

@@ -198,25 +198,22 @@ def write_file(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def write_sealed(path: Path, content: bytes) -> str:
-    """Write a file completely or not at all, behind a line with the SHA-256 of its content; that is returned.
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, behind a line with the SHA-256 of its content.
 
     Raises:
         OutputError: it can't be written.
     """
-    seal = hashlib.sha256(content).hexdigest()
-    write_file(path, b"%s\n%s" % (seal.encode(), content))
-    return seal
+    write_file(path, b"%s\n%s" % (hashlib.sha256(content).hexdigest().encode(), content))
 
 
-def read_sealed(path: Path) -> tuple[str, bytes] | None:
-    """SHA-256 and content of what `write_sealed` wrote; None where there is nothing, or anything else."""
+def read_sealed(path: Path) -> bytes | None:
+    """What `write_sealed` wrote; None where there is nothing, or anything else."""
     try:
         seal, _, content = path.read_bytes().partition(b"\n")
     except OSError:
         return None
-    found = hashlib.sha256(content).hexdigest()
-    return (found, content) if seal == found.encode() else None
+    return content if seal == hashlib.sha256(content).hexdigest().encode() else None
 
 
 def sha256(file: Path) -> str:

@@ -202,7 +202,7 @@ def load_plan(work: Workspace) -> Plan | None:
     found = read_sealed(work.plan)
     try:
         if found is not None:
-            return Plan.model_validate_json(found[1])
+            return Plan.model_validate_json(found)
     except ValidationError as error:
         raise _damaged(work) from error
     raise _damaged(work)

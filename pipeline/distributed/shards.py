@@ -187,6 +187,6 @@ def _link(writer: LabelWriter, shards: Sequence[Shard], folders: Sequence[Path],
 def _load_record(folder: Path) -> _ShardRecord | None:
     found = read_sealed(folder / _RECORD)
     try:
-        return None if found is None else _ShardRecord.model_validate_json(found[1])
+        return None if found is None else _ShardRecord.model_validate_json(found)
     except ValidationError:
         return None

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config import Settings, preset_file, read_yaml, with_defaults
+from pipeline.config import Settings, dotted, preset_file, read_yaml, with_defaults
 from pipeline.errors import InputError
 from pipeline.files import write_file
 from pipeline.geometry import nearest_index
@@ -296,17 +296,10 @@ def _changed(settings: Settings) -> list[tuple[str, Any]]:
     if settings.preset is not None:
         given["preset"] = settings.preset
     own = [read_yaml(preset_file("bundled"))] if settings.model == "bundled" else []
-    expected = _flat(with_defaults(Settings.model_validate(given), *own).model_dump())
-    flat = _flat(settings.model_dump())
+    expected = dotted(with_defaults(Settings.model_validate(given), *own).model_dump())
+    flat = dotted(settings.model_dump())
     explicit = [name for name in ("model", "preset") if flat[name] not in (None, "auto")]
     return [(name, flat[name]) for name in (*explicit, *(key for key in flat if flat[key] != expected[key]))]
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
-    return flat
 
 
 def _code(color: Sequence[int]) -> str:

@@ -85,11 +85,6 @@ class EditState(Document):
         """The highest label that is named; 0 for none."""
         return max([*self.names, *self.colors, *self.hidden, *self.merged, *self.merged.values(), *self.order, 0])
 
-    @property
-    def repaints(self) -> bool:
-        """Whether pictures look different: by another colour, or by parts that are hidden or merged."""
-        return bool(self.colors or self.hidden or self.merged)
-
 
 class Edits(Document):
     """What edits.json holds: the states one after the other, the last one current."""

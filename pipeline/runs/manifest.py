@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.codebook import codebook_sha256, load_codebook
-from pipeline.config import Settings
+from pipeline.config import Settings, dotted
 from pipeline.documents import Document
 from pipeline.errors import InputError
 from pipeline.files import sha256
@@ -156,15 +156,7 @@ def compared_settings(settings: Settings, device: str) -> dict[str, Any]:
     """The settings that results depend on, by dotted name."""
     # The same model may be given by another name or path; what counts is its parameters.
     free = {"model", "run.device", "run.backend", *_FREE, *(_FREE_ON_CPU if device == "cpu" else ())}
-    return {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in free}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return {key: value for key, value in dotted(settings.model_dump(mode="json")).items() if key not in free}
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

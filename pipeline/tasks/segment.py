@@ -22,7 +22,7 @@ from pipeline.distributed.pools import Workers
 from pipeline.distributed.units import Inspect, Pool
 from pipeline.distributed.worker import OpenRun, units_of
 from pipeline.errors import InputError, OutputError
-from pipeline.failures import Failure, noted
+from pipeline.failures import Failure, noted, raise_failures
 from pipeline.files import output_errors, remove
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import memory_limit, size_run
@@ -70,11 +70,9 @@ class SegmentResult:
 
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed input; nothing if none failed."""
-        if self.failures:
-            lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
-            done = f" ({len(self.finished)} other inputs are finished)" if self.finished else ""
-            kept = "; what is finished is kept: --resume continues" if self.resumable else ""
-            raise type(self.failures[0].error)(lines + done + kept)
+        done = f" ({len(self.finished)} other inputs are finished)" if self.finished else ""
+        kept = "; what is finished is kept: --resume continues" if self.resumable else ""
+        raise_failures(self.failures, done + kept)
 
     @property
     def resumable(self) -> bool:

@@ -166,7 +166,7 @@ def test_shards_whose_seams_differ_are_not_joined(
     plan_run(clips[:1], out, settings)
     shard(out, 0, 1)
     files = [out / ".run" / "shards" / "fixed" / start / "shard.json" for start in ("0", "16")]
-    left, right = (json.loads(content) for _, content in filter(None, map(read_sealed, files)))
+    left, right = (json.loads(content) for content in filter(None, map(read_sealed, files)))
     assert right["before"] == left["last"]
     write_sealed(files[1], json.dumps({**right, "before": "0" * 64}).encode())
     segment(clips[:1], out, settings, resume=True).raise_failures()
@@ -406,7 +406,7 @@ def test_a_plan_leads_nowhere_else(
     plan.write_bytes(plan.read_bytes().replace(before, after, 1))
     with pytest.raises(OutputError, match="damaged or of another version"):
         shard(out, 0, 1)
-    write_sealed(plan, sealed[1].replace(before, after, 1))
+    write_sealed(plan, sealed.replace(before, after, 1))
     with pytest.raises(OutputError, match="damaged or of another version"):
         shard(out, 0, 1)
     with pytest.raises(UsageError, match="--index 4 --of 4"):
