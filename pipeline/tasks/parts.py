@@ -24,8 +24,7 @@ from pipeline.forecast.picture_memory import size_picture_run
 from pipeline.geometry import resize_labels
 from pipeline.graph import StageReport
 from pipeline.media.inputs import resolve_pictures
-from pipeline.media.palette_png import write_palette_png
-from pipeline.media.pictures import write_picture
+from pipeline.media.pictures import write_palette_png, write_picture
 from pipeline.painting.styles import paint
 from pipeline.progress import Progress, Silent
 from pipeline.records import PartMap

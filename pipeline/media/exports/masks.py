@@ -16,7 +16,7 @@ from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import encode_mask
 from pipeline.media.label_store import LabelStore
 from pipeline.media.npz import open_npz
-from pipeline.media.palette_png import write_palette_png
+from pipeline.media.pictures import write_palette_png
 from pipeline.records import Part
 
 
