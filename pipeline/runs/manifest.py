@@ -19,7 +19,7 @@ from pipeline.errors import InputError
 from pipeline.files import sha256
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
-from pipeline.runs.record import RunRecord, Tools, installed_packages, processor_kind
+from pipeline.runs.record import RunRecord, Tools
 from pipeline.stages.engine import Engine
 from pipeline.stages.picture_set import Readable
 
@@ -103,10 +103,7 @@ def make_picture_manifest(task: str, pictures: Sequence[Readable], engine: Engin
 
 def _manifest(engine: Engine, inputs: tuple[InputFacts, ...], given: str | None, **more: Any) -> Manifest:
     return Manifest(
-        packages=installed_packages(),
-        device=str(engine.extractor.device),
-        backend=engine.extractor.backend,
-        processor=processor_kind(),
+        **Tools.here(engine),
         model=engine.extractor.identity.name,
         fingerprint=engine.fingerprint,
         settings=engine.settings,

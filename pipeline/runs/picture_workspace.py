@@ -49,19 +49,8 @@ class PictureWorkspace(Workspace):
         self.files, self.arrays = self.folder / "files", self.folder / "arrays"
         self._journal = self.folder / "pages.jsonl"
 
-    def begin(self, manifest: Manifest) -> None:
-        """Remove what an earlier run left, and begin a new one.
-
-        Raises:
-            OutputError: it can't be written.
-        """
-        with output_errors(self.folder):
-            self.discard()
-            for folder in (self.fit, self.files, self.arrays):
-                folder.mkdir(parents=True)
-            for folder in (self.folder, self.output):
-                sync(folder)
-        self.save_manifest(manifest)
+    def _places(self, manifest: Manifest) -> list[Path]:
+        return [self.fit, self.files, self.arrays]
 
     def has_progress(self) -> bool:
         """Whether anything was computed that a resumed run would keep."""

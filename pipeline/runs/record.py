@@ -10,7 +10,7 @@ from fractions import Fraction
 from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
 from pydantic import AfterValidator, Field
 
@@ -21,6 +21,10 @@ from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.kernels import host_cpu, plain_paths
 from pipeline.version import __version__
+
+if TYPE_CHECKING:
+    # Results are read without torch.
+    from pipeline.stages.engine import Engine
 
 CODEBOOK: Final = "codebook.safetensors"
 CLUSTERS: Final = "clusters.jpg"
@@ -122,6 +126,17 @@ class Tools(Document):
     """What computed the ViT; its version is among the packages."""
     processor: str
     """The processor's kind, as far as the last bits of descriptors depend on it."""
+
+    @staticmethod
+    def here(engine: Engine) -> dict[str, Any]:
+        """The fields with what there is here."""
+        extractor = engine.extractor
+        return Tools(
+            packages=installed_packages(),
+            device=str(extractor.device),
+            backend=extractor.backend,
+            processor=processor_kind(),
+        ).model_dump()
 
 
 class RunRecord(Tools):

@@ -6,7 +6,6 @@ The encoder sees the same pictures in the same order, so the clip has the bytes 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.files import remove
 from pipeline.graph import Graph, StageReport
 from pipeline.media.label_store import LabelStore, open_labels
-from pipeline.media.source import Selection, Source
+from pipeline.media.source import Source
 from pipeline.progress import Progress
 from pipeline.records import Frame, PartMap
 from pipeline.runs.sinks import Sinks
@@ -37,11 +36,6 @@ def finished_labels(path: Path) -> LabelStore | None:
         remove(path)
         return None
     return store
-
-
-def first_frames(source: Source, selection: Selection, count: int) -> Iterator[Frame]:
-    """The first `count` selected frames of an input."""
-    yield from islice(source.frames(selection, range(count)), count)
 
 
 def replay(
