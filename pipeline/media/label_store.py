@@ -22,6 +22,7 @@ from pydantic import ValidationError
 
 from pipeline.errors import InputError, OutputError
 from pipeline.files import link, output_errors, partial_path, publish, remove, sync
+from pipeline.geometry import resize_labels
 from pipeline.media.label_journal import append_journal, read_journal, restart_journal
 from pipeline.media.label_layout import ARRAY_FILE, LabelAttributes, StoreLayout, chunk_path, read_chunk, read_layout
 
@@ -344,6 +345,11 @@ class LabelStore:
         """
         for index, pts in enumerate(self.pts):
             yield index, pts, self[index]
+
+    def full_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Index and labels of every frame in order, as `frames`, at the source's size."""
+        for index in range(len(self)):
+            yield index, resize_labels(self[index], self.source_size_hw)
 
 
 def open_labels(path: Path, table: NDArray[np.uint8] | None = None) -> LabelStore:
