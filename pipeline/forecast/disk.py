@@ -41,13 +41,7 @@ class DiskNeed:
 
 
 def estimate_disk(work: Workload, render: RenderSettings, *, save_frames: bool) -> DiskNeed:
-    """The disk space that a run takes.
-
-    Args:
-        work: frames and sizes of the inputs.
-        render: how clips are encoded.
-        save_frames: whether painted frames are written too.
-    """
+    """The disk space that a run takes; `save_frames`: painted frames are written too."""
     labelled = sum(each.frames * math.prod(each.size_hw) for each in work.inputs)
     painted = sum(each.frames * math.prod(each.painted_hw) for each in work.inputs)
     clips = painted * CLIP_BITS / 8 * 2 ** ((18 - render.crf) / CRF_HALVING)
