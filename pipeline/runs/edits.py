@@ -97,6 +97,16 @@ class Edits(Document):
         """The state that is applied."""
         return self.states[-1] if self.states else EditState()
 
+    @property
+    def content(self) -> bytes:
+        """The file's bytes."""
+        return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()
+
+    @property
+    def revision(self) -> str:
+        """What tells these edits from others."""
+        return hashlib.sha256(self.content).hexdigest()[:16]
+
     def followed_by(self, state: EditState) -> Edits:
         """The history with one more state; the same where that changes nothing."""
         if state == self.current:
@@ -246,71 +256,26 @@ def load_edits(file: Path) -> Edits:
     """Read edits.json; no edits where there is none.
 
     Raises:
-        InputError: it is damaged, or no plain file.
-    """
-    return parse_edits(read_edits(file), str(file))
-
-
-def read_edits(file: Path) -> bytes:
-    """The bytes of edits.json; empty where there is none.
-
-    Raises:
-        InputError: it can't be read, is no plain file or too large.
+        InputError: it can't be read, is damaged, no plain file or too large; says why.
     """
     try:
         if file.is_symlink() or (file.exists() and not file.is_file()):
             raise InputError(f"'{file}' is no plain file; remove it, and edit again")
         if not file.exists():
-            return b""
+            return Edits()
         if file.stat().st_size > _MAX_BYTES:
             raise InputError(f"'{file}' has more than {_MAX_BYTES // 2**20} MiB; remove it, and edit again")
-        return file.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise InputError(f"'{file}' can't be read: {error.strerror or error}") from error
-
-
-def parse_edits(content: bytes, origin: str) -> Edits:
-    """The edits in the bytes of a file.
-
-    Raises:
-        InputError: they aren't; says why.
-    """
-    if not content:
-        return Edits()
     try:
-        return Edits.model_validate_json(content)
+        return Edits.model_validate_json(content) if content else Edits()
     except (ValidationError, RecursionError) as error:
-        raise InputError(
-            f"'{origin}' isn't what `vidparts edit` writes ({reason(error)}); mend or remove it"
-        ) from error
+        raise InputError(f"'{file}' isn't what `vidparts edit` writes ({reason(error)}); mend or remove it") from error
 
 
-def revision(content: bytes) -> str:
-    """What tells one content of edits.json from another."""
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def save_edits(edits: Edits, file: Path) -> bytes:
-    """Write edits.json, and return its bytes.
-
-    Raises:
-        OutputError: it can't be written.
-    """
-    content = json.dumps(edits.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    write_file(file, content.encode())
-    return content.encode()
-
-
-def replace_edits(edits: Edits, file: Path, known: str) -> bytes:
-    """Write edits.json unless another has changed it since.
-
-    Args:
-        edits: what it is to hold.
-        file: the file.
-        known: the revision that the edits were made on.
-
-    Returns:
-        The bytes written.
+def replace_edits(edits: Edits, file: Path, known: str) -> None:
+    """Write edits.json unless another has changed it since the revision `known`, which the edits were made on.
 
     Raises:
         EditConflictError: it has another revision now.
@@ -322,9 +287,9 @@ def replace_edits(edits: Edits, file: Path, known: str) -> bytes:
     try:
         with FileLock(lock, timeout=5):
             try:
-                if revision(read_edits(file)) != known:
+                if load_edits(file).revision != known:
                     raise EditConflictError(f"'{file}' was changed meanwhile; look at the change, then edit again")
-                return save_edits(edits, file)
+                write_file(file, edits.content)
             finally:
                 # On Windows a file that is open stays.
                 with contextlib.suppress(OSError):

@@ -15,10 +15,8 @@ from pipeline.runs.edits import (
     EditState,
     apply_edits,
     edits_place,
-    parse_edits,
-    read_edits,
+    load_edits,
     replace_edits,
-    revision,
 )
 from pipeline.runs.notebook import legend_html
 from pipeline.runs.record import CODEBOOK, LABELS, RECORD, RunRecord, load_record
@@ -77,8 +75,7 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
     if result.is_file():
         return _name_codebook(result, change, undo=undo or reset)
     record, file = any_record(result), edits_place(result)
-    content = read_edits(file)
-    edits = parse_edits(content, str(file))
+    edits = load_edits(file)
     if undo:
         after = edits.undone()
     elif reset:
@@ -87,7 +84,7 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
         after = edits.followed_by((change or Change()).applied(edits.current))
     edited, note = apply_edits(after.current, record.part_colors, record.part_names), ""
     if after != edits:
-        replace_edits(after, file, revision(content))
+        replace_edits(after, file, edits.revision)
         note = carry_names(file.parent / CODEBOOK, record, after.current)
     return EditedRun(file, edited.parts, after.current, note)
 
