@@ -89,23 +89,30 @@ def sync(path: Path) -> None:
             return
         raise
     try:
-        sync_descriptor(descriptor, is_dir=is_dir)
+        _sync_descriptor(descriptor, is_dir=is_dir)
     finally:
         os.close(descriptor)
 
 
-def sync_descriptor(descriptor: int, *, is_dir: bool = False) -> None:
-    """Wait until what was written to an open file is on the disk, where the file system can say so.
-
-    Raises:
-        OSError: the disk is full or failed.
-    """
+def _sync_descriptor(descriptor: int, *, is_dir: bool = False) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         # Network shares and folders that virtual machines share have nothing to flush, above all for directories.
         if error.errno not in (_NOT_SYNCED if is_dir else _NO_SYNC):
             raise
+
+
+def append_synced(file: Path, content: bytes) -> None:
+    """Add to a file, and wait until that is on the disk.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    with file.open("ab") as stream:
+        stream.write(content)
+        stream.flush()
+        _sync_descriptor(stream.fileno())
 
 
 def publish(partial: Path, path: Path) -> None:

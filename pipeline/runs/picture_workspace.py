@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pipeline.documents import Document
 from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.failures import Failure, FailureRecord
-from pipeline.files import output_errors, sync, sync_descriptor, write_file
+from pipeline.files import append_synced, output_errors, sync, write_file
 from pipeline.progress import Progress
 from pipeline.runs.manifest import Manifest, compared_settings
 from pipeline.runs.outputs import require_empty
@@ -85,10 +85,7 @@ class PictureWorkspace(Workspace):
         with output_errors(self._journal):
             for folder in (self.files, self.arrays):
                 sync(folder)
-            with self._journal.open("a", encoding="utf-8") as stream:
-                stream.write(Page(rows=tuple(rows), failures=records).model_dump_json() + "\n")
-                stream.flush()
-                sync_descriptor(stream.fileno())
+            append_synced(self._journal, f"{Page(rows=tuple(rows), failures=records).model_dump_json()}\n".encode())
 
     def publish_files(self) -> None:
         """Move the results to OUT, run.json last, and remove the rest.
