@@ -70,21 +70,12 @@ class OpenRun:
         streaming.produce(unit.number, source)
 
 
-def do(output: str, unit: Unit) -> Value:
-    """Do a unit of the run in a directory.
-
-    Raises:
-        VidpartsError: it can't be done, or this machine isn't what the run was begun with.
-    """
-    if isinstance(unit, Inspect):
-        return inspect(open_input(unit.input))
-    return open_run(Path(output), unit.plan).work(unit)
-
-
 def answer(output: str, unit: Unit) -> Value | Exception:
-    """What `do` gives, or raises, as a value: an error goes to the coordinator like a result."""
+    """Do a unit of the run in a directory; an error goes to the coordinator like a result."""
     try:
-        return do(output, unit)
+        if isinstance(unit, Inspect):
+            return inspect(open_input(unit.input))
+        return open_run(Path(output), unit.plan).work(unit)
     except (VidpartsError, MemoryError) as error:
         return error.with_traceback(None)
     except Exception as error:  # noqa: BLE001 -- the coordinator raises it
