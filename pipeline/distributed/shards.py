@@ -185,8 +185,7 @@ def _link(writer: LabelWriter, shards: Sequence[Shard], folders: Sequence[Path],
 
 
 def _load_record(folder: Path) -> _ShardRecord | None:
-    found = read_sealed(folder / _RECORD)
     try:
-        return None if found is None else _ShardRecord.model_validate_json(found)
+        return _ShardRecord.model_validate_json(read_sealed(folder / _RECORD) or b"")
     except ValidationError:
         return None

@@ -17,7 +17,6 @@ from PIL import Image
 
 from pipeline.config import Settings, dotted, preset_file, read_yaml, with_defaults
 from pipeline.errors import InputError
-from pipeline.files import write_file
 from pipeline.geometry import nearest_index
 from pipeline.media.inline import data_uri, jpeg, scaled
 from pipeline.media.pictures import read_picture
@@ -38,23 +37,12 @@ _SIZES = ((480, 82), (400, 78), (320, 75), (256, 72), (200, 68), (160, 62), (128
 _STRIP_QUALITY = 72
 
 
-def write_run_report(facts: RunFacts, file: Path) -> Path:
-    """Write the report of a run.
-
-    Args:
-        facts: what there is to tell.
-        file: the page; clips are named relative to its folder.
+def run_page(facts: RunFacts) -> bytes:
+    """The report of a run as HTML; clips are named relative to OUT.
 
     Raises:
-        OutputError: it can't be written.
         InputError: labels are damaged.
     """
-    write_file(file, run_page(facts))
-    return file
-
-
-def run_page(facts: RunFacts) -> bytes:
-    """The report of a run as HTML."""
     verdict = judge(facts)
     title = (
         facts.inputs[0].name if len(facts.inputs) == 1 else f"{facts.inputs[0].name} and {len(facts.inputs) - 1} more"

@@ -153,12 +153,13 @@ def apply_edits(state: EditState, part_colors: Sequence[Sequence[int]], part_nam
     count = len(part_colors)
     if state.highest > count:
         raise UsageError(f"an edit names part {state.highest}, but there are the parts 1 to {count}")
-    table = np.zeros(256, dtype=np.uint8)
-    table[1 : count + 1] = [0 if _root(state, label) in state.hidden else _root(state, label) for label in _all(count)]
+    table, labels = np.zeros(256, dtype=np.uint8), range(1, count + 1)
+    roots = [state.merged.get(label, label) for label in labels]
+    table[1 : count + 1] = [0 if root in state.hidden else root for root in roots]
     colors = np.array(part_colors, dtype=np.uint8).reshape(-1, 3)
     for label, code in state.colors.items():
         colors[label - 1] = tuple(bytes.fromhex(code[1:]))
-    left = [label for label in (*state.order, *_all(count)) if table[label] == label]
+    left = [label for label in (*state.order, *labels) if table[label] == label]
     given = {label: name for label, name in enumerate(part_names, 1) if name}
     parts = []
     for label in dict.fromkeys(left):
@@ -172,14 +173,6 @@ def apply_edits(state: EditState, part_colors: Sequence[Sequence[int]], part_nam
 def default_name(label: int) -> str:
     """What a part is called that nobody has named."""
     return f"part {label}"
-
-
-def _all(count: int) -> range:
-    return range(1, count + 1)
-
-
-def _root(state: EditState, label: int) -> int:
-    return state.merged.get(label, label)
 
 
 def _require_distinct(parts: Iterable[Part]) -> None:
