@@ -45,13 +45,7 @@ class Processes(Pool):
     """
 
     def __init__(self, output: Path, workers: int, processors: int) -> None:
-        """Start nothing yet.
-
-        Args:
-            output: the run's directory.
-            workers: processes at most.
-            processors: of this machine, which they share.
-        """
+        """Start nothing yet; at most `workers` processes will share the machine's `processors`."""
         super().__init__()
         self._output = str(output.absolute())
         self._most = workers

@@ -50,12 +50,7 @@ def estimate_disk(work: Workload, render: RenderSettings, *, save_frames: bool) 
 
 
 def require_space(output: Path, need: DiskNeed, done: int = 0) -> None:
-    """Refuse a run that the disk has no room for.
-
-    Args:
-        output: a directory that is there.
-        need: what the run takes.
-        done: bytes of it that an interrupted run has written already.
+    """Refuse a run that the disk of a directory has no room for; `done` bytes of it an interrupted run has written.
 
     Raises:
         OutputError: says what there is and what is needed.

@@ -50,12 +50,9 @@ def pass_flops(
 
 
 def vote_flops(extractor: Extractor, source_hw: tuple[int, int], *, attends: bool) -> int:
-    """Operations of the descriptors and the saliency of one frame that the fit samples.
+    """Operations of the descriptors and, where it is of attention, the saliency of one frame that the fit samples.
 
-    Args:
-        extractor: the model and what it reads.
-        source_hw: height and width of the source's frame.
-        attends: whether the saliency is of attention; motion costs none of these operations.
+    The size is that of the source's frame. Saliency of motion costs none of these operations.
     """
     height, width = processed_size(source_hw, extractor.settings.load_size)
     if not (attends and extractor.half_size):

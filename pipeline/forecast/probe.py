@@ -177,13 +177,8 @@ def _sample_burst(
 def probe_clusters(cache: FeatureCache, engine: Engine, descriptors: int) -> tuple[PartFit, Cost]:
     """Fit the probe's frames, and measure what k-means would take on more of them.
 
-    Args:
-        cache: the probe's frames.
-        engine: the settings.
-        descriptors: of all frames of the real fit.
-
     Returns:
-        The fit, and the cost of the real one.
+        The fit, and the cost of the real one, of so many descriptors.
     """
     settings = engine.settings.cluster
     regions = engine.extractor.regions

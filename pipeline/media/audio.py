@@ -48,11 +48,6 @@ class AudioCopier:
     def __init__(self, path: Path, output: OutputContainer, clock: Clock = STEADY) -> None:
         """Declare the input's audio streams in a clip whose header isn't written yet.
 
-        Args:
-            path: the input.
-            output: the clip.
-            clock: corrects the times of the input's packets.
-
         Raises:
             InputError: the input can't be opened.
         """

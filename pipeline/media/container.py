@@ -124,10 +124,7 @@ def read_packets(
 ) -> Iterator[Packet[_Stream]]:
     """The packets of streams, without the empty flush packets; demuxing continues behind damage.
 
-    Args:
-        container: the open file.
-        streams: the streams wanted.
-        on_failure: told of each place that couldn't be read.
+    `on_failure` is told of each place that couldn't be read.
     """
     import av
 

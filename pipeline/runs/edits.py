@@ -297,11 +297,7 @@ class EditConflictError(OutputError):
 
 
 def edited_parts(record: RunRecord, result: Path) -> EditedParts:
-    """The parts of a finished input as the edits of its run leave them.
-
-    Args:
-        record: its run.json.
-        result: its directory, OUT/<name>.
+    """The parts of a finished input, OUT/<name>, as the edits of its run leave them.
 
     Raises:
         InputError: edits.json is damaged, or belongs to other parts.

@@ -43,13 +43,6 @@ def replay(
 ) -> list[StageReport]:
     """Send frames with their stored labels into the sinks.
 
-    Args:
-        frames: the frames that have labels, in order.
-        stored: their labels.
-        sinks: where they go.
-        progress: told of each frame.
-        queue_depth: items between two stages at most.
-
     Raises:
         InputError: the input is another one than the labels were made of.
     """

@@ -54,10 +54,7 @@ def begin_run(
 def require_room(work: Workspace, sources: Sequence[Source], codebook: Path | None) -> None:
     """Refuse to touch earlier results and an unfinished run, before any work is done.
 
-    Args:
-        work: where the run would work.
-        sources: its inputs.
-        codebook: the codebook it was given; that may lie where its own would.
+    The codebook that the run is given may lie where its own would.
 
     Raises:
         OutputError: names what is in the way.
