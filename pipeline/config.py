@@ -286,9 +286,9 @@ def with_values(settings: Settings, overrides: Overrides) -> Settings:
     2
     """
     merged = settings.model_dump(exclude_unset=True)
-    for dotted, value in overrides.items():
+    for name, value in overrides.items():
         if value is not None:
-            _merge(merged, _nest(dotted.split("."), value))
+            _merge(merged, _nest(name.split("."), value))
     return _validated(merged)
 
 
