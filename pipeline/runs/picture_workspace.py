@@ -81,11 +81,11 @@ class PictureWorkspace(Workspace):
         Raises:
             OutputError: it can't be written.
         """
-        records = tuple(FailureRecord.of(failure) for failure in failures)
+        page = Page(rows=tuple(rows), failures=tuple(FailureRecord.of(failure) for failure in failures))
         with output_errors(self._journal):
             for folder in (self.files, self.arrays):
                 sync(folder)
-            append_synced(self._journal, f"{Page(rows=tuple(rows), failures=records).model_dump_json()}\n".encode())
+            append_synced(self._journal, f"{page.model_dump_json()}\n".encode())
 
     def publish_files(self) -> None:
         """Move the results to OUT, run.json last, and remove the rest.
