@@ -51,113 +51,80 @@ import importlib
 import os
 from typing import TYPE_CHECKING
 
-from pipeline.version import __version__
-
 # Libraries read these when they are loaded. Threads that wait for work sleep: by default those of OpenMP (torch, FAISS)
 # and OpenBLAS (NumPy, SciPy) spin, and take the processors from OpenVINO and the other stages.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
 
-_HOMES = {
-    "segment": "pipeline.tasks.segment",
-    "SegmentResult": "pipeline.tasks.segment",
-    "shard": "pipeline.tasks.shard",
-    "ShardResult": "pipeline.tasks.shard",
-    "Workers": "pipeline.distributed.pools",
-    "fit": "pipeline.tasks.fit",
-    "render": "pipeline.tasks.render",
-    "edit": "pipeline.tasks.edit",
-    "Change": "pipeline.runs.edits",
-    "report": "pipeline.tasks.report",
-    "export": "pipeline.tasks.export",
-    "coseg": "pipeline.tasks.coseg",
-    "CosegResult": "pipeline.tasks.coseg",
-    "parts": "pipeline.tasks.parts",
-    "PartsResult": "pipeline.tasks.parts",
-    "codebook_around": "pipeline.tasks.parts",
-    "match": "pipeline.tasks.match",
-    "MatchResult": "pipeline.tasks.match",
-    "PointPair": "pipeline.tasks.match",
-    "pca": "pipeline.tasks.pca",
-    "similarity": "pipeline.tasks.similarity",
-    "layers": "pipeline.tasks.layers",
-    "saliency": "pipeline.tasks.saliency",
-    "Outcome": "pipeline.runs.outputs",
-    "evaluate": "pipeline.tasks.evaluate",
-    "Summary": "pipeline.evaluation.reports",
-    "open_extractor": "pipeline.tasks.features",
-    "Extractor": "pipeline.features.extractor",
-    "Codebook": "pipeline.cluster.codebook",
-    "load_codebook": "pipeline.cluster.codebook",
-    "save_codebook": "pipeline.cluster.codebook",
-    "Settings": "pipeline.config",
-    "load_settings": "pipeline.config",
-    "VidpartsError": "pipeline.errors",
+_NAMES = {
+    "pipeline.tasks.segment": ("segment", "SegmentResult"),
+    "pipeline.tasks.shard": ("shard", "ShardResult"),
+    "pipeline.distributed.pools": ("Workers",),
+    "pipeline.tasks.fit": ("fit",),
+    "pipeline.tasks.render": ("render",),
+    "pipeline.tasks.edit": ("edit",),
+    "pipeline.runs.edits": ("Change",),
+    "pipeline.tasks.report": ("report",),
+    "pipeline.tasks.export": ("export",),
+    "pipeline.tasks.coseg": ("coseg", "CosegResult"),
+    "pipeline.tasks.parts": ("parts", "PartsResult", "codebook_around"),
+    "pipeline.tasks.match": ("match", "MatchResult", "PointPair"),
+    "pipeline.tasks.pca": ("pca",),
+    "pipeline.tasks.similarity": ("similarity",),
+    "pipeline.tasks.layers": ("layers",),
+    "pipeline.tasks.saliency": ("saliency",),
+    "pipeline.runs.outputs": ("Outcome",),
+    "pipeline.tasks.evaluate": ("evaluate",),
+    "pipeline.evaluation.reports": ("Summary",),
+    "pipeline.tasks.features": ("open_extractor",),
+    "pipeline.features.extractor": ("Extractor",),
+    "pipeline.cluster.codebook": ("Codebook", "load_codebook", "save_codebook"),
+    "pipeline.config": ("Settings", "load_settings"),
+    "pipeline.errors": ("VidpartsError",),
+    "pipeline.version": ("__version__",),
 }
+"""What each module gives; type checkers read the imports below."""
+
+_HOMES = {name: module for module, names in _NAMES.items() for name in names}
 
 if TYPE_CHECKING:
-    from pipeline.cluster.codebook import Codebook, load_codebook, save_codebook
-    from pipeline.config import Settings, load_settings
-    from pipeline.distributed.pools import Workers
-    from pipeline.errors import VidpartsError
-    from pipeline.evaluation.reports import Summary
-    from pipeline.features.extractor import Extractor
-    from pipeline.runs.edits import Change
-    from pipeline.runs.outputs import Outcome
-    from pipeline.tasks.coseg import CosegResult, coseg
-    from pipeline.tasks.edit import edit
-    from pipeline.tasks.evaluate import evaluate
-    from pipeline.tasks.export import export
-    from pipeline.tasks.features import open_extractor
-    from pipeline.tasks.fit import fit
-    from pipeline.tasks.layers import layers
-    from pipeline.tasks.match import MatchResult, PointPair, match
-    from pipeline.tasks.parts import PartsResult, codebook_around, parts
-    from pipeline.tasks.pca import pca
-    from pipeline.tasks.render import render
-    from pipeline.tasks.report import report
-    from pipeline.tasks.saliency import saliency
-    from pipeline.tasks.segment import SegmentResult, segment
-    from pipeline.tasks.shard import ShardResult, shard
-    from pipeline.tasks.similarity import similarity
+    from pipeline.cluster.codebook import Codebook as Codebook
+    from pipeline.cluster.codebook import load_codebook as load_codebook
+    from pipeline.cluster.codebook import save_codebook as save_codebook
+    from pipeline.config import Settings as Settings
+    from pipeline.config import load_settings as load_settings
+    from pipeline.distributed.pools import Workers as Workers
+    from pipeline.errors import VidpartsError as VidpartsError
+    from pipeline.evaluation.reports import Summary as Summary
+    from pipeline.features.extractor import Extractor as Extractor
+    from pipeline.runs.edits import Change as Change
+    from pipeline.runs.outputs import Outcome as Outcome
+    from pipeline.tasks.coseg import CosegResult as CosegResult
+    from pipeline.tasks.coseg import coseg as coseg
+    from pipeline.tasks.edit import edit as edit
+    from pipeline.tasks.evaluate import evaluate as evaluate
+    from pipeline.tasks.export import export as export
+    from pipeline.tasks.features import open_extractor as open_extractor
+    from pipeline.tasks.fit import fit as fit
+    from pipeline.tasks.layers import layers as layers
+    from pipeline.tasks.match import MatchResult as MatchResult
+    from pipeline.tasks.match import PointPair as PointPair
+    from pipeline.tasks.match import match as match
+    from pipeline.tasks.parts import PartsResult as PartsResult
+    from pipeline.tasks.parts import codebook_around as codebook_around
+    from pipeline.tasks.parts import parts as parts
+    from pipeline.tasks.pca import pca as pca
+    from pipeline.tasks.render import render as render
+    from pipeline.tasks.report import report as report
+    from pipeline.tasks.saliency import saliency as saliency
+    from pipeline.tasks.segment import SegmentResult as SegmentResult
+    from pipeline.tasks.segment import segment as segment
+    from pipeline.tasks.shard import ShardResult as ShardResult
+    from pipeline.tasks.shard import shard as shard
+    from pipeline.tasks.similarity import similarity as similarity
+    from pipeline.version import __version__ as __version__
 
-__all__ = [
-    "Change",
-    "Codebook",
-    "CosegResult",
-    "Extractor",
-    "MatchResult",
-    "Outcome",
-    "PartsResult",
-    "PointPair",
-    "SegmentResult",
-    "Settings",
-    "ShardResult",
-    "Summary",
-    "VidpartsError",
-    "Workers",
-    "__version__",
-    "codebook_around",
-    "coseg",
-    "edit",
-    "evaluate",
-    "export",
-    "fit",
-    "layers",
-    "load_codebook",
-    "load_settings",
-    "match",
-    "open_extractor",
-    "parts",
-    "pca",
-    "render",
-    "report",
-    "saliency",
-    "save_codebook",
-    "segment",
-    "shard",
-    "similarity",
-]
+__all__ = list(_HOMES)
 
 
 def __getattr__(name: str) -> object:

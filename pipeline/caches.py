@@ -20,13 +20,7 @@ def cache_folder(name: str) -> Path | None:
     """A folder of the user's cache directory, else one of the user's own in the temporary folder; made if need be.
 
     Containers have no home directory, or an unknown user. What is cached is code: a folder that another user owns or
-    can write into isn't used.
-
-    Args:
-        name: what is cached.
-
-    Returns:
-        None where neither can be written.
+    can write into isn't used. None where neither can be written.
     """
     user = os.getuid() if hasattr(os, "getuid") else "me"
     homes = (user_cache_path("vidparts", appauthor=False), Path(tempfile.gettempdir(), f"vidparts-{user}"))

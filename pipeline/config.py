@@ -288,9 +288,9 @@ def with_values(settings: Settings, overrides: Overrides) -> Settings:
     2
     """
     merged = settings.model_dump(exclude_unset=True)
-    for dotted, value in overrides.items():
+    for name, value in overrides.items():
         if value is not None:
-            _merge(merged, _nest(dotted.split("."), value))
+            _merge(merged, _nest(name.split("."), value))
     return _validated(merged)
 
 
@@ -353,6 +353,18 @@ def preset_file(name: str) -> Path:
         if file.is_file():
             return file
     raise UsageError(f"there is no preset named '{name}'")
+
+
+def dotted(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
+    """Nested values by dotted name.
+
+    >>> dotted({"model": "auto", "features": {"stride": 8}})
+    {'model': 'auto', 'features.stride': 8}
+    """
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        flat |= dotted(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
+    return flat
 
 
 def _nest(keys: list[str], value: object) -> dict[str, Any]:

@@ -37,6 +37,13 @@ class Failure:
     error: VidpartsError
 
 
+def raise_failures(failures: Sequence[Failure], rest: str = "") -> None:
+    """Raise an error of the first failure's kind that names every failed input; nothing if none failed."""
+    if failures:
+        lines = "; ".join(f"{failure.name}: {failure.error}" for failure in failures)
+        raise type(failures[0].error)(lines + rest)
+
+
 @contextmanager
 def noted(
     name: str, failures: list[Failure], kinds: tuple[type[VidpartsError], ...] = (VidpartsError,)

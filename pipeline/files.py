@@ -89,23 +89,30 @@ def sync(path: Path) -> None:
             return
         raise
     try:
-        sync_descriptor(descriptor, is_dir=is_dir)
+        _sync_descriptor(descriptor, is_dir=is_dir)
     finally:
         os.close(descriptor)
 
 
-def sync_descriptor(descriptor: int, *, is_dir: bool = False) -> None:
-    """Wait until what was written to an open file is on the disk, where the file system can say so.
-
-    Raises:
-        OSError: the disk is full or failed.
-    """
+def _sync_descriptor(descriptor: int, *, is_dir: bool = False) -> None:
     try:
         os.fsync(descriptor)
     except OSError as error:
         # Network shares and folders that virtual machines share have nothing to flush, above all for directories.
         if error.errno not in (_NOT_SYNCED if is_dir else _NO_SYNC):
             raise
+
+
+def append_synced(file: Path, content: bytes) -> None:
+    """Add to a file, and wait until that is on the disk.
+
+    Raises:
+        OSError: the disk is full or failed.
+    """
+    with file.open("ab") as stream:
+        stream.write(content)
+        stream.flush()
+        _sync_descriptor(stream.fileno())
 
 
 def publish(partial: Path, path: Path) -> None:
@@ -198,25 +205,22 @@ def write_file(path: Path, content: bytes) -> None:
         partial.write_bytes(content)
 
 
-def write_sealed(path: Path, content: bytes) -> str:
-    """Write a file completely or not at all, behind a line with the SHA-256 of its content; that is returned.
+def write_sealed(path: Path, content: bytes) -> None:
+    """Write a file completely or not at all, behind a line with the SHA-256 of its content.
 
     Raises:
         OutputError: it can't be written.
     """
-    seal = hashlib.sha256(content).hexdigest()
-    write_file(path, b"%s\n%s" % (seal.encode(), content))
-    return seal
+    write_file(path, b"%s\n%s" % (hashlib.sha256(content).hexdigest().encode(), content))
 
 
-def read_sealed(path: Path) -> tuple[str, bytes] | None:
-    """SHA-256 and content of what `write_sealed` wrote; None where there is nothing, or anything else."""
+def read_sealed(path: Path) -> bytes | None:
+    """What `write_sealed` wrote; None where there is nothing, or anything else."""
     try:
         seal, _, content = path.read_bytes().partition(b"\n")
     except OSError:
         return None
-    found = hashlib.sha256(content).hexdigest()
-    return (found, content) if seal == found.encode() else None
+    return content if seal == hashlib.sha256(content).hexdigest().encode() else None
 
 
 def sha256(file: Path) -> str:

@@ -96,7 +96,7 @@ class StageReport:
         busy_s: seconds it worked, waiting left out.
         starved_s: seconds it waited for its input.
         blocked_s: seconds it waited for room in its output queues.
-        mean_fill: mean number of items that waited before it, None for a source.
+        fill: mean number of items that waited before it, None for a source.
     """
 
     name: str
@@ -104,7 +104,7 @@ class StageReport:
     busy_s: float
     starved_s: float
     blocked_s: float
-    mean_fill: float | None
+    fill: float | None
 
 
 class _Channel(Generic[T]):
@@ -166,7 +166,7 @@ class _Channel(Generic[T]):
         self._set("_aborted")
 
     @property
-    def mean_fill(self) -> float:
+    def fill(self) -> float:
         return self._fills / max(1, self._gets)
 
 
@@ -206,9 +206,7 @@ class Node(Generic[T]):
         starved = self._input.get_wait_s if self._input else 0.0
         blocked = sum(channel.put_wait_s for channel in self._outputs)
         busy = max(0.0, self._total_s - starved - blocked)
-        return StageReport(
-            self.name, self._items, busy, starved, blocked, self._input.mean_fill if self._input else None
-        )
+        return StageReport(self.name, self._items, busy, starved, blocked, self._input.fill if self._input else None)
 
 
 class Graph:

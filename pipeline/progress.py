@@ -6,15 +6,19 @@ import json
 import sys
 import time
 from collections.abc import Mapping
-from typing import Any, Protocol, TextIO
+from typing import Any, TextIO
 
 from pipeline.errors import one_line
 
 _NAME_LETTERS = 23
 
 
-class Progress(Protocol):
-    """What tasks report their progress to."""
+class Progress:
+    """What tasks report their progress to; each kind shows some of it."""
+
+    def __init__(self, stream: TextIO | None = None) -> None:
+        """Write to `stream`, standard error by default."""
+        self._stream = stream or sys.stderr
 
     def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         """A pass begins; `total` frames, or whatever a unit is, are expected, None where that isn't known."""
@@ -27,42 +31,20 @@ class Progress(Protocol):
 
     def say(self, message: str) -> None:
         """One line for the user: a warning, or what was chosen and why."""
+        print(one_line(message), file=self._stream, flush=True)
 
     def tell(self, event: str, facts: Mapping[str, Any]) -> None:
         """Figures for a program that reads the output."""
 
 
-class Silent:
+class Silent(Progress):
     """Shows no progress; messages are printed."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        """Print to `stream`, standard error by default."""
-        self._stream = stream or sys.stderr
 
-    def start(self, name: str, total: int | None, unit: str = "frame") -> None:
-        """Nothing to show."""
-
-    def advance(self, frames: int = 1, name: str = "") -> None:
-        """Nothing to show."""
-
-    def finish(self) -> None:
-        """Nothing to show."""
-
-    def say(self, message: str) -> None:
-        """Print the line."""
-        print(one_line(message), file=self._stream, flush=True)
-
-    def tell(self, event: str, facts: Mapping[str, Any]) -> None:
-        """Not shown."""
-
-
-class Bars:
+class Bars(Progress):
     """One tqdm bar a pass, with frames a second, the time left, and where it is."""
 
-    def __init__(self, stream: TextIO | None = None) -> None:
-        """Draw on `stream`, standard error by default."""
-        self._stream = stream or sys.stderr
-        self._bar: Any = None
+    _bar: Any = None
 
     def start(self, name: str, total: int | None, unit: str = "frame") -> None:
         """Open a bar."""
@@ -94,14 +76,14 @@ class Bars:
             self._bar.set_postfix_str(f"{facts['done']} of {facts['total']} shards, {_short(facts['input'])}")
 
 
-class JsonLines:
+class JsonLines(Progress):
     """One JSON object a line: `{"event": "progress", "pass": ..., "done": ..., "total": ..., "fps": ...}`."""
 
     INTERVAL_S = 0.5
 
     def __init__(self, stream: TextIO | None = None) -> None:
         """Write to `stream`, standard error by default."""
-        self._stream = stream or sys.stderr
+        super().__init__(stream)
         self._name, self._total, self._done = "", 0, 0
         self._started = self._written = 0.0
 

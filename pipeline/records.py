@@ -17,9 +17,6 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from torch import Tensor
 
-BACKGROUND = 0
-"""The label of what belongs to no part; parts are 1..K."""
-
 MAX_PARTS = 255
 """Labels are stored as uint8, and 0 is the background."""
 

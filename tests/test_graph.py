@@ -177,8 +177,8 @@ def test_reports_tell_waiting_from_work() -> None:
     fast, middle, sink = graph.run()
     assert middle.busy_s > fast.busy_s
     assert middle.busy_s > sink.busy_s
-    assert fast.mean_fill is None
-    assert middle.mean_fill is not None
+    assert fast.fill is None
+    assert middle.fill is not None
     assert sink.items == 10
 
 

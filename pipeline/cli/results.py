@@ -85,7 +85,7 @@ def edit(
         colors=dict(_assignment(text, "--color 2=#ff8800") for text in color or ()),
         order=_labels(order, ",", "--order 3,1,2") if order else (),
     )
-    if (undo and reset) or ((undo or reset) and change != Change(names={}, colors={}, merge=[])):
+    if (undo and reset) or ((undo or reset) and change.asked()):
         raise UsageError("--undo and --reset stand alone")
     typer.echo(run(result, change, undo=undo, reset=reset).summary())
 

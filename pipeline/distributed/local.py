@@ -6,27 +6,22 @@ import multiprocessing
 import os
 import signal
 import threading
-from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from pipeline.distributed.units import Completion, Died, Unit, Value
+from pipeline.distributed.units import Completion, Died, Pool, Unit, Value
 
 
-class Inline:
+class Inline(Pool):
     """Work in this process, one unit after another."""
 
     def __init__(self, work: Callable[[Unit], Value]) -> None:
         """Say what does a unit."""
+        super().__init__()
         self._work = work
-        self._waiting: deque[Unit] = deque()
-
-    def submit(self, unit: Unit) -> None:
-        """Do it later."""
-        self._waiting.append(unit)
 
     def completions(self) -> Iterator[Completion]:
         """Each unit, done now."""
@@ -43,29 +38,19 @@ class Inline:
         """Nothing runs."""
 
 
-class Processes:
+class Processes(Pool):
     """Processes of this machine, which share its processors; one that dies is replaced.
 
     They are spawned: a script that starts them needs `if __name__ == "__main__":`, as Python's documentation says.
     """
 
     def __init__(self, output: Path, workers: int, processors: int) -> None:
-        """Start nothing yet.
-
-        Args:
-            output: the run's directory.
-            workers: processes at most.
-            processors: of this machine, which they share.
-        """
+        """Start nothing yet; at most `workers` processes will share the machine's `processors`."""
+        super().__init__()
         self._output = str(output.absolute())
         self._most = workers
         self._threads = max(1, processors // workers)
-        self._waiting: deque[Unit] = deque()
         self._workers: list[_Worker] = []
-
-    def submit(self, unit: Unit) -> None:
-        """Let the next free process do a unit."""
-        self._waiting.append(unit)
 
     def completions(self) -> Iterator[Completion]:
         """Each unit that is done, until none is left."""

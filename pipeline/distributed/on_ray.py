@@ -16,12 +16,11 @@ import socket
 import tempfile
 import threading
 import time
-from collections import deque
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from pipeline.distributed.units import Completion, Died, Unit
+from pipeline.distributed.units import Completion, Died, Pool, Unit
 from pipeline.errors import UsageError, WorkersError
 from pipeline.files import remove
 
@@ -40,7 +39,7 @@ _LOST_S = 60.0
 """Seconds without any node after which there is no hope."""
 
 
-class OnRay:
+class OnRay(Pool):
     """Tasks on a Ray cluster; a dead worker's or node's unit is handed back, and never repeated by Ray itself."""
 
     def __init__(self, output: Path, workers: int | None, address: str | None, processors: int, *, gpu: bool) -> None:
@@ -57,9 +56,9 @@ class OnRay:
             UsageError: Ray isn't installed, or the address isn't one.
             WorkersError: there is no Ray at the address.
         """
+        super().__init__()
         self._ray = import_ray()
         self._output = str(output.absolute())
-        self._waiting: deque[Unit] = deque()
         self._running: dict[Any, Unit] = {}
         self._folder: Path | None = None
         if address is None:
@@ -75,10 +74,6 @@ class OnRay:
             raise
         options = {"num_cpus": share, "num_gpus": int(gpu), "max_retries": 0, "max_calls": 0}
         self._task = self._ray.remote(**options, scheduling_strategy="SPREAD")(_answer)
-
-    def submit(self, unit: Unit) -> None:
-        """Let the next free worker do a unit."""
-        self._waiting.append(unit)
 
     def completions(self) -> Iterator[Completion]:
         """Each unit that is done, until none is left.

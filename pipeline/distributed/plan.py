@@ -199,14 +199,7 @@ def load_plan(work: Workspace) -> Plan | None:
     """
     if not work.plan.is_file():
         return None
-    found = read_sealed(work.plan)
     try:
-        if found is not None:
-            return Plan.model_validate_json(found[1])
+        return Plan.model_validate_json(read_sealed(work.plan) or b"")
     except ValidationError as error:
-        raise _damaged(work) from error
-    raise _damaged(work)
-
-
-def _damaged(work: Workspace) -> OutputError:
-    return OutputError(f"'{work.plan}' is damaged or of another version; start again with --overwrite")
+        raise OutputError(f"'{work.plan}' is damaged or of another version; start again with --overwrite") from error

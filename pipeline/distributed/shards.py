@@ -30,8 +30,8 @@ from pipeline.media.label_store import LabelWriter, open_labels
 from pipeline.media.source import Source
 from pipeline.records import Frame, PartMap
 from pipeline.runs.record import LABELS, StageRecord, stage_records
-from pipeline.runs.sinks import file_name
-from pipeline.runs.streaming import Joined, Streaming
+from pipeline.runs.sinks import Joined, file_name
+from pipeline.runs.streaming import Streaming
 from pipeline.stages.energies import span_of
 
 _RECORD = "shard.json"
@@ -185,8 +185,7 @@ def _link(writer: LabelWriter, shards: Sequence[Shard], folders: Sequence[Path],
 
 
 def _load_record(folder: Path) -> _ShardRecord | None:
-    found = read_sealed(folder / _RECORD)
     try:
-        return None if found is None else _ShardRecord.model_validate_json(found[1])
+        return _ShardRecord.model_validate_json(read_sealed(folder / _RECORD) or b"")
     except ValidationError:
         return None

@@ -6,9 +6,10 @@ Importing this must stay cheap: a new worker process has it before it knows how 
 from __future__ import annotations
 
 import platform
+from abc import ABC, abstractmethod
+from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Protocol
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,12 +115,18 @@ class Completion:
     outcome: Value | BaseException | Died
 
 
-class Pool(Protocol):
+class Pool(ABC):
     """Workers: they take units, and hand back completions as they come."""
 
-    def submit(self, unit: Unit) -> None:
-        """Let some worker do a unit."""
+    def __init__(self) -> None:
+        """Begin with nothing to do."""
+        self._waiting = deque[Unit]()
 
+    def submit(self, unit: Unit) -> None:
+        """Let the next free worker do a unit."""
+        self._waiting.append(unit)
+
+    @abstractmethod
     def completions(self) -> Iterator[Completion]:
         """Each unit that is done, until none is left; more may be submitted meanwhile.
 
@@ -127,6 +134,7 @@ class Pool(Protocol):
             WorkersError: no worker can be had.
         """
 
+    @abstractmethod
     def close(self) -> None:
         """End all workers, those at work too."""
 

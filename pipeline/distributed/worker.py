@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import platform
 import traceback
 from dataclasses import dataclass, replace
 from functools import lru_cache
@@ -21,12 +20,11 @@ from pipeline.files import remove
 from pipeline.media.source import Source
 from pipeline.progress import Silent
 from pipeline.runs.manifest import Manifest, content_sha256
-from pipeline.runs.record import CODEBOOK, installed_packages, processor_kind
+from pipeline.runs.record import CODEBOOK, Tools
 from pipeline.runs.streaming import Streaming
 from pipeline.runs.workspace import Workspace, locked
 from pipeline.stages.engine import Engine, open_engine
 from pipeline.stages.fit import Fitted
-from pipeline.version import __version__
 
 _PATIENCE_S = 120.0
 """Seconds until a file server has noticed that a machine which held a lock is gone."""
@@ -72,21 +70,12 @@ class OpenRun:
         streaming.produce(unit.number, source)
 
 
-def do(output: str, unit: Unit) -> Value:
-    """Do a unit of the run in a directory.
-
-    Raises:
-        VidpartsError: it can't be done, or this machine isn't what the run was begun with.
-    """
-    if isinstance(unit, Inspect):
-        return inspect(open_input(unit.input))
-    return open_run(Path(output), unit.plan).work(unit)
-
-
 def answer(output: str, unit: Unit) -> Value | Exception:
-    """What `do` gives, or raises, as a value: an error goes to the coordinator like a result."""
+    """Do a unit of the run in a directory; an error goes to the coordinator like a result."""
     try:
-        return do(output, unit)
+        if isinstance(unit, Inspect):
+            return inspect(open_input(unit.input))
+        return open_run(Path(output), unit.plan).work(unit)
     except (VidpartsError, MemoryError) as error:
         return error.with_traceback(None)
     except Exception as error:  # noqa: BLE001 -- the coordinator raises it
@@ -145,18 +134,12 @@ def _require_same(begun: Manifest, plan: Plan, engine: Engine) -> None:
     device = engine.extractor.device
     here = begun.model_copy(
         update={
-            "program": f"vidparts {__version__}",
-            "python": platform.python_version(),
-            "packages": installed_packages(),
-            "device": str(device),
-            "backend": engine.extractor.backend,
-            "processor": begun.processor if plan.mixed_devices else processor_kind(),
+            **Tools.here(engine),
             "model": engine.extractor.identity.name,
             "fingerprint": engine.fingerprint,
+            **({"device": begun.device, "processor": begun.processor} if plan.mixed_devices else {}),
         }
     )
-    if plan.mixed_devices:
-        here = here.model_copy(update={"device": begun.device})
     differences = begun.differences(here)
     if not plan.mixed_devices and plan.gpu != device_kind(device):
         differences.append(f"GPU {plan.gpu or 'none'} (now {device_kind(device) or 'none'})")

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from pipeline.errors import OutputError
-from pipeline.files import sync_descriptor, write_file
+from pipeline.files import append_synced, write_file
 from pipeline.progress import Progress
 
 Value = str | int | float
@@ -182,10 +182,7 @@ class _ItemStore:
         """
         new: list[Row] = [{KEY: key, LINES: len(rows), **row} for row in rows]
         try:
-            with self._file.open("ab") as stream:
-                stream.write(_as_csv(new, self._columns))
-                stream.flush()
-                sync_descriptor(stream.fileno())
+            append_synced(self._file, _as_csv(new, self._columns))
         except OSError as error:
             raise OutputError(f"'{self._file}' can't be written: {error.strerror or error}") from error
         self.rows += new

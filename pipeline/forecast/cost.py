@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
+from pipeline.graph import processors
+
 T = TypeVar("T")
 
 
@@ -65,7 +67,7 @@ def overlapped(costs: Iterable[Cost], processors: float) -> Cost:
 
 def free_processors(seconds: float = 0.5) -> float:
     """How many processors this process gets now beside all others, measured by a busy loop."""
-    count = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    count = processors()
     block, end = bytes(2**22), time.perf_counter() + seconds
 
     def work(_: int) -> None:

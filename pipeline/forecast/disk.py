@@ -41,13 +41,7 @@ class DiskNeed:
 
 
 def estimate_disk(work: Workload, render: RenderSettings, *, save_frames: bool) -> DiskNeed:
-    """The disk space that a run takes.
-
-    Args:
-        work: frames and sizes of the inputs.
-        render: how clips are encoded.
-        save_frames: whether painted frames are written too.
-    """
+    """The disk space that a run takes; `save_frames`: painted frames are written too."""
     labelled = sum(each.frames * math.prod(each.size_hw) for each in work.inputs)
     painted = sum(each.frames * math.prod(each.painted_hw) for each in work.inputs)
     clips = painted * CLIP_BITS / 8 * 2 ** ((18 - render.crf) / CRF_HALVING)
@@ -56,12 +50,7 @@ def estimate_disk(work: Workload, render: RenderSettings, *, save_frames: bool) 
 
 
 def require_space(output: Path, need: DiskNeed, done: int = 0) -> None:
-    """Refuse a run that the disk has no room for.
-
-    Args:
-        output: a directory that is there.
-        need: what the run takes.
-        done: bytes of it that an interrupted run has written already.
+    """Refuse a run that the disk of a directory has no room for; `done` bytes of it an interrupted run has written.
 
     Raises:
         OutputError: says what there is and what is needed.

@@ -49,30 +49,21 @@ def pass_flops(
     return total
 
 
-def describe_flops(extractor: Extractor, size_hw: tuple[int, int]) -> int:
-    """Operations of the descriptors of one frame of that processed size."""
-    return _flops(extractor, size_hw, saliency=False)
-
-
 def vote_flops(extractor: Extractor, source_hw: tuple[int, int], *, attends: bool) -> int:
-    """Operations of the descriptors and the saliency of one frame that the fit samples.
+    """Operations of the descriptors and, where it is of attention, the saliency of one frame that the fit samples.
 
-    Args:
-        extractor: the model and what it reads.
-        source_hw: height and width of the source's frame.
-        attends: whether the saliency is of attention; motion costs none of these operations.
+    The size is that of the source's frame. Saliency of motion costs none of these operations.
     """
     height, width = processed_size(source_hw, extractor.settings.load_size)
-    if not attends:
-        return _flops(extractor, (height, width), saliency=False)
-    if not extractor.half_size:
-        return _flops(extractor, (height, width), saliency=True)
+    if not (attends and extractor.half_size):
+        return describe_flops(extractor, (height, width), saliency=attends)
     config, heads = extractor.backbone.config, _heads(extractor)
     half = pass_flops(config, (height // 2, width // 2), config.patch_px, [], saliency=True, heads=heads)
-    return _flops(extractor, (height, width), saliency=False) + half
+    return describe_flops(extractor, (height, width)) + half
 
 
-def _flops(extractor: Extractor, size_hw: tuple[int, int], *, saliency: bool) -> int:
+def describe_flops(extractor: Extractor, size_hw: tuple[int, int], *, saliency: bool = False) -> int:
+    """Operations of the descriptors of one frame of that processed size, and of its saliency in the same passes."""
     config, stride = extractor.backbone.config, extractor.settings.stride
     sizes = [size_hw]
     if extractor.settings.grid == "interleaved":

@@ -76,10 +76,6 @@ class Capacity:
 def size_run(work: Workload, engine: Engine) -> Capacity:
     """The largest batch, queues and cache, up to those of the settings, with which a run stays below its limit.
 
-    Args:
-        work: frames and sizes of the inputs.
-        engine: model and settings.
-
     Raises:
         UsageError: the limit is too low even for one frame at a time.
     """
@@ -87,16 +83,7 @@ def size_run(work: Workload, engine: Engine) -> Capacity:
 
 
 def size_work(work: Workload, engine: Engine, labelling: LabellingBytes) -> Capacity:
-    """As `size_run`, for a run whose label maps end elsewhere than in clips.
-
-    Args:
-        work: frames and sizes of the inputs.
-        engine: model and settings.
-        labelling: bytes that labelling an input takes beside the program.
-
-    Raises:
-        UsageError: the limit is too low even for one frame at a time.
-    """
+    """As `size_run`, for a run whose label maps end elsewhere than in clips."""
     vit = vit_bytes(engine.extractor, {each.size_hw for each in work.inputs})
     limit, need = memory_limit(engine.settings), _Need(work, engine, labelling, resident_bytes(), vit)
     for settings in _smaller_and_smaller(engine, work):

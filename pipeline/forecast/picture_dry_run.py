@@ -96,14 +96,7 @@ class PictureEstimate:
 def estimate_pictures(
     pictures: Sequence[Picture], engine: Engine, finish: Finish, *, fits: bool, progress: Progress
 ) -> PictureEstimate:
-    """Say what a run over pictures would take.
-
-    Args:
-        pictures: the set.
-        engine: model and settings.
-        finish: what the run does with a set that is described.
-        fits: whether clusters are fitted.
-        progress: told all figures.
+    """Say what a run over pictures would take that `finish`es them, and tell all figures to `progress`.
 
     Raises:
         InputError: no picture can be read.

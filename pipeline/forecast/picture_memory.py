@@ -23,10 +23,7 @@ THUMBNAIL_BYTES = 3 * 2 * 300 * 300
 def size_picture_run(pictures: Sequence[Picture], engine: Engine, *, fits: bool) -> Engine:
     """The engine with the largest batch and queues, up to its settings', with which a run stays below its limit.
 
-    Args:
-        pictures: the set; those that can't be read count for nothing.
-        engine: model and settings.
-        fits: whether clusters are fitted.
+    Pictures that can't be read count for nothing.
 
     Raises:
         UsageError: the limit is too low even for one picture at a time.

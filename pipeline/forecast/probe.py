@@ -108,12 +108,8 @@ class Probe:
 def read_bursts(source: Source, engine: Engine) -> Probe:
     """Read the frames that the probe is made on, and measure what reading costs.
 
-    Args:
-        source: an input that can be read.
-        engine: the settings, and how many frames there are.
-
     Raises:
-        InputError: it can't be read any more.
+        InputError: the input can't be read any more.
     """
     selection = selection_of(engine.settings)
     total = source.count(selection)
@@ -181,13 +177,8 @@ def _sample_burst(
 def probe_clusters(cache: FeatureCache, engine: Engine, descriptors: int) -> tuple[PartFit, Cost]:
     """Fit the probe's frames, and measure what k-means would take on more of them.
 
-    Args:
-        cache: the probe's frames.
-        engine: the settings.
-        descriptors: of all frames of the real fit.
-
     Returns:
-        The fit, and the cost of the real one.
+        The fit, and the cost of the real one, of so many descriptors.
     """
     settings = engine.settings.cluster
     regions = engine.extractor.regions
@@ -212,26 +203,17 @@ def probe_stages(
     Raises:
         OutputError: the temporary directory can't be written.
     """
-    share = 1 / probe.frames
-    described, sizes, labelled = 0.0, list[list[int]](), list[PartMap]()
+    stages = _Stages(probe, source, engine, codebook, folder)
+    sizes, labelled = list[list[int]](), list[PartMap]()
     with FeatureCache(folder) as nothing:
         for burst in probe.bursts:
-            items: list[Any] = list(burst)
-            for step in energy_steps(engine, codebook, nothing, 0, _processed(source, engine)):
-                items = _note(probe, step.name, step.work, items, share)
-                if step.name == "describe":
-                    # Both ends of a burst are key frames; of a clip's frames one of them belongs to the next stretch.
-                    keys = sum(not isinstance(item, Between) for item in items)
-                    described += keys if keys == len(items) else (keys - 1) * len(items) / (len(items) - 1)
-            parts = _note(
-                probe, "crf", lambda each: refine(each, engine.settings.crf, engine.extractor.device), items, share
-            )
-            _note(probe, "steadiness", _measure_steadiness, parts, share)
-            sizes.append(_write_clip(probe, source, engine, codebook, parts, folder, save_frames))
+            parts = stages.label(burst, nothing)
+            stages.run("steadiness", _measure_steadiness, parts)
+            sizes.append(stages.write_clip(parts, save_frames=save_frames))
             labelled += parts
     # In one store: the frames of a chunk are compressed together, and a burst may be less than a chunk.
-    probe.label_bytes = share * _write_labels(probe, source, engine, codebook, labelled, folder)
-    probe.described = described * share
+    probe.label_bytes = stages.write_labels(labelled) / probe.frames
+    probe.described = stages.described / probe.frames
     probe.key_bytes = float(np.mean([packets[0] for packets in sizes if packets] or [0]))
     probe.frame_bytes = float(np.mean([size for packets in sizes for size in packets[1:]] or [0]))
 
@@ -246,10 +228,80 @@ def _burst(engine: Engine, size_hw: tuple[int, int]) -> int:
     return max(whole, 2 * interval + 1, 2 * REACH + 1 if sees_motion(engine) else 0)
 
 
-def _note(probe: Probe, name: str, work: Any, items: Sequence[Any], share: float) -> list[Any]:
-    made, cost = measure(lambda: list(work(iter(items))))
-    probe.stages[name] = probe.stages.get(name, NOTHING) + cost * share
-    return made
+@dataclass(slots=True)
+class _Stages:
+    """The stages of pass 2, each alone; what they cost goes into the probe.
+
+    Attributes:
+        described: frames that were described so far.
+    """
+
+    probe: Probe
+    source: Source
+    engine: Engine
+    codebook: Codebook
+    folder: Path
+    described: float = 0.0
+
+    def run(self, name: str, work: Any, items: Sequence[Any]) -> list[Any]:
+        """What a stage makes of items."""
+        made, cost = measure(lambda: list(work(iter(items))))
+        self.probe.stages[name] = self.probe.stages.get(name, NOTHING) + cost * (1 / self.probe.frames)
+        return made
+
+    def label(self, burst: Sequence[Frame], nothing: FeatureCache) -> list[PartMap]:
+        """From frames to label maps."""
+        engine, items = self.engine, list[Any](burst)
+        for step in energy_steps(engine, self.codebook, nothing, 0, self._size_hw()):
+            items = self.run(step.name, step.work, items)
+            if step.name == "describe":
+                # Both ends of a burst are key frames; of a clip's frames one of them belongs to the next stretch.
+                keys = sum(not isinstance(item, Between) for item in items)
+                self.described += keys if keys == len(items) else (keys - 1) * len(items) / (len(items) - 1)
+        return self.run("crf", lambda each: refine(each, engine.settings.crf, engine.extractor.device), items)
+
+    def write_labels(self, parts: Sequence[PartMap]) -> int:
+        """Write a label store; its bytes without the head."""
+        info, path = self.source.probe(), self.folder / f"{parts[0].frame.index}.zarr"
+        writer = LabelWriter(path, self._size_hw(), info.size_hw, info.time_base, self.codebook.parts)
+
+        def write(items: Iterator[PartMap]) -> Iterator[None]:
+            with writer:
+                for part in items:
+                    writer.write(part.frame.pts, part.labels)
+                    yield None
+
+        self.run("labels", write, parts)
+        return written_bytes(path) - LABEL_HEADER
+
+    def write_clip(self, parts: Sequence[PartMap], *, save_frames: bool) -> list[int]:
+        """Write a clip, where H.264 takes the frames, and pictures; the bytes of its packets."""
+        info, settings, probe = self.source.probe(), self.engine.settings.render, self.probe
+        size_hw, pictures = painted_size(info.size_hw, settings.style), list[Path]()
+        clip = ClipWriter(self.folder / "probe.mp4", size_hw, info, crf=settings.crf) if is_encodable(size_hw) else None
+
+        def write(items: Iterator[PartMap]) -> Iterator[None]:
+            with clip or nullcontext():
+                for part in items:
+                    painted = paint_parts(part, self.codebook, settings)
+                    if clip is not None:
+                        clip.write(part.frame.pts, painted)
+                    if save_frames:
+                        name = self.source.file_names.get(part.frame.name) or f"{part.frame.index}.png"
+                        pictures.append(self.folder / "frames" / writable_name(name))
+                        write_picture(pictures[-1], painted)
+                    yield None
+
+        self.run("overlay", write, parts)
+        probe.picture_bytes += sum(picture.stat().st_size for picture in pictures) / probe.frames
+        if clip is None:
+            return []
+        _, cost = measure(lambda: sum(1 for _ in frame_times(clip.path)))
+        probe.check += cost * (1 / probe.frames)
+        return packet_bytes(clip.path)
+
+    def _size_hw(self) -> tuple[int, int]:
+        return processed_size(self.source.probe().size_hw, self.engine.settings.features.load_size)
 
 
 def _measure_steadiness(parts: Iterator[PartMap]) -> Iterator[None]:
@@ -257,58 +309,3 @@ def _measure_steadiness(parts: Iterator[PartMap]) -> Iterator[None]:
     for part in parts:
         meter.add(shrink(part.frame.rgb, part.labels.shape), part.labels)
         yield None
-
-
-def _write_labels(
-    probe: Probe, source: Source, engine: Engine, codebook: Codebook, parts: Sequence[PartMap], folder: Path
-) -> int:
-    info, path = source.probe(), folder / f"{parts[0].frame.index}.zarr"
-    writer = LabelWriter(path, _processed(source, engine), info.size_hw, info.time_base, codebook.parts)
-
-    def write(items: Iterator[PartMap]) -> Iterator[None]:
-        with writer:
-            for part in items:
-                writer.write(part.frame.pts, part.labels)
-                yield None
-
-    _note(probe, "labels", write, parts, 1 / probe.frames)
-    return written_bytes(path) - LABEL_HEADER
-
-
-def _write_clip(
-    probe: Probe,
-    source: Source,
-    engine: Engine,
-    codebook: Codebook,
-    parts: Sequence[PartMap],
-    folder: Path,
-    save_frames: bool,
-) -> list[int]:
-    info, settings = source.probe(), engine.settings.render
-    size_hw = painted_size(info.size_hw, settings.style)
-    clip = ClipWriter(folder / "probe.mp4", size_hw, info, crf=settings.crf) if is_encodable(size_hw) else None
-    pictures: list[Path] = []
-
-    def write(items: Iterator[PartMap]) -> Iterator[None]:
-        with clip or nullcontext():
-            for part in items:
-                painted = paint_parts(part, codebook, settings)
-                if clip is not None:
-                    clip.write(part.frame.pts, painted)
-                if save_frames:
-                    name = writable_name(source.file_names.get(part.frame.name) or f"{part.frame.index}.png")
-                    pictures.append(folder / "frames" / name)
-                    write_picture(pictures[-1], painted)
-                yield None
-
-    _note(probe, "overlay", write, parts, 1 / probe.frames)
-    probe.picture_bytes += sum(picture.stat().st_size for picture in pictures) / probe.frames
-    if clip is None:
-        return []
-    _, cost = measure(lambda: sum(1 for _ in frame_times(clip.path)))
-    probe.check += cost * (1 / probe.frames)
-    return packet_bytes(clip.path)
-
-
-def _processed(source: Source, engine: Engine) -> tuple[int, int]:
-    return processed_size(source.probe().size_hw, engine.settings.features.load_size)

@@ -24,10 +24,6 @@ def vit_bytes(extractor: Extractor, size_hws: Collection[tuple[int, int]]) -> fl
     """Memory that the ViT takes beside its parameters for frames of some processed sizes; none on CUDA.
 
     OpenVINO has one compiled graph for each number of tokens, with a copy of the weights; the largest are kept.
-
-    Args:
-        extractor: model and settings.
-        size_hws: processed heights and widths.
     """
     config = extractor.backbone.config
     passes = [_pass_tokens(extractor, size_hw) for size_hw in size_hws]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from pipeline.errors import InputError
 from pipeline.geometry import processed_size
@@ -76,14 +76,7 @@ class Workload:
 
 
 def count_work(sources: Sequence[Source], engine: Engine, *, fits: bool, paints: bool = True) -> Workload:
-    """Count what a run over inputs has to do; nothing is decoded but each input's first frame.
-
-    Args:
-        sources: the inputs.
-        engine: model and settings.
-        fits: whether a codebook is fitted.
-        paints: whether frames are segmented and painted.
-    """
+    """Count what a run over inputs has to do; nothing is decoded but each input's first frame."""
     settings, failures = engine.settings, list[str]()
     found: list[InputLoad] = []
     for source in sources:
@@ -93,12 +86,7 @@ def count_work(sources: Sequence[Source], engine: Engine, *, fits: bool, paints:
             failures.append(str(error))
     if fits:
         samples = sample_indices([each.frames for each in found], settings)
-        found = [
-            InputLoad(
-                each.source, each.frames, each.source_hw, each.painted_hw, each.size_hw, each.grid_hw, tuple(some)
-            )
-            for each, some in zip(found, samples, strict=True)
-        ]
+        found = [replace(each, sampled=tuple(some)) for each, some in zip(found, samples, strict=True)]
     return Workload(tuple(found), tuple(failures), engine.extractor.channels, fits, paints)
 
 

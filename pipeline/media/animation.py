@@ -34,8 +34,7 @@ class AnimationSource(Source):
         """How long each picture is shown, in seconds."""
         return tuple(self._length(page) for page in read_pages(self.path, set()))
 
-    @cached_property
-    def _info(self) -> SourceInfo:
+    def _read_info(self) -> SourceInfo:
         first = next(read_pages(self.path, {0}))
         assert first.rgb is not None
         count, total = len(self._lengths), sum(self._lengths, Fraction(0))
@@ -55,14 +54,6 @@ class AnimationSource(Source):
             longest=max(after - before for before, after in zip([0, *ends], ends, strict=False)),
         )
 
-    def probe(self) -> SourceInfo:
-        """Facts about the file, from all its pictures.
-
-        Raises:
-            InputError: it can't be read, or its pictures differ in size.
-        """
-        return self._info
-
     def count(self, selection: Selection = ALL_FRAMES) -> int:
         """How many pictures are selected."""
         return len(self._selected(selection))
@@ -71,7 +62,7 @@ class AnimationSource(Source):
         """The selected pictures as frames, in order.
 
         Raises:
-            InputError: as `probe`.
+            InputError: as `probe`, or two differ in size.
         """
         info, selected = self.probe(), self._selected(selection)
         shown = {number: index for index, number in enumerate(selected) if wanted is None or index in wanted}

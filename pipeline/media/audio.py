@@ -48,11 +48,6 @@ class AudioCopier:
     def __init__(self, path: Path, output: OutputContainer, clock: Clock = STEADY) -> None:
         """Declare the input's audio streams in a clip whose header isn't written yet.
 
-        Args:
-            path: the input.
-            output: the clip.
-            clock: corrects the times of the input's packets.
-
         Raises:
             InputError: the input can't be opened.
         """
@@ -109,14 +104,13 @@ class AudioCopier:
         for stream in self._container.streams.audio:
             context: object = stream.codec_context
             if context is None or not stream.time_base:
-                self._warn(f"{str(self.path)!r}: sound in an unknown codec is left out")
+                self._warn("sound in an unknown codec is left out")
             elif not (stream.codec_context.sample_rate and stream.codec_context.layout.nb_channels):
-                self._warn(f"{str(self.path)!r}: sound whose rate or channels aren't known is left out")
+                self._warn("sound whose rate or channels aren't known is left out")
             elif stream.codec_context.name in _COPIED:
                 problem = _rehearse(self.path, stream.index)
                 if problem:
-                    name = stream.codec_context.name
-                    self._warn(f"{str(self.path)!r}: sound in {name} can't be put into MP4 ({problem}); it is left out")
+                    self._leave_out(stream, problem)
                 else:
                     yield _described(_Track(stream, self._output.add_stream_from_template(stream)))
             else:
@@ -132,12 +126,12 @@ class AudioCopier:
         layout, channels = _aac_layout(stream)
         if channels != context.layout.nb_channels:
             was = f"{context.layout.nb_channels} channels"
-            self._warn(f"{str(self.path)!r}: AAC doesn't take the sound's {was}, which become {layout}")
+            self._warn(f"AAC doesn't take the sound's {was}, which become {layout}")
         try:
             bits = _AAC_BITS_PER_CHANNEL * channels
             target = self._output.add_stream("aac", rate=rate, layout=layout, bit_rate=bits)
         except (av.FFmpegError, ValueError) as error:
-            self._warn(f"{str(self.path)!r}: sound in {context.name} can't be put into MP4 ({error}); it is left out")
+            self._leave_out(stream, error)
             return None
         return _Track(stream, target, Wave(target))
 
@@ -205,10 +199,13 @@ class AudioCopier:
             raise error
         track.failed = True
         name = track.source.codec_context.name
-        self._warn(f"{str(self.path)!r}: sound in {name} can't be {deed} ({error}); it ends early")
+        self._warn(f"sound in {name} can't be {deed} ({error}); it ends early")
+
+    def _leave_out(self, stream: AudioStream, problem: object) -> None:
+        self._warn(f"sound in {stream.codec_context.name} can't be put into MP4 ({problem}); it is left out")
 
     def _warn(self, message: str) -> None:
-        self.warnings.append(message)
+        self.warnings.append(f"{str(self.path)!r}: {message}")
 
 
 def _described(track: _Track) -> _Track:

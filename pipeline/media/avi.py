@@ -12,12 +12,7 @@ _MAX_INDEX_BYTES = 2**28
 
 
 def count_empty_chunks(path: Path, stream: int) -> int | None:
-    """Empty chunks of a stream by the file's index; None where there is no index, as in a file that was cut off.
-
-    Args:
-        path: an AVI file.
-        stream: the stream's number.
-    """
+    """Empty chunks of a stream by the file's index; None where there is no index, as in a file that was cut off."""
     prefix = f"{stream:02d}".encode()
     with path.open("rb") as file:
         for name, size in _chunks(file):

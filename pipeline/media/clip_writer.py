@@ -58,11 +58,7 @@ def is_encodable(size_hw: tuple[int, int]) -> bool:
 
 
 def require_encodable(size_hw: tuple[int, int], path: Path) -> None:
-    """Refuse frames that a clip can't hold, before the work.
-
-    Args:
-        size_hw: height and width of the frames, pixels.
-        path: what is to be painted.
+    """Refuse frames of `path` that a clip can't hold, before the work.
 
     Raises:
         TooLargeError: a side is too long for H.264.

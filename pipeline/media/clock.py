@@ -71,11 +71,7 @@ class Clock:
         return min((part.first for part in self.parts.get(index, ()) if part.first), default=count)
 
     def mended(self, packets: Iterable[Packet[_Stream]]) -> Iterator[Packet[_Stream]]:
-        """Packets with mended times; sound behind the beginning of the next part is left out.
-
-        Args:
-            packets: all packets of some of the file's streams, from the beginning.
-        """
+        """All packets of some streams with mended times; sound behind the beginning of the next part is left out."""
         counts: dict[int, int] = {}
         for packet in packets:
             index = packet.stream_index

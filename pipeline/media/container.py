@@ -124,11 +124,10 @@ def read_packets(
 ) -> Iterator[Packet[_Stream]]:
     """The packets of streams, without the empty flush packets; demuxing continues behind damage.
 
-    Args:
-        container: the open file.
-        streams: the streams wanted.
-        on_failure: told of each place that couldn't be read.
+    `on_failure` is told of each place that couldn't be read.
     """
+    import av
+
     failures = 0
     while failures < _MAX_FAILURES_IN_A_ROW:
         try:
@@ -136,19 +135,11 @@ def read_packets(
                 if packet.size:
                     failures = 0
                     yield cast("Packet[_Stream]", packet)
-        except Exception as error:
-            if not _is_media_error(error):
-                raise
+        except (av.FFmpegError, OSError) as error:
             on_failure(error)
             failures += 1
         else:
             return
-
-
-def _is_media_error(error: Exception) -> bool:
-    import av
-
-    return isinstance(error, (av.FFmpegError, OSError))
 
 
 def _require_file(path: Path) -> None:

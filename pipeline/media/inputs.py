@@ -16,19 +16,8 @@ from pipeline.media.animation import AnimationSource
 from pipeline.media.kinds import Kind, kind_of
 from pipeline.media.picture_sequence import DirectorySource, natural_key, require_text
 from pipeline.media.pictures import picture_size, read_picture
-from pipeline.media.source import ALL_FRAMES, DecodeReport, Selection, Source, SourceInfo
+from pipeline.media.source import Source
 from pipeline.media.video_source import VideoSource
-
-__all__ = [
-    "ALL_FRAMES",
-    "DecodeReport",
-    "Selection",
-    "Source",
-    "SourceInfo",
-    "open_source",
-    "resolve_inputs",
-    "safe_name",
-]
 
 LIST_SUFFIXES = frozenset({".txt", ".lst", ".list"})
 """Text files of paths, one a line; empty lines and lines that begin with # count for nothing."""
@@ -52,10 +41,9 @@ def resolve_inputs(arguments: Sequence[str], fps: float) -> list[Source]:
     """
     sources: list[Source] = []
     taken: set[str] = set()
-    for argument in arguments:
-        for path, pictures in expand(argument, Path(), lists=True):
-            name = unique_name(safe_name(_title(path)), taken)
-            sources.append(open_source(path, name, fps, pictures))
+    for path, pictures in _expand_all(arguments):
+        name = unique_name(safe_name(_title(path)), taken)
+        sources.append(open_source(path, name, fps, pictures))
     if not sources:
         raise InputError("no input: give a video file, a directory of frames, a glob or a list of these")
     return sources
@@ -95,17 +83,14 @@ _Found = tuple[Path, list[Path] | None]
 """A path, and its pictures where they are not simply those of a directory."""
 
 
-def expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
-    """The paths that one argument means, with their pictures where those aren't simply a directory's.
+def _expand_all(arguments: Sequence[str]) -> Iterator[_Found]:
+    """The paths that a command's arguments mean."""
+    for argument in arguments:
+        yield from _expand(argument, Path(), lists=True)
 
-    Args:
-        argument: a path, a glob or a list.
-        base: what relative paths are relative to.
-        lists: whether the argument may be a text file of paths.
 
-    Raises:
-        InputError: it doesn't exist or means nothing.
-    """
+def _expand(argument: str, base: Path, lists: bool) -> Iterator[_Found]:
+    """The paths that one argument means; relative ones are relative to `base`, and it may be a list where `lists`."""
     if not argument or "\0" in argument:
         raise InputError(f"input {argument!r} is not a path")
     path = base / argument
@@ -178,7 +163,14 @@ def _read_list(path: Path) -> Iterator[_Found]:
     if not entries:
         raise InputError(f"list {str(path)!r} names no input; expected paths, one a line")
     for entry in entries:
-        yield from expand(entry, path.parent, lists=False)
+        yield from _expand(entry, path.parent, lists=False)
+
+
+def _pictures_of(path: Path, pictures: list[Path] | None) -> Sequence[Path] | None:
+    """The pictures of a sequence or a directory; None for any other file."""
+    if pictures is None and path.is_dir():
+        return DirectorySource(path, path.name, fps=1).files
+    return pictures
 
 
 def _title(path: Path) -> str:
@@ -244,13 +236,13 @@ def resolve_pictures(arguments: Sequence[str]) -> list[Picture]:
         InputError: something doesn't exist, is no picture, or holds none.
     """
     found: list[Path] = []
-    for argument in arguments:
-        for path, pictures in expand(argument, Path(), lists=True):
-            if pictures is None and not path.is_dir():
-                raise InputError(
-                    f"{str(path)!r} is {kind_of(path).value}; expected pictures, directories of pictures or globs"
-                )
-            found += pictures if pictures is not None else DirectorySource(path, path.name, fps=1).files
+    for path, pictures in _expand_all(arguments):
+        files = _pictures_of(path, pictures)
+        if files is None:
+            raise InputError(
+                f"{str(path)!r} is {kind_of(path).value}; expected pictures, directories of pictures or globs"
+            )
+        found += files
     taken: set[str] = set()
     return [Picture(unique_name(safe_name(path.stem), taken), path) for path in found]
 
@@ -274,12 +266,11 @@ def resolve_visuals(arguments: Sequence[str]) -> list[Source]:
     """
     sources: list[Source] = []
     taken: set[str] = set()
-    for argument in arguments:
-        for path, pictures in expand(argument, Path(), lists=True):
-            if pictures is None and not path.is_dir():
-                sources.append(open_source(path, unique_name(safe_name(path.stem), taken), _STACK_FPS))
-                continue
-            files = pictures if pictures is not None else DirectorySource(path, path.name, fps=1).files
+    for path, pictures in _expand_all(arguments):
+        files = _pictures_of(path, pictures)
+        if files is None:
+            sources.append(open_source(path, unique_name(safe_name(path.stem), taken), _STACK_FPS))
+        else:
             sources += [Still(file, unique_name(safe_name(file.stem), taken)) for file in files]
     if not sources:
         raise InputError("no input: give a picture, a video, a directory of pictures, a glob or a list of these")

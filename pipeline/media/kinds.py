@@ -59,7 +59,9 @@ def _kind(file: BinaryIO, path: Path, head: bytes) -> Kind | None:
         brand = head[8:12]
         return _several(brand in _SEQUENCE_BRANDS) if brand in _STILL_BRANDS | _SEQUENCE_BRANDS else Kind.VIDEO
     if head[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        return _several(_tiff_pages(path) > 1)
+        from pipeline.media.pictures import count_pages
+
+        return _several(count_pages(path) > 1)
     if head.startswith(b"\xff\xd8\xff"):
         return Kind.VIDEO if path.suffix.lower() in _MJPEG_SUFFIXES else Kind.PICTURE
     return Kind.VIDEO if head.startswith(_VIDEO_STARTS) else None
@@ -79,9 +81,3 @@ def _png_chunks(file: BinaryIO) -> Iterator[tuple[bytes, bytes]]:
             return
         yield header[4:8], header[8:]
         at += 12 + int(struct.unpack(">I", header[:4])[0])
-
-
-def _tiff_pages(path: Path) -> int:
-    from pipeline.media.pictures import count_pages
-
-    return count_pages(path)

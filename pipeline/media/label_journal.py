@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from pipeline.files import publish, sync_descriptor
+from pipeline.files import append_synced, publish
 
 Entry = tuple[int, str]
 """A frame's pts and name."""
@@ -29,10 +29,7 @@ def append_journal(file: Path, entries: Sequence[Entry]) -> None:
     Raises:
         OSError: the disk is full or failed.
     """
-    with file.open("a", encoding="utf-8") as stream:
-        stream.writelines(json.dumps(entry) + "\n" for entry in entries)
-        stream.flush()
-        sync_descriptor(stream.fileno())
+    append_synced(file, "".join(f"{json.dumps(entry)}\n" for entry in entries).encode())
 
 
 def restart_journal(file: Path, entries: Sequence[Entry]) -> None:

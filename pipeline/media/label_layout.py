@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import json
 import re
+from dataclasses import dataclass
 from fractions import Fraction
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
 
 from pipeline.documents import Document, reason
 from pipeline.errors import InputError
@@ -66,17 +67,13 @@ class LabelAttributes(Document):
         return Fraction(self.time_base)
 
 
-class _Configured(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Configured(Document):
     name: str
-    configuration: dict[str, Any] = {}
+    configuration: dict[str, Any] = Field(default_factory=dict)
 
 
-class _Array(BaseModel):
+class _Array(Document):
     """The part of zarr v3 that a store uses; everything else is refused."""
-
-    model_config = ConfigDict(extra="forbid")
 
     zarr_format: Literal[3]
     node_type: Literal["array"]
@@ -108,20 +105,25 @@ class _Array(BaseModel):
             raise ValueError(f"{frames} frames have {len(self.attributes.pts)} pts")
         return self
 
-    @property
-    def chunk_frames(self) -> int:
-        """Frames in a chunk."""
-        return int(self.chunk_grid.configuration["chunk_shape"][0])
 
+@dataclass(frozen=True, slots=True)
+class StoreLayout:
+    """A checked store's description.
 
-class StoreLayout(BaseModel):
-    """A checked store's description: frames, height and width, frames in a chunk, attributes."""
-
-    model_config = ConfigDict(frozen=True)
+    Attributes:
+        shape: frames, height and width.
+        chunk_frames: frames in a chunk.
+        attributes: what the store says about its labels.
+    """
 
     shape: tuple[int, int, int]
     chunk_frames: int
     attributes: LabelAttributes
+
+    @property
+    def chunk_bytes(self) -> int:
+        """Of a chunk's labels."""
+        return self.chunk_frames * self.shape[1] * self.shape[2]
 
 
 def read_layout(path: Path) -> StoreLayout:
@@ -141,7 +143,7 @@ def read_layout(path: Path) -> StoreLayout:
         array = _Array.model_validate(json.loads(file.read_bytes()))
     except (OSError, ValueError, RecursionError) as error:
         raise damaged(path, reason(error)) from error
-    return StoreLayout(shape=array.shape, chunk_frames=array.chunk_frames, attributes=array.attributes)
+    return StoreLayout(array.shape, array.chunk_grid.configuration["chunk_shape"][0], array.attributes)
 
 
 def read_chunk(path: Path, layout: StoreLayout, number: int) -> NDArray[np.uint8]:
@@ -152,18 +154,17 @@ def read_chunk(path: Path, layout: StoreLayout, number: int) -> NDArray[np.uint8
     Raises:
         InputError: it is missing, lies outside the store, or is damaged.
     """
-    _, height, width = layout.shape
-    size = layout.chunk_frames * height * width
-    packed = read_packed_chunk(path, layout, number)
     from numcodecs import Zstd  # type: ignore[import-untyped]
 
-    unpacked = np.empty(size, dtype=np.uint8)
+    packed = read_packed_chunk(path, layout, number)
+    unpacked = np.empty(layout.chunk_bytes, dtype=np.uint8)
     try:
         # Into a place of its size: other frames may lie behind the one whose head was read, of any size.
         Zstd().decode(packed, out=unpacked)
     except (RuntimeError, ValueError, MemoryError) as error:
         raise damaged(path, f"chunk {number} can't be unpacked") from error
-    labels = unpacked.reshape(layout.chunk_frames, height, width)[: layout.shape[0] - number * layout.chunk_frames]
+    frames, height, width = layout.shape
+    labels = unpacked.reshape(-1, height, width)[: frames - number * layout.chunk_frames]
     if int(labels.max(initial=0)) > layout.attributes.parts:
         raise damaged(path, f"chunk {number} holds a part that there is not")
     labels.flags.writeable = False
@@ -176,24 +177,17 @@ def read_packed_chunk(path: Path, layout: StoreLayout, number: int) -> bytes:
     Raises:
         InputError: it is missing, lies outside the store, or has another size.
     """
-    _, height, width = layout.shape
-    size = layout.chunk_frames * height * width
-    packed = _read_packed(path, number, limit=size + size // 128 + 4096)
-    if zstd_content_size(packed[:18]) != size:
-        raise damaged(path, f"chunk {number} has another size than it should")
-    return packed
-
-
-def _read_packed(path: Path, number: int, limit: int) -> bytes:
-    file = chunk_path(path, number)
+    file, size = chunk_path(path, number), layout.chunk_bytes
     try:
         if not file.resolve(strict=True).is_relative_to(path.resolve()) or not file.is_file():
             raise damaged(path, f"chunk {number} lies outside of it")
-        if file.stat().st_size > limit:
-            raise damaged(path, f"chunk {number} has another size than it should")
-        return file.read_bytes()
+        # What can't be packed grows a little; what is larger than that isn't read.
+        packed = file.read_bytes() if file.stat().st_size <= size + size // 128 + 4096 else b""
     except (OSError, RuntimeError) as error:
         raise damaged(path, f"chunk {number} can't be read") from error
+    if zstd_content_size(packed[:18]) != size:
+        raise damaged(path, f"chunk {number} has another size than it should")
+    return packed
 
 
 def chunk_path(path: Path, number: int) -> Path:

@@ -22,15 +22,9 @@ from pydantic import ValidationError
 
 from pipeline.errors import InputError, OutputError
 from pipeline.files import link, output_errors, partial_path, publish, remove, sync
+from pipeline.geometry import resize_labels
 from pipeline.media.label_journal import append_journal, read_journal, restart_journal
-from pipeline.media.label_layout import (
-    ARRAY_FILE,
-    LabelAttributes,
-    StoreLayout,
-    chunk_path,
-    read_chunk,
-    read_layout,
-)
+from pipeline.media.label_layout import ARRAY_FILE, LabelAttributes, StoreLayout, chunk_path, read_chunk, read_layout
 
 if TYPE_CHECKING:
     import zarr
@@ -257,26 +251,22 @@ class LabelWriter:
         )
 
     def _layout(self, entries: list[tuple[int, str]]) -> StoreLayout:
-        attributes = self._attributes(entries)
-        shape = (len(entries), *self.size_hw)
-        return StoreLayout(shape=shape, chunk_frames=self._chunk_frames, attributes=attributes)
-
-    def _attributes(self, entries: list[tuple[int, str]]) -> LabelAttributes:
         names = tuple(name for _, name in entries)
-        return LabelAttributes(
+        attributes = LabelAttributes(
             time_base=f"{self._time_base.numerator}/{self._time_base.denominator}",
             source_size=self._source_size,
             parts=self._parts,
             pts=tuple(pts for pts, _ in entries),
             frame_names=names if all(names) else (),
         )
+        return StoreLayout((len(entries), *self.size_hw), self._chunk_frames, attributes)
 
     def _finish(self) -> None:
         self.checkpoint()
         if self.frames == 0:
             raise OutputError(f"{str(self.path)!r} is not written: no frame was selected; widen --start and --end")
         with output_errors(self.path):
-            self._array.attrs.put(self._attributes(self._journal).model_dump(mode="json"))
+            self._array.attrs.put(self._layout(self._journal).attributes.model_dump(mode="json"))
             sync(self._partial / ARRAY_FILE)
             (self._partial / _JOURNAL).unlink()
             sync(self._partial)
@@ -355,6 +345,11 @@ class LabelStore:
         """
         for index, pts in enumerate(self.pts):
             yield index, pts, self[index]
+
+    def full_frames(self) -> Iterator[tuple[int, NDArray[np.uint8]]]:
+        """Index and labels of every frame in order, as `frames`, at the source's size."""
+        for index in range(len(self)):
+            yield index, resize_labels(self[index], self.source_size_hw)
 
 
 def open_labels(path: Path, table: NDArray[np.uint8] | None = None) -> LabelStore:

@@ -45,9 +45,7 @@ class NpzWriter:
 def open_npz(file: Path, compression: int = zipfile.ZIP_STORED) -> Iterator[NpzWriter]:
     """Write an npz file; it appears complete at the end of the block, or not at all.
 
-    Args:
-        file: the file.
-        compression: of `zipfile`; label maps shrink by deflating, descriptors don't.
+    `compression` is a kind of `zipfile`'s; label maps shrink by deflating, descriptors don't.
 
     Raises:
         OutputError: it can't be written.

@@ -37,8 +37,8 @@ class Orientation:
 UPRIGHT = Orientation()
 
 
-def read_display_matrix(data: bytes) -> tuple[Orientation, int]:
-    """The orientation in a display matrix, and its counter-clockwise rotation in whole degrees.
+def read_display_matrix(data: bytes) -> Orientation:
+    """The orientation in a display matrix.
 
     A stored point (p, q) is shown at (a p + c q, b p + d q); the matrix holds a, b, u, c, d, v, x, y, w
     (ISO/IEC 14496-12). Angles between quarter turns go to the nearest one.
@@ -47,21 +47,20 @@ def read_display_matrix(data: bytes) -> tuple[Orientation, int]:
         data: nine native-endian 32-bit integers; anything else counts as upright.
     """
     if len(data) < 36:
-        return UPRIGHT, 0
+        return UPRIGHT
     a, b, _, c, d, *_ = struct.unpack("=9i", data[:36])
     return _orientation(a, b, c, d)
 
 
-def turned(degrees: float) -> tuple[Orientation, int]:
-    """What `read_display_matrix` says of a picture that is turned counter-clockwise, and not mirrored."""
+def turned(degrees: float) -> Orientation:
+    """That of a picture that is turned counter-clockwise, and not mirrored."""
     cosine, sine = math.cos(math.radians(degrees)), math.sin(math.radians(degrees))
     return _orientation(cosine, -sine, sine, cosine)
 
 
-def _orientation(a: float, b: float, c: float, d: float) -> tuple[Orientation, int]:
+def _orientation(a: float, b: float, c: float, d: float) -> Orientation:
     if a * d - b * c == 0:
-        return UPRIGHT, 0
-    degrees = round(-math.degrees(math.atan2(b, a)))
+        return UPRIGHT
     if abs(a) + abs(d) >= abs(b) + abs(c):
-        return Orientation(False, d < 0, a < 0), degrees
-    return Orientation(True, b < 0, c < 0), degrees
+        return Orientation(False, d < 0, a < 0)
+    return Orientation(True, b < 0, c < 0)

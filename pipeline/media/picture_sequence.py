@@ -103,8 +103,8 @@ class DirectorySource(Source):
         """The file's name by `Frame.name`, which is its stem, or the whole name where two files share a stem."""
         return MappingProxyType({name: file.name for name, file in zip(self._names, self.files, strict=True)})
 
-    @cached_property
-    def _info(self) -> SourceInfo:
+    def _read_info(self) -> SourceInfo:
+        """From the pictures' headers; an InputError where one can't be read, or two differ in size."""
         sizes = ((file, picture_size(file)) for file in self.files)
         _, first = next(sizes)
         for file, size in sizes:
@@ -119,14 +119,6 @@ class DirectorySource(Source):
             audio=False,
             colour=SRGB,
         )
-
-    def probe(self) -> SourceInfo:
-        """Facts about the sequence, from the pictures' headers.
-
-        Raises:
-            InputError: there is no picture, one can't be read, or two differ in size.
-        """
-        return self._info
 
     def count(self, selection: Selection = ALL_FRAMES) -> int:
         """How many pictures are selected."""

@@ -1,4 +1,4 @@
-"""Picture files: reading to upright 8-bit RGB (EXIF, palettes, 16 bits, tiles), writing."""
+"""Picture files: reading to upright 8-bit RGB (EXIF, palettes, 16 bits, tiles), writing, palette PNGs of label maps."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageOps, UnidentifiedImageError, features
 
 from pipeline.errors import InputError
-from pipeline.files import output_errors, write_file
+from pipeline.files import output_errors, partial_path, remove, write_file
 
 MAX_PICTURE_PIXELS = 178_956_970
 """Larger pictures are refused before they are decoded: a small file can claim any size."""
@@ -48,17 +48,11 @@ def read_picture(path: Path) -> NDArray[np.uint8]:
     Raises:
         InputError: the file is missing, broken, of no known kind, too large, or holds several pictures.
     """
-    try:
-        with _opened(path) as image:
-            _check_size(path, image)
-            _require_one(path, image)
-            ImageOps.exif_transpose(image, in_place=True)
-            return _to_rgb(path, image)
-    except InputError:
-        raise
-    except Exception as error:
-        # Pillow's plugins raise any exception on a broken file.
-        raise _unreadable(path, error) from error
+    with _opened(path) as image:
+        _check_size(path, image)
+        _require_one(path, image)
+        ImageOps.exif_transpose(image, in_place=True)
+        return _to_rgb(path, image)
 
 
 def writable_name(name: str) -> str:
@@ -87,17 +81,12 @@ def picture_size(path: Path) -> tuple[int, int]:
     Raises:
         InputError: the file is missing, of no known kind, too large, or holds several pictures.
     """
-    try:
-        with _opened(path) as image:
-            _check_size(path, image)
-            _require_one(path, image)
-            width, height = image.size
-            sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
-    except InputError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
-    return (width, height) if sideways else (height, width)
+    with _opened(path) as image:
+        _check_size(path, image)
+        _require_one(path, image)
+        width, height = image.size
+        sideways = image.getexif().get(_EXIF_ORIENTATION) in _SIDEWAYS
+        return (width, height) if sideways else (height, width)
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,23 +108,17 @@ def read_pages(path: Path, wanted: Container[int]) -> Iterator[Page]:
     Raises:
         InputError: the file is missing, broken, of no known kind or too large.
     """
-    try:
-        with _opened(path) as image:
+    with _opened(path) as image:
+        _check_size(path, image)
+        for number, place in enumerate(_places(image)):
+            image.seek(place)
             _check_size(path, image)
-            for number, place in enumerate(_places(image)):
-                image.seek(place)
-                _check_size(path, image)
-                if not _is_timed(image):
-                    length = None
-                else:
-                    # Known once the picture is decoded.
-                    image.load()
-                    length = _length(image)
-                yield Page(length, _page_rgb(path, image) if number in wanted else None)
-    except InputError:
-        raise
-    except Exception as error:
-        raise _unreadable(path, error) from error
+            length = None
+            if image.format in _TIMED:
+                # Known once the picture is decoded.
+                image.load()
+                length = _length(image)
+            yield Page(length, _page_rgb(path, image) if number in wanted else None)
 
 
 def count_pages(path: Path) -> int:
@@ -144,16 +127,23 @@ def count_pages(path: Path) -> int:
         with _opened(path) as image:
             return len(_places(image))
     # What is wrong with it shows when it is read.
-    except Exception:  # noqa: BLE001
+    except InputError:
         return 1
 
 
 @contextmanager
 def _opened(path: Path) -> Iterator[Image.Image]:
-    if path.is_file():
-        _prepare(path)
-    with Image.open(path) as image:
-        yield image
+    """A file's picture, not decoded yet; what goes wrong with it within the block is an InputError."""
+    try:
+        if path.is_file():
+            _prepare(path)
+        with Image.open(path) as image:
+            yield image
+    except InputError:
+        raise
+    except Exception as error:
+        # Pillow's plugins raise any exception on a broken file.
+        raise _unreadable(path, error) from error
 
 
 def _prepare(path: Path) -> None:
@@ -211,10 +201,6 @@ def _is_thumbnail(image: Image.Image) -> bool:
     tags = getattr(image, "tag_v2", {})
     # A reduced picture or a mask of another one, by either of TIFF's two ways to say so.
     return bool(int(tags.get(254, 0)) & 0b101) or tags.get(255) == 2
-
-
-def _is_timed(image: Image.Image) -> bool:
-    return image.format in _TIMED
 
 
 def _length(image: Image.Image) -> Fraction:
@@ -279,6 +265,26 @@ def _unreadable(path: Path, error: Exception) -> InputError:
     if isinstance(error, UnidentifiedImageError):
         return InputError(f"picture {str(path)!r} is not a picture of a known kind; remove or replace it")
     return InputError(f"picture {str(path)!r} is broken ({' '.join(str(error).split())}); remove or replace it")
+
+
+def write_palette_png(path: Path, labels: NDArray[np.uint8], colors: NDArray[np.uint8]) -> None:
+    """Write a label map as a palette PNG; the file appears complete or not at all.
+
+    Args:
+        path: the file.
+        labels: uint8 [h, w]; 0 is the background, shown black.
+        colors: uint8 [k, 3], RGB of the labels 1..k.
+
+    Raises:
+        OutputError: it can't be written.
+    """
+    image = Image.fromarray(labels)
+    image.putpalette([0, 0, 0, *colors.ravel().tolist()])
+    partial = partial_path(path)
+    with output_errors(path):
+        remove(partial)
+        image.save(partial, format="PNG")
+        partial.replace(path)
 
 
 def save_png(file: Path, rgb: NDArray[np.uint8]) -> Path:

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import cached_property
 from pathlib import Path
 from types import MappingProxyType
 
@@ -92,7 +93,6 @@ class SourceInfo:
         audio: whether there is a sound stream.
         colour: how RGB and the stored values belong together.
         sample_aspect_ratio: width of a pixel by its height, rotation applied; 1 where unknown.
-        rotation_degrees: counter-clockwise rotation that the display matrix asked for (applied already).
         longest: the longest time that a frame is shown, in units of pts.
         clock: what mends the times of the file's packets, the sound's among them.
     """
@@ -106,7 +106,6 @@ class SourceInfo:
     audio: bool
     colour: Colour
     sample_aspect_ratio: Fraction = Fraction(1)
-    rotation_degrees: int = 0
     longest: int = 1
     clock: Clock = STEADY
 
@@ -171,13 +170,21 @@ class Source(ABC):
         """For a sequence of pictures: the file's name by `Frame.name`; empty for a video."""
         return MappingProxyType({})
 
-    @abstractmethod
     def probe(self) -> SourceInfo:
-        """Facts about the input.
+        """Facts about the input; found out once.
 
         Raises:
             InputError: it can't be read or holds no frame.
         """
+        return self._info
+
+    @cached_property
+    def _info(self) -> SourceInfo:
+        return self._read_info()
+
+    @abstractmethod
+    def _read_info(self) -> SourceInfo:
+        """What `probe` says."""
 
     def times(self, selection: Selection) -> Sequence[int] | None:
         """Pts of the selected frames, where decoding can begin at any of them; None where it can't, or isn't known to.

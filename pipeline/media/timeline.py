@@ -25,6 +25,7 @@ class Timeline:
     length behind.
 
     Attributes:
+        step: a frame's usual length in units.
         repaired: how many times were changed.
     """
 
@@ -40,17 +41,12 @@ class Timeline:
             frames_before: frames before that one, none of which has a time.
         """
         self.repaired = 0
-        self._step = max(1, round(1 / ((average_rate or Fraction(25)) * time_base)))
+        self.step = max(1, round(1 / ((average_rate or Fraction(25)) * time_base)))
         self._longest_gap = max(1, round(_LONGEST_GAP_S / time_base))
         self._longest_step_back = round(_LONGEST_STEP_BACK_S / time_base)
-        self._first = known_pts - frames_before * self._step
+        self._first = known_pts - frames_before * self.step
         self._last: int | None = None
         self._shift = 0
-
-    @property
-    def step(self) -> int:
-        """A frame's usual length in units."""
-        return self._step
 
     def place(self, pts: int | None, dts: int | None = None) -> int:
         """The time of the next frame, from what its decoder says."""
@@ -70,7 +66,7 @@ class Timeline:
             return self._first if dts is None else dts
         if dts is not None and dts + self._shift > self._last:
             return dts + self._shift
-        return self._last + self._step
+        return self._last + self.step
 
     def _follows(self, wanted: int) -> bool:
         return self._last is not None and self._last < wanted <= self._last + self._longest_gap
@@ -79,5 +75,5 @@ class Timeline:
         assert self._last is not None
         if self._last - self._longest_step_back <= wanted <= self._last:
             return self._last + 1
-        self._shift += self._last + self._step - wanted
-        return self._last + self._step
+        self._shift += self._last + self.step - wanted
+        return self._last + self.step

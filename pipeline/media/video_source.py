@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import InputError
-from pipeline.media.colour import Colour, frame_colour, to_rgb
+from pipeline.media.colour import frame_colour, to_rgb
 from pipeline.media.container import exact, open_container, read_packets, video_stream
 from pipeline.media.damage import Tally, require_undamaged, warnings_of
 from pipeline.media.orientation import UPRIGHT, Orientation, read_display_matrix, turned
@@ -77,14 +77,6 @@ class VideoSource(Source):
         self._reported: set[str] = set()
         self._first_orientation = 0, UPRIGHT
         self._intact = True
-
-    def probe(self) -> SourceInfo:
-        """Facts about the video, from its packets and its first frame.
-
-        Raises:
-            InputError: it can't be read, holds no video stream or no decodable frame.
-        """
-        return self._info
 
     def count(self, selection: Selection = ALL_FRAMES) -> int:
         """How many frames are selected, by the packets' times."""
@@ -273,7 +265,7 @@ class VideoSource(Source):
         # later; so it is read again only where it is another one.
         rotation, orientation = self._first_orientation
         if frame.rotation != rotation:
-            orientation, _ = _orientation(frame)
+            orientation = _orientation(frame)
         stored_hw = orientation.size(info.size_hw)
         tally.resized += (frame.height, frame.width) != stored_hw
         colour = frame_colour(frame, info.colour.primaries, info.colour.trc)
@@ -288,20 +280,17 @@ class VideoSource(Source):
     def _scan(self) -> Scan:
         return read_scan(self.path)
 
-    @cached_property
-    def _info(self) -> SourceInfo:
+    def _read_info(self) -> SourceInfo:
+        """From the packets and the first frame."""
         with open_container(self.path) as container:
             stream = video_stream(container, self.path)
-            first = next(self._decode_first(), None)
+            first = next(self._decode("SLICE", Tally()), None)
             if first is None:
                 raise InputError(f"{str(self.path)!r} holds no frame that can be decoded; expected at least one")
             return self._describe(container, stream, first)
 
-    def _decode_first(self) -> Iterator[VideoFrame]:
-        yield from self._decode("SLICE", Tally())
-
     def _describe(self, container: InputContainer, stream: VideoStream, first: VideoFrame) -> SourceInfo:
-        orientation, degrees = _orientation(first)
+        orientation = _orientation(first)
         self._first_orientation = first.rotation, orientation
         time_base = exact(first.time_base) or exact(stream.time_base) or Fraction(1, 25)
         rate = exact(stream.average_rate)
@@ -321,9 +310,8 @@ class VideoSource(Source):
             longest=max(1, self._scan.longest),
             clock=self._scan.clock,
             audio=bool(container.streams.audio),
-            colour=_stream_colour(first, context.color_primaries, context.color_trc),
+            colour=frame_colour(first, int(context.color_primaries), int(context.color_trc)),
             sample_aspect_ratio=1 / aspect if orientation.transpose else aspect,
-            rotation_degrees=degrees,
         )
 
     def _timeline(self, time_base: Fraction, rate: Fraction | None) -> Timeline:
@@ -350,14 +338,10 @@ class VideoSource(Source):
                 self._reported.add(warning)
 
 
-def _orientation(frame: VideoFrame) -> tuple[Orientation, int]:
+def _orientation(frame: VideoFrame) -> Orientation:
     try:
         matrix: Any = frame.side_data.get("DISPLAYMATRIX")
     except ValueError:
         # PyAV 18 refuses all side data where it has no name for a kind of it (EXIF); a mirror image is then missed.
         return turned(frame.rotation)
-    return (UPRIGHT, 0) if matrix is None else read_display_matrix(bytes(matrix))
-
-
-def _stream_colour(first: VideoFrame, primaries: int, trc: int) -> Colour:
-    return frame_colour(first, int(primaries), int(trc))
+    return UPRIGHT if matrix is None else read_display_matrix(bytes(matrix))

@@ -167,11 +167,7 @@ def input_facts(result: Path) -> InputFacts:
 
 
 def run_facts(output: Path, results: Sequence[Path]) -> RunFacts:
-    """The facts of a run.
-
-    Args:
-        output: OUT.
-        results: the directories of its finished inputs, at least one.
+    """The facts of a run into OUT, of which at least one input is finished.
 
     Raises:
         InputError: one can't be read.

@@ -17,7 +17,6 @@ from PIL import Image
 
 from pipeline.errors import InputError
 from pipeline.evaluation.reports import LINES
-from pipeline.files import write_file
 from pipeline.media.inline import data_uri, jpeg, scaled
 from pipeline.media.picture_sequence import natural_key
 from pipeline.media.pictures import read_picture
@@ -60,12 +59,8 @@ class Gallery:
     tables: Mapping[str, str] | None = None
 
 
-def write_gallery(folder: Path, gallery: Gallery, file: Path) -> Path:
-    """Write a page with a folder's results.
-
-    Raises:
-        OutputError: it can't be written.
-    """
+def gallery_page(folder: Path, gallery: Gallery) -> bytes:
+    """A page with a folder's results as HTML."""
     sheets = gallery.sheets[:_MOST]
     pictures = gallery.pictures[: _MOST - len(sheets)]
     figures = [*_figures(folder, sheets, pictures), *(_clip(folder, clip) for clip in gallery.clips[:_CLIPS])]
@@ -76,8 +71,7 @@ def write_gallery(folder: Path, gallery: Gallery, file: Path) -> Path:
     if figures:
         body += ['<section><h2>Results</h2><div class="sheets">', *figures, "</div>", *rest, "</section>"]
     body += [f"<section><h2>{html.escape(name)}</h2>{rows}</section>" for name, rows in (gallery.tables or {}).items()]
-    write_file(file, compose(f"{folder.absolute().name}: {gallery.command}", "\n".join([*body, "</main>"])))
-    return file
+    return compose(f"{folder.absolute().name}: {gallery.command}", "\n".join([*body, "</main>"]))
 
 
 def find_gallery(folder: Path) -> Gallery | None:

@@ -15,9 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config import Settings, preset_file, read_yaml, with_defaults
+from pipeline.config import Settings, dotted, preset_file, read_yaml, with_defaults
 from pipeline.errors import InputError
-from pipeline.files import write_file
 from pipeline.geometry import nearest_index
 from pipeline.media.inline import data_uri, jpeg, scaled
 from pipeline.media.pictures import read_picture
@@ -38,23 +37,12 @@ _SIZES = ((480, 82), (400, 78), (320, 75), (256, 72), (200, 68), (160, 62), (128
 _STRIP_QUALITY = 72
 
 
-def write_run_report(facts: RunFacts, file: Path) -> Path:
-    """Write the report of a run.
-
-    Args:
-        facts: what there is to tell.
-        file: the page; clips are named relative to its folder.
+def run_page(facts: RunFacts) -> bytes:
+    """The report of a run as HTML; clips are named relative to OUT.
 
     Raises:
-        OutputError: it can't be written.
         InputError: labels are damaged.
     """
-    write_file(file, run_page(facts))
-    return file
-
-
-def run_page(facts: RunFacts) -> bytes:
-    """The report of a run as HTML."""
     verdict = judge(facts)
     title = (
         facts.inputs[0].name if len(facts.inputs) == 1 else f"{facts.inputs[0].name} and {len(facts.inputs) - 1} more"
@@ -296,17 +284,10 @@ def _changed(settings: Settings) -> list[tuple[str, Any]]:
     if settings.preset is not None:
         given["preset"] = settings.preset
     own = [read_yaml(preset_file("bundled"))] if settings.model == "bundled" else []
-    expected = _flat(with_defaults(Settings.model_validate(given), *own).model_dump())
-    flat = _flat(settings.model_dump())
+    expected = dotted(with_defaults(Settings.model_validate(given), *own).model_dump())
+    flat = dotted(settings.model_dump())
     explicit = [name for name in ("model", "preset") if flat[name] not in (None, "auto")]
     return [(name, flat[name]) for name in (*explicit, *(key for key in flat if flat[key] != expected[key]))]
-
-
-def _flat(values: dict[str, Any], before: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for name, value in values.items():
-        flat |= _flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value}
-    return flat
 
 
 def _code(color: Sequence[int]) -> str:

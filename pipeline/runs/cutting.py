@@ -24,11 +24,7 @@ frames every shard decodes most of the input."""
 
 
 def usual_length(frames: int, workers: int) -> int:
-    """Frames of a shard where nobody said how many.
-
-    Args:
-        frames: of all inputs.
-        workers: how many there are.
+    """Frames of a shard where nobody said how many, of so many in all inputs together.
 
     >>> usual_length(600, workers=2), usual_length(90_000, workers=16), usual_length(100, workers=8)
     (75, 512, 64)

@@ -12,7 +12,7 @@ import json
 import re
 import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Annotated, Final, Literal
 
@@ -85,11 +85,6 @@ class EditState(Document):
         """The highest label that is named; 0 for none."""
         return max([*self.names, *self.colors, *self.hidden, *self.merged, *self.merged.values(), *self.order, 0])
 
-    @property
-    def repaints(self) -> bool:
-        """Whether pictures look different: by another colour, or by parts that are hidden or merged."""
-        return bool(self.colors or self.hidden or self.merged)
-
 
 class Edits(Document):
     """What edits.json holds: the states one after the other, the last one current."""
@@ -101,6 +96,16 @@ class Edits(Document):
     def current(self) -> EditState:
         """The state that is applied."""
         return self.states[-1] if self.states else EditState()
+
+    @property
+    def content(self) -> bytes:
+        """The file's bytes."""
+        return (json.dumps(self.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n").encode()
+
+    @property
+    def revision(self) -> str:
+        """What tells these edits from others."""
+        return hashlib.sha256(self.content).hexdigest()[:16]
 
     def followed_by(self, state: EditState) -> Edits:
         """The history with one more state; the same where that changes nothing."""
@@ -148,12 +153,13 @@ def apply_edits(state: EditState, part_colors: Sequence[Sequence[int]], part_nam
     count = len(part_colors)
     if state.highest > count:
         raise UsageError(f"an edit names part {state.highest}, but there are the parts 1 to {count}")
-    table = np.zeros(256, dtype=np.uint8)
-    table[1 : count + 1] = [0 if _root(state, label) in state.hidden else _root(state, label) for label in _all(count)]
+    table, labels = np.zeros(256, dtype=np.uint8), range(1, count + 1)
+    roots = [state.merged.get(label, label) for label in labels]
+    table[1 : count + 1] = [0 if root in state.hidden else root for root in roots]
     colors = np.array(part_colors, dtype=np.uint8).reshape(-1, 3)
     for label, code in state.colors.items():
         colors[label - 1] = tuple(bytes.fromhex(code[1:]))
-    left = [label for label in (*state.order, *_all(count)) if table[label] == label]
+    left = [label for label in (*state.order, *labels) if table[label] == label]
     given = {label: name for label, name in enumerate(part_names, 1) if name}
     parts = []
     for label in dict.fromkeys(left):
@@ -167,14 +173,6 @@ def apply_edits(state: EditState, part_colors: Sequence[Sequence[int]], part_nam
 def default_name(label: int) -> str:
     """What a part is called that nobody has named."""
     return f"part {label}"
-
-
-def _all(count: int) -> range:
-    return range(1, count + 1)
-
-
-def _root(state: EditState, label: int) -> int:
-    return state.merged.get(label, label)
 
 
 def _require_distinct(parts: Iterable[Part]) -> None:
@@ -209,6 +207,10 @@ class Change:
     names: Mapping[int, str] | None = None
     colors: Mapping[int, str] | None = None
     order: Sequence[int] = ()
+
+    def asked(self) -> set[str]:
+        """The names of what isn't empty."""
+        return {each.name for each in fields(self) if getattr(self, each.name)}
 
     def applied(self, state: EditState) -> EditState:
         """The state with the change.
@@ -251,71 +253,26 @@ def load_edits(file: Path) -> Edits:
     """Read edits.json; no edits where there is none.
 
     Raises:
-        InputError: it is damaged, or no plain file.
-    """
-    return parse_edits(read_edits(file), str(file))
-
-
-def read_edits(file: Path) -> bytes:
-    """The bytes of edits.json; empty where there is none.
-
-    Raises:
-        InputError: it can't be read, is no plain file or too large.
+        InputError: it can't be read, is damaged, no plain file or too large; says why.
     """
     try:
         if file.is_symlink() or (file.exists() and not file.is_file()):
             raise InputError(f"'{file}' is no plain file; remove it, and edit again")
         if not file.exists():
-            return b""
+            return Edits()
         if file.stat().st_size > _MAX_BYTES:
             raise InputError(f"'{file}' has more than {_MAX_BYTES // 2**20} MiB; remove it, and edit again")
-        return file.read_bytes()
+        content = file.read_bytes()
     except OSError as error:
         raise InputError(f"'{file}' can't be read: {error.strerror or error}") from error
-
-
-def parse_edits(content: bytes, origin: str) -> Edits:
-    """The edits in the bytes of a file.
-
-    Raises:
-        InputError: they aren't; says why.
-    """
-    if not content:
-        return Edits()
     try:
-        return Edits.model_validate_json(content)
+        return Edits.model_validate_json(content) if content else Edits()
     except (ValidationError, RecursionError) as error:
-        raise InputError(
-            f"'{origin}' isn't what `vidparts edit` writes ({reason(error)}); mend or remove it"
-        ) from error
+        raise InputError(f"'{file}' isn't what `vidparts edit` writes ({reason(error)}); mend or remove it") from error
 
 
-def revision(content: bytes) -> str:
-    """What tells one content of edits.json from another."""
-    return hashlib.sha256(content).hexdigest()[:16]
-
-
-def save_edits(edits: Edits, file: Path) -> bytes:
-    """Write edits.json, and return its bytes.
-
-    Raises:
-        OutputError: it can't be written.
-    """
-    content = json.dumps(edits.model_dump(mode="json"), indent=2, ensure_ascii=False) + "\n"
-    write_file(file, content.encode())
-    return content.encode()
-
-
-def replace_edits(edits: Edits, file: Path, known: str) -> bytes:
-    """Write edits.json unless another has changed it since.
-
-    Args:
-        edits: what it is to hold.
-        file: the file.
-        known: the revision that the edits were made on.
-
-    Returns:
-        The bytes written.
+def replace_edits(edits: Edits, file: Path, known: str) -> None:
+    """Write edits.json unless another has changed it since the revision `known`, which the edits were made on.
 
     Raises:
         EditConflictError: it has another revision now.
@@ -327,9 +284,9 @@ def replace_edits(edits: Edits, file: Path, known: str) -> bytes:
     try:
         with FileLock(lock, timeout=5):
             try:
-                if revision(read_edits(file)) != known:
+                if load_edits(file).revision != known:
                     raise EditConflictError(f"'{file}' was changed meanwhile; look at the change, then edit again")
-                return save_edits(edits, file)
+                write_file(file, edits.content)
             finally:
                 # On Windows a file that is open stays.
                 with contextlib.suppress(OSError):
@@ -344,11 +301,7 @@ class EditConflictError(OutputError):
 
 
 def edited_parts(record: RunRecord, result: Path) -> EditedParts:
-    """The parts of a finished input as the edits of its run leave them.
-
-    Args:
-        record: its run.json.
-        result: its directory, OUT/<name>.
+    """The parts of a finished input, OUT/<name>, as the edits of its run leave them.
 
     Raises:
         InputError: edits.json is damaged, or belongs to other parts.

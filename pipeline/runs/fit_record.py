@@ -24,8 +24,8 @@ class _FitRecord(Document):
     """Inputs that couldn't be read, and why: the codebook was fitted without them."""
 
 
-def save_fit(folder: Path, codebook_file: Path, fitted: Fitted, failures: list[Failure]) -> None:
-    """Write that the fit is done, and which codebook file is its own.
+def save_fit(folder: Path, fitted: Fitted, failures: list[Failure]) -> None:
+    """Write that the fit is done, and which codebook is its own.
 
     Raises:
         OutputError: it can't be written.

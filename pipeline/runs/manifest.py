@@ -8,18 +8,18 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from pipeline.cluster.codebook import codebook_sha256, load_codebook
-from pipeline.config import Settings
+from pipeline.config import Settings, dotted
 from pipeline.documents import Document
 from pipeline.errors import InputError
 from pipeline.files import sha256
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
-from pipeline.runs.record import RunRecord, Tools, installed_packages, processor_kind
+from pipeline.runs.record import RunRecord, Tools
 from pipeline.stages.engine import Engine
 from pipeline.stages.picture_set import Readable
 
@@ -103,10 +103,7 @@ def make_picture_manifest(task: str, pictures: Sequence[Readable], engine: Engin
 
 def _manifest(engine: Engine, inputs: tuple[InputFacts, ...], given: str | None, **more: Any) -> Manifest:
     return Manifest(
-        packages=installed_packages(),
-        device=str(engine.extractor.device),
-        backend=engine.extractor.backend,
-        processor=processor_kind(),
+        **Tools.here(engine),
         model=engine.extractor.identity.name,
         fingerprint=engine.fingerprint,
         settings=engine.settings,
@@ -156,15 +153,7 @@ def compared_settings(settings: Settings, device: str) -> dict[str, Any]:
     """The settings that results depend on, by dotted name."""
     # The same model may be given by another name or path; what counts is its parameters.
     free = {"model", "run.device", "run.backend", *_FREE, *(_FREE_ON_CPU if device == "cpu" else ())}
-    return {key: value for key, value in _flat(settings.model_dump(mode="json")) if key not in free}
-
-
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
-    for key, value in values.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{prefix}{key}.")
-        else:
-            yield f"{prefix}{key}", value
+    return {key: value for key, value in dotted(settings.model_dump(mode="json")).items() if key not in free}
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:

@@ -35,7 +35,8 @@ def find_source(record: RunRecord, store: LabelStore, given: Path | None = None)
     if path.is_dir():
         # Of a glob's pictures the directory may hold more.
         every = chosen.every == 1 and chosen.start is None and chosen.end is None
-        origin = DirectorySource(path, path.name, fps, _pictures(path, store) if every else None)
+        named = [path / name for name in store.attributes.frame_names] if every else []
+        origin = DirectorySource(path, path.name, fps, named or None)
     elif path.is_file():
         origin = open_source(path, path.stem, fps)
     else:
@@ -47,7 +48,3 @@ def find_source(record: RunRecord, store: LabelStore, given: Path | None = None)
             f"{record.source.width}x{record.source.height}; give the input it was made of"
         )
     return origin
-
-
-def _pictures(folder: Path, store: LabelStore) -> list[Path] | None:
-    return [folder / name for name in store.attributes.frame_names] or None

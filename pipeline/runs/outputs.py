@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from pipeline.errors import OutputError
-from pipeline.failures import Failure
+from pipeline.failures import Failure, raise_failures
 from pipeline.files import output_errors, write_file
 from pipeline.runs.notebook import files_html
 
@@ -30,10 +30,8 @@ class Outcome:
 
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed input; nothing if none failed."""
-        if self.failures:
-            lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
-            done = f" (the other inputs are finished: {len(self.files)} files)" if self.files else ""
-            raise type(self.failures[0].error)(lines + done)
+        done = f" (the other inputs are finished: {len(self.files)} files)" if self.files else ""
+        raise_failures(self.failures, done)
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""

@@ -68,14 +68,7 @@ class AlbumFiles(ABC):
     def __init__(
         self, work: PictureWorkspace, album: Album, title: str, legend: Sequence[tuple[str, Colour]] = ()
     ) -> None:
-        """Go on behind the last page that is finished.
-
-        Args:
-            work: where the files go.
-            album: the set.
-            title: of the overview.
-            legend: names and colours on it.
-        """
+        """Go on behind the last page that is finished; title and legend are the overview's."""
         pages = work.pages()
         self.rows: list[PictureRecord] = [row for page in pages for row in page.rows]
         self._work, self._album, self._pages = work, album, len(pages)

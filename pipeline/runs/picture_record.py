@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 from pipeline.config import Settings
 from pipeline.documents import Document, reason
 from pipeline.errors import InputError
-from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.records import Frame
 from pipeline.runs.record import RECORD, ModelRecord, StageRecord, installed_packages, processor_kind, stage_records
@@ -165,12 +164,3 @@ def _named(names: Sequence[str]) -> str:
     """
     shown = ", ".join(names[:NAMED])
     return shown if len(names) <= NAMED else f"{shown} and {len(names) - NAMED} others"
-
-
-def save_album_record(record: AlbumRecord, directory: Path) -> None:
-    """Write run.json into a directory.
-
-    Raises:
-        OutputError: it can't be written.
-    """
-    write_file(directory / RECORD, (record.model_dump_json(indent=2) + "\n").encode())

@@ -18,7 +18,7 @@ from pydantic import ValidationError
 from pipeline.documents import Document
 from pipeline.errors import InputError, OutputError, UsageError
 from pipeline.failures import Failure, FailureRecord
-from pipeline.files import output_errors, sync, sync_descriptor, write_file
+from pipeline.files import append_synced, output_errors, sync, write_file
 from pipeline.progress import Progress
 from pipeline.runs.manifest import Manifest, compared_settings
 from pipeline.runs.outputs import require_empty
@@ -49,19 +49,8 @@ class PictureWorkspace(Workspace):
         self.files, self.arrays = self.folder / "files", self.folder / "arrays"
         self._journal = self.folder / "pages.jsonl"
 
-    def begin(self, manifest: Manifest) -> None:
-        """Remove what an earlier run left, and begin a new one.
-
-        Raises:
-            OutputError: it can't be written.
-        """
-        with output_errors(self.folder):
-            self.discard()
-            for folder in (self.fit, self.files, self.arrays):
-                folder.mkdir(parents=True)
-            for folder in (self.folder, self.output):
-                sync(folder)
-        self.save_manifest(manifest)
+    def _places(self, manifest: Manifest) -> list[Path]:
+        return [self.fit, self.files, self.arrays]
 
     def has_progress(self) -> bool:
         """Whether anything was computed that a resumed run would keep."""
@@ -92,14 +81,11 @@ class PictureWorkspace(Workspace):
         Raises:
             OutputError: it can't be written.
         """
-        records = tuple(FailureRecord.of(failure) for failure in failures)
+        page = Page(rows=tuple(rows), failures=tuple(FailureRecord.of(failure) for failure in failures))
         with output_errors(self._journal):
             for folder in (self.files, self.arrays):
                 sync(folder)
-            with self._journal.open("a", encoding="utf-8") as stream:
-                stream.write(Page(rows=tuple(rows), failures=records).model_dump_json() + "\n")
-                stream.flush()
-                sync_descriptor(stream.fileno())
+            append_synced(self._journal, f"{page.model_dump_json()}\n".encode())
 
     def publish_files(self) -> None:
         """Move the results to OUT, run.json last, and remove the rest.

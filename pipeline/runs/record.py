@@ -5,13 +5,14 @@ from __future__ import annotations
 import os
 import platform
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from fractions import Fraction
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Annotated, Final, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Final, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from pipeline.config import Settings
 from pipeline.documents import Document, reason
@@ -20,6 +21,10 @@ from pipeline.files import write_file
 from pipeline.graph import StageReport
 from pipeline.kernels import host_cpu, plain_paths
 from pipeline.version import __version__
+
+if TYPE_CHECKING:
+    # Results are read without torch.
+    from pipeline.stages.engine import Engine
 
 CODEBOOK: Final = "codebook.safetensors"
 CLUSTERS: Final = "clusters.jpg"
@@ -35,6 +40,7 @@ _MAX_BYTES = 16 * 2**20
 ResultFile = Literal["overlay.mp4", "labels.zarr", "frames"]
 _Checksum = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 _Level = Annotated[int, Field(ge=0, le=255)]
+_Seconds = Annotated[float, AfterValidator(partial(round, ndigits=3))]
 _PACKAGES = (
     *("torch", "timm", "openvino", "av", "numpy", "scikit-learn", "zarr", "numba"),
     *("faiss-gpu", "faiss-cpu", "pydensecrf2"),
@@ -52,14 +58,26 @@ class ModelRecord(Document):
 
 
 class StageRecord(Document):
-    """Where the time of one stage went, seconds; `fill` is the mean number of items that waited before it."""
+    """Where the time of one stage went, in figures that are worth reading."""
 
     name: str
     items: int
-    busy_s: float
-    starved_s: float
-    blocked_s: float
-    fill: float | None
+    busy_s: _Seconds
+    starved_s: _Seconds
+    blocked_s: _Seconds
+    fill: Annotated[float, AfterValidator(partial(round, ndigits=2))] | None
+    """Mean number of items that waited before it."""
+
+    def __add__(self, other: StageRecord) -> StageRecord:
+        """The same stage in both of two runs."""
+        return StageRecord(
+            name=self.name,
+            items=self.items + other.items,
+            busy_s=self.busy_s + other.busy_s,
+            starved_s=self.starved_s + other.starved_s,
+            blocked_s=self.blocked_s + other.blocked_s,
+            fill=None,
+        )
 
     def line(self) -> str:
         """The record as a line of a table."""
@@ -108,6 +126,17 @@ class Tools(Document):
     """What computed the ViT; its version is among the packages."""
     processor: str
     """The processor's kind, as far as the last bits of descriptors depend on it."""
+
+    @staticmethod
+    def here(engine: Engine) -> dict[str, Any]:
+        """The fields with what there is here."""
+        extractor = engine.extractor
+        return Tools(
+            packages=installed_packages(),
+            device=str(extractor.device),
+            backend=extractor.backend,
+            processor=processor_kind(),
+        ).model_dump()
 
 
 class RunRecord(Tools):
@@ -168,42 +197,20 @@ def processor_kind() -> str:
 
 
 def stage_records(reports: Iterable[StageReport]) -> tuple[StageRecord, ...]:
-    """The graph's reports, rounded to what is worth reading."""
-    return tuple(
-        StageRecord(
-            name=report.name,
-            items=report.items,
-            busy_s=round(report.busy_s, 3),
-            starved_s=round(report.starved_s, 3),
-            blocked_s=round(report.blocked_s, 3),
-            fill=None if report.mean_fill is None else round(report.mean_fill, 2),
-        )
-        for report in reports
-    )
+    """The graph's reports."""
+    return tuple(StageRecord(**asdict(report)) for report in reports)
 
 
 def add_records(records: Iterable[StageRecord]) -> tuple[StageRecord, ...]:
     """Records of one name as one, their seconds and items added; `fill` where there is no other."""
     found: dict[str, StageRecord] = {}
     for each in records:
-        last = found.get(each.name)
-        found[each.name] = (
-            each
-            if last is None
-            else StageRecord(
-                name=each.name,
-                items=last.items + each.items,
-                busy_s=round(last.busy_s + each.busy_s, 3),
-                starved_s=round(last.starved_s + each.starved_s, 3),
-                blocked_s=round(last.blocked_s + each.blocked_s, 3),
-                fill=None,
-            )
-        )
+        found[each.name] = found[each.name] + each if each.name in found else each
     return tuple(found.values())
 
 
-def save_record(record: RunRecord, directory: Path) -> None:
-    """Write run.json into a result's directory.
+def save_record(record: Document, directory: Path) -> None:
+    """Write the run.json of an input or of a set of pictures.
 
     Raises:
         OutputError: it can't be written.

@@ -6,7 +6,6 @@ The encoder sees the same pictures in the same order, so the clip has the bytes 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +15,7 @@ from pipeline.errors import InputError
 from pipeline.files import remove
 from pipeline.graph import Graph, StageReport
 from pipeline.media.label_store import LabelStore, open_labels
-from pipeline.media.source import Selection, Source
+from pipeline.media.source import Source
 from pipeline.progress import Progress
 from pipeline.records import Frame, PartMap
 from pipeline.runs.sinks import Sinks
@@ -39,22 +38,10 @@ def finished_labels(path: Path) -> LabelStore | None:
     return store
 
 
-def first_frames(source: Source, selection: Selection, count: int) -> Iterator[Frame]:
-    """The first `count` selected frames of an input."""
-    yield from islice(source.frames(selection, range(count)), count)
-
-
 def replay(
     frames: Iterator[Frame], stored: StoredLabels, sinks: Sinks, progress: Progress, queue_depth: int
 ) -> list[StageReport]:
     """Send frames with their stored labels into the sinks.
-
-    Args:
-        frames: the frames that have labels, in order.
-        stored: their labels.
-        sinks: where they go.
-        progress: told of each frame.
-        queue_depth: items between two stages at most.
 
     Raises:
         InputError: the input is another one than the labels were made of.

@@ -1,4 +1,4 @@
-"""How a run begins: fresh, resumed, finished or concluded; never replaces results unasked."""
+"""How a run begins: fresh, resumed, or over already; never replaces results unasked."""
 
 from __future__ import annotations
 
@@ -15,38 +15,16 @@ from pipeline.runs.workspace import Workspace
 
 
 @dataclass(frozen=True, slots=True)
-class Fresh:
-    """Nothing was begun: all is to be done."""
-
-
-@dataclass(frozen=True, slots=True)
-class Resumed:
-    """An interrupted run with the same manifest: what it has finished is kept."""
-
-    manifest: Manifest
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """The results of an earlier run are complete: nothing is to be done."""
+class Over:
+    """An earlier run is over: nothing is to be done, and the failures of inputs that can't be finished stand."""
 
     results: tuple[InputResult, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class Concluded:
-    """An earlier run is over, and some of its inputs can't be finished: nothing is to be done, its failures stand."""
-
-    results: tuple[InputResult, ...]
-    failures: tuple[Failure, ...]
-
-
-Beginning = Fresh | Resumed | Finished | Concluded
+    failures: tuple[Failure, ...] = ()
 
 
 def begin_run(
     work: Workspace, sources: Sequence[Source], manifest: Manifest, codebook: Path | None, *, overwrite: bool
-) -> Beginning:
+) -> Manifest | Over | None:
     """How `--resume` begins: with what an earlier run has left, where it fits.
 
     Args:
@@ -56,6 +34,10 @@ def begin_run(
         codebook: the codebook it was given, which may lie where its own would.
         overwrite: whether finished results may be replaced.
 
+    Returns:
+        The manifest of an interrupted run, whose finished work is kept; or a run that is over; None where nothing was
+        begun.
+
     Raises:
         UsageError: the earlier run was made with other settings or inputs; names each difference.
         OutputError: other results are in the way.
@@ -63,19 +45,16 @@ def begin_run(
     begun = work.manifest()
     if begun is None:
         finished = () if overwrite else _finished_results(work, sources, codebook, manifest)
-        return Finished(finished) if finished else Fresh()
+        return Over(finished) if finished else None
     require_same(work, begun, manifest)
     failures = work.concluded()
-    return Resumed(begun) if failures is None else Concluded(_published_results(work, sources), failures)
+    return begun if failures is None else Over(_published_results(work, sources), failures)
 
 
 def require_room(work: Workspace, sources: Sequence[Source], codebook: Path | None) -> None:
     """Refuse to touch earlier results and an unfinished run, before any work is done.
 
-    Args:
-        work: where the run would work.
-        sources: its inputs.
-        codebook: the codebook it was given; that may lie where its own would.
+    The codebook that the run is given may lie where its own would.
 
     Raises:
         OutputError: names what is in the way.

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from pipeline.cluster.codebook import Codebook
@@ -20,11 +20,33 @@ from pipeline.media.source import Source, selection_of
 from pipeline.painting.styles import painted_size
 from pipeline.records import Frame, PartMap
 from pipeline.runs.measures import MeasureTaker, absence
-from pipeline.runs.record import FRAMES, OVERLAY, SteadinessRecord
+from pipeline.runs.record import FRAMES, OVERLAY, StageRecord, SteadinessRecord
 from pipeline.stages.engine import Engine
 from pipeline.stages.refinement import paint_parts, painters
 
 _NO_CLIP = f"frames are too large for H.264: they are in {FRAMES}/, and there is no {OVERLAY}"
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What is known of an input whose labels were computed elsewhere.
+
+    Attributes:
+        counts: how steady its labels are, over `counted`.
+        counted: frames that were compared with the frame before each.
+        stages: where the time went.
+        warnings: what a person should know of it.
+        transitions: which labels turned into which at `counted`, a row of `Transitions` each.
+    """
+
+    counts: PairCounts = field(default_factory=PairCounts)
+    counted: tuple[range, ...] = ()
+    stages: tuple[StageRecord, ...] = ()
+    warnings: tuple[str, ...] = ()
+    transitions: tuple[tuple[int, int, int, int], ...] = ()
+
+
+NOTHING = Joined()
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,11 +59,10 @@ class Sinks:
         render: how they are painted.
         clip: the overlay clip; None where frames are too large for one, and only pictures are written.
         frames_folder: where painted frames are written as pictures too; None: nowhere.
-        meter: how steady the labels are.
         measures: areas and small pictures for the report.
         painters: frames that are painted in parallel.
-        counted: frames that the meter's counts compare with the frame before each already.
-        transitions: which labels turned into which at those, a row each.
+        joined: what is known of the labels already.
+        meter: how steady the labels are.
     """
 
     source: Source
@@ -51,35 +72,34 @@ class Sinks:
     frames_folder: Path | None
     measures: MeasureTaker
     painters: int
-    meter: SteadinessMeter = field(default_factory=SteadinessMeter)
-    counted: Sequence[range] = ()
-    transitions: Sequence[Sequence[int]] = ()
+    joined: Joined
+    meter: SteadinessMeter
 
     @classmethod
-    def of(cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, *, save_frames: bool) -> Sinks:
+    def of(
+        cls, source: Source, folder: Path, engine: Engine, codebook: Codebook, joined: Joined, *, save_frames: bool
+    ) -> Sinks:
         """The sinks of an input whose result grows in `folder`."""
-        info, render = source.probe(), engine.settings.render
-        rest = MeasureTaker(source.count(selection_of(engine.settings))), painters(engine.extractor.device)
-        size_hw = painted_size(info.size_hw, render.style)
-        if save_frames and not is_encodable(size_hw):
-            return cls(source, codebook, render, None, folder / FRAMES, *rest)
-        clip = ClipWriter(
-            folder / OVERLAY,
-            size_hw,
-            info,
-            crf=render.crf,
-            audio=source.path if info.audio else None,
-            selection=selection_of(engine.settings),
+        info, render, selection = source.probe(), engine.settings.render, selection_of(engine.settings)
+        size_hw, clip = painted_size(info.size_hw, render.style), None
+        if is_encodable(size_hw) or not save_frames:
+            audio = source.path if info.audio else None
+            clip = ClipWriter(folder / OVERLAY, size_hw, info, crf=render.crf, audio=audio, selection=selection)
+        return cls(
+            source,
+            codebook,
+            render,
+            clip,
+            folder / FRAMES if save_frames else None,
+            MeasureTaker(source.count(selection)),
+            painters(engine.extractor.device),
+            joined,
+            SteadinessMeter(joined.counts),
         )
-        return cls(source, codebook, render, clip, folder / FRAMES if save_frames else None, *rest)
 
     def open(self) -> AbstractContextManager[object]:
         """The clip, while it is written."""
         return nullcontext() if self.clip is None else self.clip
-
-    def joined(self, counts: PairCounts, counted: Sequence[range], transitions: Sequence[Sequence[int]] = ()) -> Sinks:
-        """The same, where the steadiness of some frames is known."""
-        return replace(self, meter=SteadinessMeter(counts), counted=counted, transitions=transitions)
 
     @property
     def warnings(self) -> tuple[str, ...]:
@@ -109,10 +129,10 @@ class Sinks:
 
     def all_transitions(self) -> Transitions:
         """Which labels turned into which, over all frames."""
-        return Transitions.of([*self.transitions, *self.meter.transitions().rows()])
+        return Transitions.of([*self.joined.transitions, *self.meter.transitions().rows()])
 
     def _is_counted(self, index: int) -> bool:
-        return any(index in frames for frames in self.counted)
+        return any(index in frames for frames in self.joined.counted)
 
     def _missing(self) -> list[str]:
         missing = [label for label in range(1, self.codebook.parts + 1) if not self.measures.found[label]]

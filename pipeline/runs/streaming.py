@@ -12,21 +12,22 @@ from __future__ import annotations
 import sys
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from pipeline.cluster.codebook import codebook_sha256
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.errors import InputError, OutputError
-from pipeline.evaluation.metrics.steadiness import PairCounts
 from pipeline.files import sync
 from pipeline.geometry import processed_size
 from pipeline.graph import Graph, Node, StageReport
-from pipeline.media.label_store import LabelWriter, open_labels
+from pipeline.media.label_store import LabelStore, LabelWriter, open_labels
 from pipeline.media.source import Selection, Source, selection_of
 from pipeline.progress import Progress
 from pipeline.records import EnergyMap, Frame, PartMap
-from pipeline.runs.integrity import clip_problem
+from pipeline.runs.integrity import clip_problem, result_checksums
 from pipeline.runs.manifest import Manifest
 from pipeline.runs.measures import MEASURES
 from pipeline.runs.record import (
@@ -34,43 +35,22 @@ from pipeline.runs.record import (
     OVERLAY,
     RECORD,
     InputResult,
+    ModelRecord,
     RunRecord,
-    StageRecord,
+    SourceRecord,
+    Tools,
     add_records,
     load_record,
     save_record,
     stage_records,
 )
-from pipeline.runs.record_building import build_record
-from pipeline.runs.replay import finished_labels, first_frames, replay
-from pipeline.runs.sinks import Sinks, file_name
+from pipeline.runs.replay import finished_labels, replay
+from pipeline.runs.sinks import NOTHING, Joined, Sinks, file_name
 from pipeline.runs.workspace import Workspace
 from pipeline.stages.energies import energy_steps, span_of
 from pipeline.stages.engine import Engine
 from pipeline.stages.fit import Fitted
 from pipeline.stages.refinement import refine
-
-
-@dataclass(frozen=True, slots=True)
-class Joined:
-    """What is known of an input whose labels were computed elsewhere.
-
-    Attributes:
-        counts: how steady its labels are, over `counted`.
-        counted: frames that were compared with the frame before each.
-        stages: where the time went.
-        warnings: what a person should know of it.
-        transitions: which labels turned into which at `counted`, a row of `Transitions` each.
-    """
-
-    counts: PairCounts = field(default_factory=PairCounts)
-    counted: tuple[range, ...] = ()
-    stages: tuple[StageRecord, ...] = ()
-    warnings: tuple[str, ...] = ()
-    transitions: tuple[tuple[int, int, int, int], ...] = ()
-
-
-NOTHING = Joined()
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,8 +122,7 @@ class Streaming:
         place = f" ({number + 1} of {inputs})" if inputs > 1 else ""
         self.progress.start(source.name + place, source.count(self.selection))
         save_frames = self.manifest.save_frames
-        sinks = Sinks.of(source, folder, self.engine, self.fitted.codebook, save_frames=save_frames)
-        sinks = sinks.joined(joined.counts, joined.counted, joined.transitions)
+        sinks = Sinks.of(source, folder, self.engine, self.fitted.codebook, joined, save_frames=save_frames)
         try:
             reports = self._write(number, source, folder, sinks)
         finally:
@@ -154,16 +133,22 @@ class Streaming:
             raise OutputError(f"'{self.work.output / source.name}' is not complete: {problem}; check the disk")
         sinks.sync_pictures()
         sinks.measures.save(folder / MEASURES, sinks.all_transitions())
-        return build_record(
-            self.manifest,
-            number,
-            sinks,
-            store,
-            add_records([*joined.stages, *stage_records(reports)]),
-            tuple(dict.fromkeys([*joined.warnings, *self.engine.extractor.warnings])),
-            self.engine,
-            self.fitted,
-            folder,
+        identity, codebook, settings = self.engine.extractor.identity, self.fitted.codebook, self.manifest.settings
+        warnings = dict.fromkeys([*joined.warnings, *self.engine.extractor.warnings])
+        return RunRecord(
+            **self.manifest.model_dump(include={*Tools.model_fields}),
+            source=_source_record(source, self.manifest.inputs[number].sha256, store),
+            settings=settings,
+            model=ModelRecord(name=identity.name, fingerprint=identity.fingerprint, notes=identity.notes),
+            codebook_sha256=codebook_sha256(codebook),
+            seed=settings.run.seed,
+            part_colors=tuple(tuple(color) for color in codebook.part_colors.tolist()),
+            part_names=codebook.part_names,
+            files=result_checksums(folder),
+            steadiness=sinks.steadiness(),
+            fit_seconds=self.fitted.seconds,
+            stages=add_records([*joined.stages, *stage_records(reports)]),
+            warnings=(*self.fitted.warnings, *warnings, *source.problems, *sinks.warnings),
         )
 
     def _write(self, number: int, source: Source, folder: Path, sinks: Sinks) -> list[StageReport]:
@@ -179,7 +164,8 @@ class Streaming:
         with writer, sinks.open():
             sync(folder)
             if writer.frames:
-                frames = first_frames(source, self.selection, writer.frames)
+                count = writer.frames
+                frames = islice(source.frames(self.selection, range(count)), count)
                 replay(frames, writer.stored(), sinks, self.progress, depth)
             reports = self._graph(number, source, writer, sinks).run()
             if not writer.frames:
@@ -239,6 +225,25 @@ class Streaming:
         size_hw = processed_size(info.size_hw, self.engine.settings.features.load_size)
         parts = self.fitted.codebook.parts
         return LabelWriter(folder / LABELS, size_hw, info.size_hw, info.time_base, parts, keep_partial=True)
+
+
+def _source_record(source: Source, checksum: str | None, store: LabelStore) -> SourceRecord:
+    info, report = source.probe(), source.report
+    if checksum is None:
+        raise InputError(f"'{source.path}' changed while it was read; give a file that stays as it is")
+    return SourceRecord(
+        path=str(source.path.absolute()),
+        sha256=checksum,
+        frames=len(store),
+        width=info.size_hw[1],
+        height=info.size_hw[0],
+        time_base=str(info.time_base),
+        first_pts=store.pts[0],
+        last_pts=store.pts[-1],
+        lost_frames=report.lost_frames,
+        corrupt_frames=report.corrupt_frames,
+        missing_frames=report.missing_frames,
+    )
 
 
 def _within(items: Iterator[EnergyMap], kept: range) -> Iterator[EnergyMap]:

@@ -94,18 +94,19 @@ class Workspace:
         Raises:
             OutputError: it can't be written.
         """
+        places = self._places(manifest)
         with output_errors(self.folder):
             self.discard()
-            self.fit.mkdir(parents=True)
-            for given in manifest.inputs:
-                self.partial(given.name).mkdir(parents=True)
-            for folder in (self.fit, self._inputs, self.folder, self.output):
+            for place in places:
+                place.mkdir(parents=True)
+            for folder in dict.fromkeys([*(place.parent for place in places), self.folder, self.output]):
                 sync(folder)
-        self.save_manifest(manifest)
-
-    def save_manifest(self, manifest: Manifest) -> None:
-        """Write what the run is begun with; from now on the rest counts."""
+        # From now on the rest counts.
         write_file(self._manifest, manifest.model_dump_json(indent=2).encode())
+
+    def _places(self, manifest: Manifest) -> list[Path]:
+        """The directories that a run begins with."""
+        return [self.fit, *(self.partial(given.name) for given in manifest.inputs)]
 
     def partial(self, name: str) -> Path:
         """Where an input's result grows."""

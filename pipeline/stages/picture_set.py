@@ -304,12 +304,5 @@ def random_crop(image: Image, share: float, least_px: int, rng: np.random.Genera
     return np.ascontiguousarray(image[top : top + height, left : left + width])
 
 
-def raise_failures(failures: Sequence[Failure], finished: int) -> None:
-    """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
-    if failures:
-        lines = "; ".join(f"{failure.name}: {failure.error}" for failure in failures)
-        raise type(failures[0].error)(f"{lines} ({finished} other pictures are finished)")
-
-
 def _refine(items: Iterator[EnergyMap], refine: Refine) -> Iterator[PartMap]:
     return (PartMap(item.frame, *refine(item.energies.cpu().numpy(), item.image)) for item in items)

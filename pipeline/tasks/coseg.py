@@ -25,7 +25,7 @@ from pipeline.cluster.fit import Descriptors, Foreground, fit_foreground, foregr
 from pipeline.cluster.outliers import similarity_to_mean
 from pipeline.config import Settings
 from pipeline.errors import InputError
-from pipeline.failures import Failure
+from pipeline.failures import Failure, raise_failures
 from pipeline.forecast.picture_dry_run import PictureEstimate, estimate_pictures
 from pipeline.forecast.picture_memory import size_picture_run
 from pipeline.geometry import resize_labels
@@ -40,16 +40,11 @@ from pipeline.refine.grabcut import enlarge_mask, refine_mask
 from pipeline.runs.manifest import make_picture_manifest
 from pipeline.runs.notebook import files_html
 from pipeline.runs.picture_files import AlbumFiles
-from pipeline.runs.picture_record import (
-    AlbumRecord,
-    ClustersRecord,
-    PictureRecord,
-    album_record,
-    save_album_record,
-)
+from pipeline.runs.picture_record import AlbumRecord, ClustersRecord, PictureRecord, album_record
 from pipeline.runs.picture_workspace import PictureWorkspace, failures_of, picture_run, require_startable
+from pipeline.runs.record import save_record
 from pipeline.stages.engine import Engine, open_engine
-from pipeline.stages.picture_set import Album, Image, Readable, Refine, Sink, open_album, raise_failures
+from pipeline.stages.picture_set import Album, Image, Readable, Refine, Sink, open_album
 
 ERASED = "GrabCut erased the whole mask, so it is as it was before"
 MASK, CUTOUT, ARRAYS = "_mask.png", "_cutout.png", "masks.npz"
@@ -80,7 +75,7 @@ class CosegResult:
 
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
-        raise_failures(self.failures, len(self.record.pictures))
+        raise_failures(self.failures, f" ({len(self.record.pictures)} other pictures are finished)")
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
@@ -191,7 +186,7 @@ def _finish(album: Album, work: PictureWorkspace, centroids: NDArray[np.float32]
     files.join_arrays(ARRAYS)
     clusters = ClustersRecord.of(common.foreground.votes.counts, common.salient, common.seconds)
     record = album_record("coseg", album, files.rows, clusters, reports, common.warnings)
-    save_album_record(record, work.files)
+    save_record(record, work.files)
     return record
 
 

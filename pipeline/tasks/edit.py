@@ -14,10 +14,8 @@ from pipeline.runs.edits import (
     EditState,
     apply_edits,
     edits_place,
-    parse_edits,
-    read_edits,
+    load_edits,
     replace_edits,
-    revision,
 )
 from pipeline.runs.notebook import legend_html
 from pipeline.runs.record import CODEBOOK, LABELS, RECORD, RunRecord, load_record
@@ -77,8 +75,7 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
         return _name_codebook(result, change, undo=undo or reset)
     # What run.json says of the parts is the same in all results of a run.
     record, file = load_record(results_in(result)[0]), edits_place(result)
-    content = read_edits(file)
-    edits = parse_edits(content, str(file))
+    edits = load_edits(file)
     if undo:
         after = edits.undone()
     elif reset:
@@ -87,7 +84,7 @@ def edit(result: Path, change: Change | None = None, *, undo: bool = False, rese
         after = edits.followed_by((change or Change()).applied(edits.current))
     edited, note = apply_edits(after.current, record.part_colors, record.part_names), ""
     if after != edits:
-        replace_edits(after, file, revision(content))
+        replace_edits(after, file, edits.revision)
         note = carry_names(file.parent / CODEBOOK, record, after.current)
     return EditedRun(file, edited.parts, after.current, note)
 
@@ -142,7 +139,7 @@ def _names(parts: int, given: tuple[str, ...], new: Mapping[int, str]) -> tuple[
 
 def _name_codebook(file: Path, change: Change | None, *, undo: bool) -> EditedRun:
     codebook, change = load_codebook(file), change or Change()
-    if undo or replace(change, names=None) != Change():
+    if undo or change.asked() - {"names"}:
         raise UsageError("a codebook's parts can be named only; hide, merge and recolour the parts of a result")
     colors = codebook.part_colors.tolist()
     state = change.applied(EditState())

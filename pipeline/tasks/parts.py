@@ -18,34 +18,26 @@ from pipeline.cluster.assignment import assigner_of
 from pipeline.cluster.codebook import Codebook, codebook_sha256, load_codebook, save_codebook
 from pipeline.config import Settings
 from pipeline.errors import UsageError
-from pipeline.failures import Failure
+from pipeline.failures import Failure, raise_failures
 from pipeline.forecast.picture_dry_run import PictureEstimate, estimate_pictures
 from pipeline.forecast.picture_memory import size_picture_run
 from pipeline.geometry import resize_labels
 from pipeline.graph import StageReport
 from pipeline.media.inputs import resolve_pictures
-from pipeline.media.palette_png import write_palette_png
-from pipeline.media.pictures import write_picture
+from pipeline.media.pictures import write_palette_png, write_picture
 from pipeline.painting.styles import paint
 from pipeline.progress import Progress, Silent
 from pipeline.records import PartMap
 from pipeline.runs.manifest import make_picture_manifest
 from pipeline.runs.notebook import files_html
 from pipeline.runs.picture_files import AlbumFiles
-from pipeline.runs.picture_record import (
-    AlbumRecord,
-    ClustersRecord,
-    PartsRecord,
-    PictureRecord,
-    album_record,
-    save_album_record,
-)
+from pipeline.runs.picture_record import AlbumRecord, ClustersRecord, PartsRecord, PictureRecord, album_record
 from pipeline.runs.picture_workspace import PictureWorkspace, failures_of, picture_run, require_startable
-from pipeline.runs.record import CODEBOOK
+from pipeline.runs.record import CODEBOOK, save_record
 from pipeline.stages.engine import open_engine
 from pipeline.stages.fit import Fitted
 from pipeline.stages.picture_parts import fit_album, fit_around, refine_with_crf
-from pipeline.stages.picture_set import Album, open_album, raise_failures
+from pipeline.stages.picture_set import Album, open_album
 
 ARRAYS, LABELS, PROCESSED, PAINTED = "labels.npz", "_labels.png", "_labels_processed.png", "_parts.png"
 
@@ -79,7 +71,7 @@ class PartsResult:
 
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed picture; nothing if none failed."""
-        raise_failures(self.failures, len(self.record.pictures))
+        raise_failures(self.failures, f" ({len(self.record.pictures)} other pictures are finished)")
 
     def _repr_html_(self) -> str:
         """How a notebook shows it."""
@@ -214,7 +206,7 @@ def _label(album: Album, fitted: Fitted, work: PictureWorkspace) -> AlbumRecord:
         raise album.failures[0].error
     files.join_arrays(ARRAYS)
     record = _record(album, fitted, files.rows, reports)
-    save_album_record(record, work.files)
+    save_record(record, work.files)
     return record
 
 

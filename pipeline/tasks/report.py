@@ -5,12 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from pipeline.errors import OutputError, VidpartsError
-from pipeline.files import output_errors
+from pipeline.files import output_errors, write_file
 from pipeline.progress import Progress, Silent
 from pipeline.reporting.facts import CORRECTED, RunFacts, run_facts
-from pipeline.reporting.gallery import find_gallery, write_gallery
+from pipeline.reporting.gallery import find_gallery, gallery_page
 from pipeline.reporting.page import MARK
-from pipeline.reporting.run_page import REPORT, write_run_report
+from pipeline.reporting.run_page import REPORT, run_page
 from pipeline.runs.edits import edits_place
 from pipeline.runs.record import LABELS, RECORD
 from pipeline.tasks.edit import results_in
@@ -34,10 +34,12 @@ def report(output: Path, *, progress: Progress | None = None) -> Path:
         OutputError: the page can't be written.
     """
     progress = progress or Silent()
-    _require_own(output / REPORT)
+    page = output / REPORT
+    _require_own(page)
     gallery = None if not output.is_dir() or _holds_videos(output) else find_gallery(output)
     if gallery is not None:
-        return write_gallery(output, gallery, output / REPORT)
+        write_file(page, gallery_page(output, gallery))
+        return page
     facts = load_run(output)
     for each in facts.inputs:
         if each.repainted and _is_stale(each.directory):
@@ -45,7 +47,9 @@ def report(output: Path, *, progress: Progress | None = None) -> Path:
                 render(each.directory, each.directory / CORRECTED, overwrite=True, progress=progress)
             except VidpartsError as error:
                 progress.say(f"warning: {each.name}: the clip isn't painted again: {error}")
-    return write_run_report(facts, facts.output / REPORT)
+    page = facts.output / REPORT
+    write_file(page, run_page(facts))
+    return page
 
 
 def load_run(output: Path) -> RunFacts:

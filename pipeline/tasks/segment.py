@@ -22,7 +22,7 @@ from pipeline.distributed.pools import Workers
 from pipeline.distributed.units import Inspect, Pool
 from pipeline.distributed.worker import OpenRun, units_of
 from pipeline.errors import InputError, OutputError
-from pipeline.failures import Failure, noted
+from pipeline.failures import Failure, noted, raise_failures
 from pipeline.files import output_errors, remove
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import memory_limit, size_run
@@ -39,7 +39,7 @@ from pipeline.runs.edits import EDITS
 from pipeline.runs.fit_record import load_fit, save_fit
 from pipeline.runs.manifest import Manifest, make_manifest
 from pipeline.runs.record import CLUSTERS, CODEBOOK, InputResult, load_record
-from pipeline.runs.resume import Concluded, Finished, Fresh, Resumed, begin_run, require_room
+from pipeline.runs.resume import Over, begin_run, require_room
 from pipeline.runs.streaming import Streaming
 from pipeline.runs.workspace import Workspace, kept_for_resume, locked
 from pipeline.stages.cluster_patches import SampledPictures, draw_clusters
@@ -70,11 +70,9 @@ class SegmentResult:
 
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed input; nothing if none failed."""
-        if self.failures:
-            lines = "; ".join(f"{failure.name}: {failure.error}" for failure in self.failures)
-            done = f" ({len(self.finished)} other inputs are finished)" if self.finished else ""
-            kept = "; what is finished is kept: --resume continues" if self.resumable else ""
-            raise type(self.failures[0].error)(lines + done + kept)
+        done = f" ({len(self.finished)} other inputs are finished)" if self.finished else ""
+        kept = "; what is finished is kept: --resume continues" if self.resumable else ""
+        raise_failures(self.failures, done + kept)
 
     @property
     def resumable(self) -> bool:
@@ -173,20 +171,18 @@ def segment(
         sized = replace(engine, settings=capacity.settings)
         # On a GPU the batch decides the last bits, so there the manifest has the batch that fits.
         manifest = make_manifest(sources, engine if engine.on_cpu else sized, codebook, save_frames, checksums)
-        beginning = begin_run(work, sources, manifest, codebook, overwrite=overwrite) if resume else Fresh()
-        if isinstance(beginning, Finished | Concluded):
-            return _nothing_left(work, beginning, progress)
-        if resume and isinstance(beginning, Fresh):
+        begun = begin_run(work, sources, manifest, codebook, overwrite=overwrite) if resume else None
+        if isinstance(begun, Over):
+            return _nothing_left(work, begun, progress)
+        if resume and begun is None:
             progress.say(f"'{output}' holds no unfinished run: beginning a new one")
         with kept_for_resume(work):
             need = estimate_disk(load, engine.settings.render, save_frames=save_frames)
             require_space(output, need, written_bytes(work.folder))
-            if isinstance(beginning, Resumed):
-                manifest = beginning.manifest
-            else:
+            if begun is None:
                 work.begin(manifest)
             spread = _spread(workers or Workers(), pool, load, sized) if workers is not None or plan_only else None
-            run = _Run(work, manifest, sized, codebook, capacity.cache_bytes, progress, spread)
+            run = _Run(work, begun or manifest, sized, codebook, capacity.cache_bytes, progress, spread)
             try:
                 result = run.finish(sources, given)
             finally:
@@ -197,12 +193,11 @@ def segment(
     return result
 
 
-def _nothing_left(work: Workspace, beginning: Finished | Concluded, progress: Progress) -> SegmentResult:
+def _nothing_left(work: Workspace, over: Over, progress: Progress) -> SegmentResult:
     """The results of an earlier run, which may have died while it cleaned up."""
-    failures = beginning.failures if isinstance(beginning, Concluded) else ()
-    work.conclude(failures)
+    work.conclude(over.failures)
     progress.say(f"'{work.output}' is finished already: there is nothing to resume")
-    return SegmentResult(work.output / CODEBOOK, beginning.results, failures)
+    return SegmentResult(work.output / CODEBOOK, over.results, over.failures)
 
 
 def _inspected(pool: Pool, sources: Sequence[Source], fps: float) -> list[str | None]:
@@ -292,7 +287,7 @@ class _Run:
         self._retire_edits(fitted.codebook)
         save_codebook(fitted.codebook, file)
         draw_clusters(cache, pictures, fitted.codebook.centroids, self.work.output / CLUSTERS)
-        save_fit(self.work.fit, file, fitted, failures)
+        save_fit(self.work.fit, fitted, failures)
         return fitted, failures
 
     def _retire_edits(self, codebook: Codebook) -> None:

@@ -11,7 +11,7 @@ from pipeline.distributed.plan import shard_folder
 from pipeline.distributed.units import Finish, Shard, describe_unit
 from pipeline.distributed.worker import OpenRun, open_run, units_of
 from pipeline.errors import ModelError, UsageError, VidpartsError
-from pipeline.failures import Failure
+from pipeline.failures import Failure, raise_failures
 from pipeline.progress import Progress, Silent
 from pipeline.runs.record import RECORD
 
@@ -32,8 +32,7 @@ class ShardResult:
 
     def raise_failures(self) -> None:
         """Raise an error of the first failure's kind that names every failed unit; nothing if none failed."""
-        if self.failures:
-            raise type(self.failures[0].error)("; ".join(f"{each.name}: {each.error}" for each in self.failures))
+        raise_failures(self.failures)
 
     def summary(self) -> str:
         """What was done, in a line."""

@@ -10,7 +10,7 @@ from collections.abc import Awaitable, Callable
 from importlib.resources import files
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field, ValidationError
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
 from starlette.requests import Request
@@ -18,6 +18,7 @@ from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp
 
+from pipeline.documents import Document, message
 from pipeline.errors import InputError, OutputError, UsageError, VidpartsError, one_line
 from pipeline.runs.edits import EditConflictError, EditState
 from pipeline.viewer.describer import Answer, Describer, Question
@@ -41,22 +42,15 @@ _MAX_ANSWERS = 64
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-class _SavedState(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Revision(Document):
     revision: str = Field(max_length=64)
+
+
+class _SavedState(_Revision):
     state: EditState
 
 
-class _Revision(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
-    revision: str = Field(max_length=64)
-
-
-class _Place(BaseModel):
-    model_config = ConfigDict(extra="forbid")
-
+class _Place(Document):
     frame: int = Field(ge=0)
     x: float = Field(ge=0, le=1)
     y: float = Field(ge=0, le=1)
@@ -193,10 +187,8 @@ def make_app(viewed: Viewed, token: str, hosts: frozenset[str], describer: Descr
 
 async def _refuse(request: Request, error: Exception) -> Response:
     status = 404 if isinstance(error, InputError) else 507 if isinstance(error, OutputError) else 422
-    if isinstance(error, ValidationError):
-        first = error.errors(include_url=False, include_input=False)[0]
-        return JSONResponse({"error": one_line(first["msg"].removeprefix("Value error, "))}, status_code=422)
-    return JSONResponse({"error": one_line(str(error))}, status_code=status)
+    said = message(error) if isinstance(error, ValidationError) else str(error)
+    return JSONResponse({"error": one_line(said)}, status_code=status)
 
 
 async def _body(request: Request) -> bytes:

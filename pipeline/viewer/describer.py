@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import multiprocessing
 import threading
-from collections import OrderedDict
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from functools import lru_cache
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -47,13 +47,13 @@ class Answer:
 
     Attributes:
         frame: the frame.
-        values: uint8 [rows, cols], cosine similarity from -1 to 1 as 0 to 255.
+        values: uint8 [rows, cols], cosine similarity from -1 to 1 as 0 to 255; one 0 where there is no answer.
         box: left, top, width and height of the grid as shares of the picture.
         error: one line where there is no answer.
     """
 
     frame: int
-    values: NDArray[np.uint8]
+    values: NDArray[np.uint8] = field(default_factory=lambda: np.zeros((1, 1), dtype=np.uint8))
     box: tuple[float, float, float, float] = (0.0, 0.0, 1.0, 1.0)
     error: str = ""
 
@@ -78,7 +78,7 @@ class Describer:
                 while True:
                     while not pipe.poll(0.1):
                         if not self._process.is_alive():
-                            yield Answer(question.frame, _nothing(), error="the model's process has ended; click again")
+                            yield Answer(question.frame, error="the model's process has ended; click again")
                             return
                         if cancelled():
                             self._stop.set()
@@ -90,7 +90,7 @@ class Describer:
                     yield answer
             except (EOFError, OSError):
                 self._process = None
-                yield Answer(question.frame, _nothing(), error="the model's process has ended; click again")
+                yield Answer(question.frame, error="the model's process has ended; click again")
             except GeneratorExit:
                 self._stop.set()
                 while self._process.is_alive() and pipe.recv() is not None:
@@ -116,32 +116,29 @@ class Describer:
         return self._pipe
 
 
-def _nothing() -> NDArray[np.uint8]:
-    return np.zeros((1, 1), dtype=np.uint8)
-
-
 def _serve(pipe: Connection, stop: Any) -> None:
     """Answer until the parent is gone."""
     import signal
 
     # Ctrl-C ends the parent, which ends this.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    engines: OrderedDict[Path, _Clip] = OrderedDict()
+    clip: _Clip | None = None
     while True:
         try:
             question = pipe.recv()
         except (EOFError, OSError):
             return
         try:
-            if question.result not in engines:
-                engines.clear()
-                engines[question.result] = _Clip(question.result, question.source)
-            for answer in engines[question.result].answers(question, stop):
+            if clip is None or clip.result != question.result:
+                # One model is in memory at a time.
+                clip = None
+                clip = _Clip(question.result, question.source)
+            for answer in clip.answers(question, stop):
                 pipe.send(answer)
         except VidpartsError as error:
-            pipe.send(Answer(question.frame, _nothing(), error=one_line(str(error))))
+            pipe.send(Answer(question.frame, error=one_line(str(error))))
         except Exception as error:
-            pipe.send(Answer(question.frame, _nothing(), error=one_line(f"{type(error).__name__}: {error}")))
+            pipe.send(Answer(question.frame, error=one_line(f"{type(error).__name__}: {error}")))
             raise
         pipe.send(None)
 
@@ -157,15 +154,16 @@ class _Clip:
         from pipeline.runs.record import LABELS, load_record
         from pipeline.stages.engine import open_engine
 
+        self.result = result
         record = load_record(result)
         store = open_labels(result / LABELS)
         self._source = find_source(record, store, source)
         self._selection = selection_of(record.settings)
         self._engine = open_engine(record.settings, Silent())
-        self._known: OrderedDict[int, tuple[NDArray[np.float32], tuple[int, int]]] = OrderedDict()
+        self._described = lru_cache(_KEPT)(self._describe)
 
     def answers(self, question: Question, stop: Any) -> Iterator[Answer]:
-        grid, size_hw = self._describe(question.frame)
+        grid, size_hw = self._described(question.frame)
         rows, cols, _ = grid.shape
         left, top, width, height = self._box(size_hw, rows, cols)
         row = min(rows - 1, max(0, int((question.y - top) / height * rows)))
@@ -195,12 +193,8 @@ class _Clip:
         return edge / width, edge / height, cols * stride / width, rows * stride / height
 
     def _describe(self, index: int) -> tuple[NDArray[np.float32], tuple[int, int]]:
-        if index not in self._known:
-            frame = next(self._source.frames(self._selection, range(index, index + 1)))
-            self._known[index] = self._extract(frame.rgb), frame.size_hw
-            while len(self._known) > _KEPT:
-                self._known.popitem(last=False)
-        return self._known[index]
+        frame = next(self._source.frames(self._selection, range(index, index + 1)))
+        return self._extract(frame.rgb), frame.size_hw
 
     def _extract(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
         from pipeline.cluster.assignment import normalise

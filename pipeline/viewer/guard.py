@@ -5,13 +5,20 @@ from __future__ import annotations
 import hmac
 from typing import Any
 
+from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-_POLICY = (
-    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
-    "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_HEADERS = {
+    "content-security-policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data: blob:; media-src 'self' blob:; "
+        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+    ),
+    "x-content-type-options": "nosniff",
+    "referrer-policy": "no-referrer",
+    "cross-origin-resource-policy": "same-origin",
+    "cache-control": "no-store",
+}
 
 
 class Guard:
@@ -36,31 +43,20 @@ class Guard:
         await self._app(scope, receive, self._protected(send))
 
     def _is_ours(self, scope: Scope) -> bool:
-        headers: dict[str, list[str]] = {}
-        for name, value in scope["headers"]:
-            headers.setdefault(name.decode("latin-1").lower(), []).append(value.decode("latin-1"))
-        first = scope["path"].lstrip("/").split("/")[0]
+        headers, first = Headers(scope=scope), scope["path"].lstrip("/").split("/")[0]
+        hosts = headers.getlist("host")
         return (
             hmac.compare_digest(first.encode("utf-8", "replace"), self._token)
-            and len(headers.get("host", [])) == 1
-            and headers["host"][0] in self._hosts
-            and all(origin in self._origins for origin in headers.get("origin", []))
-            and all(site in ("same-origin", "none") for site in headers.get("sec-fetch-site", []))
+            and len(hosts) == 1
+            and hosts[0] in self._hosts
+            and all(origin in self._origins for origin in headers.getlist("origin"))
+            and all(site in ("same-origin", "none") for site in headers.getlist("sec-fetch-site"))
         )
 
     def _protected(self, send: Send) -> Send:
         async def answer(message: Any) -> None:
             if message["type"] == "http.response.start":
-                headers = list(message.get("headers", []))
-                for name, value in (
-                    ("content-security-policy", _POLICY),
-                    ("x-content-type-options", "nosniff"),
-                    ("referrer-policy", "no-referrer"),
-                    ("cross-origin-resource-policy", "same-origin"),
-                    ("cache-control", "no-store"),
-                ):
-                    headers.append((name.encode(), value.encode()))
-                message = {**message, "headers": headers}
+                MutableHeaders(scope=message).update(_HEADERS)
             await send(message)
 
         return answer

@@ -84,14 +84,7 @@ class _StoppedError(Exception):
 
 
 def make_proxy(file: Path, source: Source, record: RunRecord, store: LabelStore) -> Job:
-    """Begin to write an input's frames as a clip that browsers play, each at its own time.
-
-    Args:
-        file: the clip.
-        source: the input.
-        record: its result's run.json.
-        store: its labels, which say how many frames there are.
-    """
+    """Begin to write an input's frames as a clip that browsers play, each at its own time."""
     info, selection = source.probe(), selection_of(record.settings)
 
     def work(job: Job) -> None:

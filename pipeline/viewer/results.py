@@ -23,10 +23,8 @@ from pipeline.runs.edits import (
     apply_edits,
     default_name,
     edits_place,
-    parse_edits,
-    read_edits,
+    load_edits,
     replace_edits,
-    revision,
 )
 from pipeline.runs.origin import find_source
 from pipeline.runs.record import CODEBOOK, LABELS
@@ -149,8 +147,7 @@ class ViewedRun:
         Raises:
             InputError: they are damaged.
         """
-        content = read_edits(self.file)
-        return self._told(parse_edits(content, str(self.file)), content)
+        return self._told(load_edits(self.file))
 
     def save(self, state: EditState, known: str) -> dict[str, Any]:
         """Make a state the current one.
@@ -161,25 +158,20 @@ class ViewedRun:
             OutputError: it can't be written.
         """
         apply_edits(state, self._record.part_colors, self._record.part_names)
-        content = read_edits(self.file)
-        edits = parse_edits(content, str(self.file)).followed_by(state)
-        return self._write(edits, known)
+        return self._write(load_edits(self.file).followed_by(state), known)
 
     def undo(self, known: str) -> dict[str, Any]:
         """Take the last state away; errors as `save`."""
-        return self._write(parse_edits(read_edits(self.file), str(self.file)).undone(), known)
+        return self._write(load_edits(self.file).undone(), known)
 
     def _write(self, edits: Edits, known: str) -> dict[str, Any]:
-        content = replace_edits(edits, self.file, known)
+        replace_edits(edits, self.file, known)
         note = carry_names(self.directory / CODEBOOK, self._record, edits.current)
-        return {**self._told(edits, content), "note": note}
+        return {**self._told(edits), "note": note}
 
-    def _told(self, edits: Edits, content: bytes) -> dict[str, Any]:
-        return {
-            "revision": revision(content),
-            "state": edits.current.model_dump(mode="json"),
-            "undoable": len(edits.states),
-        }
+    def _told(self, edits: Edits) -> dict[str, Any]:
+        state = edits.current.model_dump(mode="json")
+        return {"revision": edits.revision, "state": state, "undoable": len(edits.states)}
 
     def describe(self) -> dict[str, Any]:
         """What the page is told."""

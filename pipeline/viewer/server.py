@@ -27,13 +27,11 @@ class Serving:
     Attributes:
         address: of the page, with the token.
         warnings: what a person should know before.
-        stop: ends it.
         wait: returns when it has ended, or after that many seconds; whether it has ended.
     """
 
     address: str
     warnings: tuple[str, ...]
-    stop: Callable[[], None]
     wait: Callable[[float | None], bool]
 
 
@@ -72,13 +70,8 @@ def serving(results: list[Path], port: int = 0, source: Path | None = None) -> I
 
             threading.Thread(target=run, daemon=True).start()
 
-            def stop() -> None:
-                server.should_exit = True
-
             try:
-                yield Serving(
-                    f"http://{HOST}:{actual}/{token}/", (*viewed.warnings, *viewed.problems), stop, ended.wait
-                )
+                yield Serving(f"http://{HOST}:{actual}/{token}/", (*viewed.warnings, *viewed.problems), ended.wait)
             finally:
                 server.should_exit = server.force_exit = True
                 ended.wait(5)

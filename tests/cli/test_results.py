@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from pipeline.cli.app import main
+from pipeline.cluster.codebook import load_codebook
 from pipeline.config import Settings
 from pipeline.tasks.segment import segment
 
@@ -39,6 +40,15 @@ def test_parts_are_corrected_and_shown(run: Path, capsys: pytest.CaptureFixture[
     capsys.readouterr()
     assert call("edit", run) == 0
     assert "hidden" not in capsys.readouterr().out
+
+
+def test_a_codebooks_parts_are_named_and_nothing_else(run: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    book = run / "codebook.safetensors"
+    assert call("edit", book, "--name", "1=ear") == 0
+    assert "  ear\n" in capsys.readouterr().out
+    assert load_codebook(book).part_names[0] == "ear"
+    assert call("edit", book, "--name", "1=ear", "--hide", "1") == 2
+    assert "parts can be named only" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -25,6 +25,7 @@ from pipeline.distributed.pools import Workers
 from pipeline.errors import Interrupted, OutputError, UsageError, WorkerModelError, WorkersError
 from pipeline.files import read_sealed, write_sealed
 from pipeline.progress import Silent
+from pipeline.runs import record
 from pipeline.runs.workspace import Workspace
 from pipeline.tasks.segment import segment
 from pipeline.tasks.shard import shard
@@ -166,7 +167,7 @@ def test_shards_whose_seams_differ_are_not_joined(
     plan_run(clips[:1], out, settings)
     shard(out, 0, 1)
     files = [out / ".run" / "shards" / "fixed" / start / "shard.json" for start in ("0", "16")]
-    left, right = (json.loads(content) for _, content in filter(None, map(read_sealed, files)))
+    left, right = (json.loads(content) for content in filter(None, map(read_sealed, files)))
     assert right["before"] == left["last"]
     write_sealed(files[1], json.dumps({**right, "before": "0" * 64}).encode())
     segment(clips[:1], out, settings, resume=True).raise_failures()
@@ -307,11 +308,11 @@ def test_workers_that_are_not_what_the_run_was_begun_with_refuse(
     out = tmp_path / "out"
     plan_run(clips[:1], out, settings)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(worker, "installed_packages", lambda: {"torch": "1.0"})
+        elsewhere.setattr(record, "installed_packages", lambda: {"torch": "1.0"})
         with pytest.raises(WorkersError, match=r"can't take part: .*package torch .* \(now 1\.0\)"):
             shard(out, 0, 1)
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(worker, "processor_kind", lambda: "other")
+        elsewhere.setattr(record, "processor_kind", lambda: "other")
         with pytest.raises(WorkersError, match=r"processor .* \(now other\)"):
             shard(out, 0, 1)
     work = Workspace(out)
@@ -322,7 +323,7 @@ def test_workers_that_are_not_what_the_run_was_begun_with_refuse(
         shard(out, 0, 1)
     save_plan(work, plan.model_copy(update={"gpu": "H200, driver 1", "mixed_devices": True}), [])
     with monkeypatch.context() as elsewhere:
-        elsewhere.setattr(worker, "processor_kind", lambda: "other")
+        elsewhere.setattr(record, "processor_kind", lambda: "other")
         shard(out, 0, 1).raise_failures()
 
 
@@ -406,7 +407,7 @@ def test_a_plan_leads_nowhere_else(
     plan.write_bytes(plan.read_bytes().replace(before, after, 1))
     with pytest.raises(OutputError, match="damaged or of another version"):
         shard(out, 0, 1)
-    write_sealed(plan, sealed[1].replace(before, after, 1))
+    write_sealed(plan, sealed.replace(before, after, 1))
     with pytest.raises(OutputError, match="damaged or of another version"):
         shard(out, 0, 1)
     with pytest.raises(UsageError, match="--index 4 --of 4"):

@@ -7,7 +7,7 @@ from PIL import Image
 
 from pipeline.errors import OutputError
 from pipeline.media.npz import open_npz
-from pipeline.media.palette_png import write_palette_png
+from pipeline.media.pictures import write_palette_png
 
 
 def test_a_palette_png_holds_labels_and_colours(tmp_path: Path) -> None:

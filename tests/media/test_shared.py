@@ -11,6 +11,7 @@ import pytest
 from pipeline.errors import InputError
 from pipeline.media.clip_writer import ClipWriter
 from pipeline.media.inputs import resolve_inputs
+from pipeline.media.orientation import turned
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Selection
 from pipeline.media.video_source import VideoSource
@@ -52,7 +53,7 @@ def test_odd_files_are_read_as_recorded(shared_dir: Path) -> None:
         assert source.report.frames == FRAMES_BEHIND_DAMAGE.get(name, int(field(facts, "n"))), name
         assert info.time_base == Fraction(field(facts, "tb")), name
         assert info.start_pts == frames[0].pts == int(field(facts, "start")), name
-        assert info.rotation_degrees == rotation, name
+        assert source._first_orientation[1] == turned(rotation), name
         assert info.audio == (field(facts, "audio") != "0"), name
         assert (info.average_rate or "None") == (
             field(facts, "fps") if "fps=None" in facts else Fraction(field(facts, "fps"))

@@ -84,7 +84,6 @@ def test_motion_jpeg_is_turned_as_its_exif_says(
     film = source(path)
     frames = list(film.frames())
     assert len(frames) == 3
-    assert abs(film.probe().rotation_degrees) == abs(degrees)
     assert np.abs(frames[2].rgb.astype(int) - np.rot90(stored, degrees // 90)).mean() < 3
 
 

@@ -16,10 +16,7 @@ from pipeline.runs.edits import (
     EditState,
     apply_edits,
     load_edits,
-    read_edits,
     replace_edits,
-    revision,
-    save_edits,
 )
 
 COLORS = [(10, 0, 0), (20, 0, 0), (30, 0, 0), (40, 0, 0)]
@@ -106,9 +103,10 @@ def test_undo_goes_back_state_by_state() -> None:
 
 def test_the_file_reads_back_and_is_the_same_bytes(tmp_path: Path) -> None:
     edits = Edits().followed_by(state(names={1: "Kopf ü"}, merge=[[2, 3]]))
-    content = save_edits(edits, tmp_path / "edits.json")
+    replace_edits(edits, tmp_path / "edits.json", Edits().revision)
     assert load_edits(tmp_path / "edits.json") == edits
-    assert save_edits(edits, tmp_path / "edits.json") == content == (tmp_path / "edits.json").read_bytes()
+    replace_edits(edits, tmp_path / "edits.json", edits.revision)
+    assert load_edits(tmp_path / "edits.json").content == edits.content == (tmp_path / "edits.json").read_bytes()
     assert load_edits(tmp_path / "none.json") == Edits()
 
 
@@ -137,12 +135,12 @@ def test_a_link_in_the_files_place_is_refused(tmp_path: Path) -> None:
     (tmp_path / "other").write_text("{}")
     (tmp_path / "edits.json").symlink_to(tmp_path / "other")
     with pytest.raises(InputError, match="no plain file"):
-        read_edits(tmp_path / "edits.json")
+        load_edits(tmp_path / "edits.json")
 
 
 def test_of_two_that_edit_at_once_one_is_told(tmp_path: Path) -> None:
     file = tmp_path / "edits.json"
-    known, lost, begin = revision(read_edits(file)), [], threading.Barrier(8)
+    known, lost, begin = load_edits(file).revision, [], threading.Barrier(8)
 
     def write(number: int) -> None:
         begin.wait()
@@ -165,4 +163,4 @@ def test_of_two_that_edit_at_once_one_is_told(tmp_path: Path) -> None:
 def test_a_place_that_can_not_be_written_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(OutputError, match="can't be written"):
-        replace_edits(Edits(), tmp_path / "file" / "edits.json", revision(b""))
+        replace_edits(Edits(), tmp_path / "file" / "edits.json", Edits().revision)

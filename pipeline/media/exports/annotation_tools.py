@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from pipeline.files import replaced_file, write_file
-from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import mask_runs
 from pipeline.media.label_store import LabelStore
 from pipeline.records import Part
@@ -40,16 +39,12 @@ def export_cvat(
         store: the labels.
         folder: where both go.
         stems: what CVAT calls the frames: `frame_000000` and so on of a video.
-        parts: the labels.
+        parts: those to name.
         palette: uint8 [256, 3], a colour of its own for each label; the first is the background's.
         objects: uint8 [256, 3], the colours that PASCAL VOC has for the numbers of objects.
 
     Returns:
         annotations.zip.
-
-    Raises:
-        OutputError: they can't be written.
-        InputError: the store is damaged.
     """
     names = {part.label: part.name.replace(":", " ") for part in parts}
     rows = ["# label:color_rgb:parts:actions", f"background:{_triple(palette[0])}::"]
@@ -59,8 +54,7 @@ def export_cvat(
     with replaced_file(file) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         _add(archive, "labelmap.txt", "\n".join([*rows, ""]).encode())
         _add(archive, "ImageSets/Segmentation/default.txt", "\n".join([*stems, ""]).encode())
-        for index, _, labels in store.frames():
-            full = resize_labels(labels, store.source_size_hw)
+        for index, full in store.full_frames():
             _add(archive, f"SegmentationClass/{stems[index]}.png", _palette_png(full, palette))
             # A part of a frame is one object.
             _add(archive, f"SegmentationObject/{stems[index]}.png", _palette_png(full, objects))
@@ -69,20 +63,12 @@ def export_cvat(
 
 
 def export_label_studio(store: LabelStore, folder: Path, names: Sequence[str], parts: Sequence[Part]) -> Path:
-    """Write Label Studio's tasks with brush RLE as predictions, and the labelling interface they belong to.
+    """Write Label Studio's tasks.json with brush RLE as predictions, and label_config.xml, their labelling interface.
 
-    Args:
-        store: the labels.
-        folder: where tasks.json and label_config.xml go.
-        names: the pictures' paths below the folder that Label Studio serves.
-        parts: the labels.
+    `names` are the pictures' paths below the folder that Label Studio serves.
 
     Returns:
         tasks.json.
-
-    Raises:
-        OutputError: they can't be written.
-        InputError: the store is damaged.
     """
     file = folder / "tasks.json"
     with replaced_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
@@ -133,8 +119,7 @@ def _bits(values: NDArray[np.int64], width: int) -> NDArray[np.uint8]:
 
 def _tasks(store: LabelStore, names: Sequence[str], parts: Sequence[Part]) -> Iterator[dict[str, Any]]:
     height, width = store.source_size_hw
-    for index, _, labels in store.frames():
-        full = resize_labels(labels, store.source_size_hw)
+    for index, full in store.full_frames():
         results = [
             {
                 "id": f"{index}-{part.label}",

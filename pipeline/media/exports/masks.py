@@ -12,15 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.files import output_errors, replaced_file, sync
-from pipeline.geometry import resize_labels
 from pipeline.media.coco_rle import encode_mask
 from pipeline.media.label_store import LabelStore
 from pipeline.media.npz import open_npz
-from pipeline.media.palette_png import write_palette_png
+from pipeline.media.pictures import write_palette_png
 from pipeline.records import Part
 
 
-def export_davis(store: LabelStore, folder: Path, stems: Sequence[str], palette: NDArray[np.uint8]) -> list[Path]:
+def export_davis(store: LabelStore, folder: Path, stems: Sequence[str], palette: NDArray[np.uint8]) -> None:
     """Write one palette PNG a frame at the source's size.
 
     Args:
@@ -28,39 +27,19 @@ def export_davis(store: LabelStore, folder: Path, stems: Sequence[str], palette:
         folder: where the PNGs go; made if need be.
         stems: the frames' names without a suffix.
         palette: uint8 [256, 3], the colours of the labels, the first black; DAVIS' own is expected by its tools.
-
-    Returns:
-        The files written.
-
-    Raises:
-        OutputError: they can't be written.
-        InputError: the store is damaged.
     """
-    files = []
     with output_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
-    for index, _, labels in store.frames():
-        file = folder / f"{stems[index]}.png"
-        write_palette_png(file, resize_labels(labels, store.source_size_hw), palette[1:])
-        files.append(file)
+    for index, full in store.full_frames():
+        write_palette_png(folder / f"{stems[index]}.png", full, palette[1:])
     with output_errors(folder):
         sync(folder)
-    return files
 
 
 def export_coco(store: LabelStore, file: Path, names: Sequence[str], parts: Sequence[Part], title: str) -> None:
     """Write COCO annotations: one image a frame, one RLE annotation for each part in it, at the source's size.
 
-    Args:
-        store: the labels.
-        file: the JSON file.
-        names: the pictures' paths, as the file names them.
-        parts: the categories.
-        title: what the file is about.
-
-    Raises:
-        OutputError: it can't be written.
-        InputError: the store is damaged.
+    `names` are the pictures' paths, as the file names them; `title` is what it is about.
     """
     with replaced_file(file) as partial, partial.open("w", encoding="utf-8") as stream:
         # Annotations are written as they arise: a long video's don't fit in memory.
@@ -80,13 +59,7 @@ def export_coco(store: LabelStore, file: Path, names: Sequence[str], parts: Sequ
 def export_npz(store: LabelStore, file: Path) -> None:
     """Write `labels` uint8 [frame, row, column] at the processed size, `pts`, `time_base` and `source_size_hw`.
 
-    Args:
-        store: the labels.
-        file: the npz file; `time_base` is its numerator and denominator.
-
-    Raises:
-        OutputError: it can't be written.
-        InputError: the store is damaged.
+    `time_base` is its numerator and denominator.
     """
     base = store.time_base
     small = {
@@ -103,8 +76,7 @@ def export_npz(store: LabelStore, file: Path) -> None:
 
 def _annotations(store: LabelStore) -> Iterator[dict[str, Any]]:
     height, width = store.source_size_hw
-    for index, _, labels in store.frames():
-        full = resize_labels(labels, store.source_size_hw)
+    for index, full in store.full_frames():
         for part in np.unique(full[full > 0]):
             mask = full == part
             yield {

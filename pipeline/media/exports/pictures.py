@@ -59,14 +59,7 @@ def frame_stems(store: LabelStore, pattern: str = "{:05d}") -> list[str]:
 def write_pictures(
     store: LabelStore, frames: Iterator[Frame], origin: Path, folder: Path, names: Sequence[str]
 ) -> Iterator[Path]:
-    """Write the frames that labels were made of, one file at a time.
-
-    Args:
-        store: the labels, whose times say which frames they are.
-        frames: the frames of their source.
-        origin: the source, for messages.
-        folder: where the pictures go.
-        names: each frame's path there; its suffix says the format.
+    """Write the frames that labels were made of, one file at a time; the suffixes of their names say the format.
 
     Raises:
         InputError: the source is another one than the labels were made of.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import astuple, dataclass, fields
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -137,17 +137,12 @@ def _measure(labels: NDArray[np.uint8]) -> _Measured:
 
 
 def export_csv(store: LabelStore, file: Path, parts: Sequence[Part]) -> None:
-    """Write the tracks as CSV with a head line; a cell is empty where a part isn't seen.
-
-    Raises:
-        OutputError: it can't be written.
-        InputError: the store is damaged.
-    """
+    """Write the tracks as CSV with a head line; a cell is empty where a part isn't seen."""
     with replaced_file(file) as partial, partial.open("w", encoding="utf-8", newline="") as stream:
         writer = csv.writer(stream, lineterminator="\n")
         writer.writerow(COLUMNS)
         for row in track_rows(store, parts):
-            writer.writerow([getattr(row, name) for name in COLUMNS])
+            writer.writerow(astuple(row))
 
 
 def export_parquet(store: LabelStore, file: Path, parts: Sequence[Part]) -> None:
@@ -155,8 +150,6 @@ def export_parquet(store: LabelStore, file: Path, parts: Sequence[Part]) -> None
 
     Raises:
         UsageError: pyarrow isn't installed.
-        OutputError: it can't be written.
-        InputError: the store is damaged.
     """
     try:
         import pyarrow

@@ -10,7 +10,6 @@ import yaml
 from numpy.typing import NDArray
 
 from pipeline.files import output_errors, write_file
-from pipeline.geometry import resize_labels
 from pipeline.media.label_store import LabelStore
 from pipeline.records import Part
 
@@ -27,26 +26,16 @@ def export_yolo(store: LabelStore, folder: Path, stems: Sequence[str], parts: Se
     """Write labels/train/<stem>.txt of each frame and data.yaml; classes are the parts in their order, from 0.
 
     A line is a class and one connected piece of it, as x and y of each vertex by the picture's width and height. A hole
-    is joined to the outline by a cut of no width, so that filling by the even-odd rule leaves it open.
-
-    Args:
-        store: the labels.
-        folder: where the files go.
-        stems: the pictures' names without a suffix.
-        parts: the classes.
+    is joined to the outline by a cut of no width, so that filling by the even-odd rule leaves it open. `stems` are the
+    pictures' names without a suffix.
 
     Returns:
         data.yaml.
-
-    Raises:
-        OutputError: they can't be written.
-        InputError: the store is damaged.
     """
     target = folder / LABELS
     with output_errors(target):
         target.mkdir(parents=True, exist_ok=True)
-    for index, _, labels in store.frames():
-        full = resize_labels(labels, store.source_size_hw)
+    for index, full in store.full_frames():
         lines = [_line(number, piece, full.shape) for number, part in enumerate(parts) for piece in _pieces(full, part)]
         file = target / f"{stems[index]}.txt"
         with output_errors(file):
