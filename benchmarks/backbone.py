@@ -78,6 +78,7 @@ ELLIPSE_SHARE = 0.5
 
 ABLATIONS: dict[str, dict[str, Any]] = {
     "whole chain": {},
+    "each frame's own saliency": {"saliency.shared": False, "saliency.threshold": 0.2, "saliency.neutral": 0.3},
     "without places": {"saliency.places": 0.0},
     "without window": {"temporal.window": 0},
     "without either": {"saliency.places": 0.0, "temporal.window": 0},
@@ -403,7 +404,7 @@ def score_heads(
 
     with open_album(pictures, engine, Silent()) as album:
         codebook = fit_album(album).codebook
-        assigner = assigner_of(codebook, engine.extractor.device)
+        assigner = assigner_of(codebook, engine.settings.saliency, engine.extractor.device)
         album.label(range(len(pictures)), assigner.energies, refine_with_crf(engine.settings.crf), compare)
     return {"heads NMI": partition_scores(table).nmi}
 

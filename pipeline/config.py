@@ -98,6 +98,13 @@ class SaliencySettings(_Section):
     the paper."""
     neutral: Share = 0.4
     """Saliency of a place, as a share of its frame's peak, that speaks neither for an object nor against one."""
+    shared: bool = False
+    """Votes and labels go by the saliency that all frames of the fit share, regressed on descriptors."""
+
+    @property
+    def own_places(self) -> bool:
+        """Whether a frame must have saliency of its own to be labelled."""
+        return self.places > 0 and not self.shared
 
 
 class TemporalSettings(_Section):
@@ -152,8 +159,6 @@ class PictureSettings(_Section):
     grabcut_iterations: Rounds = 5
     grabcut_erosion: Annotated[int, Field(ge=1, le=99)] = 7
     """Side of the square that erodes foreground and background, processed pixels."""
-    shared_saliency: bool = False
-    """Each picture's saliency is regressed on the descriptors of the whole set, before it votes and in labels."""
     remove_outliers: bool = False
     """Leave pictures out of a co-segmentation that are unlike the others."""
     outlier_similarity: Annotated[float, Field(ge=-1.0, le=1.0)] = 0.7

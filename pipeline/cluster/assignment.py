@@ -12,6 +12,8 @@ from torch import Tensor
 
 from pipeline.cluster.clusters import Clusters, Embedding, squared_distances
 from pipeline.cluster.codebook import Codebook
+from pipeline.cluster.place_saliency import SharedSaliency, with_saliency
+from pipeline.config import SaliencySettings
 
 
 class Assigner(Protocol):
@@ -21,13 +23,22 @@ class Assigner(Protocol):
         """Unary energies [1 + K, rows, cols] of descriptors [rows, cols, channels], as `PartAssigner.energies`."""
 
 
-def assigner_of(codebook: Codebook, device: torch.device | str = "cpu") -> Assigner:
-    """The assigner of a codebook, its tables on `device`."""
+def assigner_of(codebook: Codebook, saliency: SaliencySettings, device: torch.device | str = "cpu") -> Assigner:
+    """The assigner of a codebook, its tables on `device`; with the saliency it shares, where that counts in labels."""
     if codebook.embeddings is not None:
         clusters, parts = codebook.embeddings
-        return EmbeddedAssigner(clusters, codebook.salient, parts)
+        return with_shared(EmbeddedAssigner(clusters, codebook.salient, parts), codebook.shared, saliency, device)
     parts_table, background = torch.from_numpy(codebook.part_centroids), torch.from_numpy(codebook.background.copy())
-    return PartAssigner(parts_table.to(device), background.to(device))
+    return with_shared(PartAssigner(parts_table.to(device), background.to(device)), codebook.shared, saliency, device)
+
+
+def with_shared(
+    assigner: Assigner, table: NDArray[np.float32] | None, saliency: SaliencySettings, device: torch.device | str
+) -> Assigner:
+    """An assigner that also goes by shared saliency of a table on `device`, where that counts in labels."""
+    if table is None or not (saliency.shared and saliency.places):
+        return assigner
+    return SaliencyAssigner(assigner, SharedSaliency(torch.from_numpy(table).to(device)), saliency)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -66,35 +77,24 @@ class PartAssigner:
         return energies.T.reshape(-1, *descriptors.shape[:2]).contiguous()
 
 
-def with_saliency(energies: Tensor, saliency: Tensor, weight: float, neutral: float) -> Tensor:
-    """Energies in which each place's own saliency speaks beside the clusters.
+@dataclass(frozen=True, slots=True, eq=False)
+class SaliencyAssigner:
+    """Assigns as another one, with the saliency that descriptors have beside it.
 
-    The background's energy grows by `weight` times what the saliency is above `neutral`, so that a place becomes an
-    object where the frame says so though its cluster isn't salient, and the other way round.
-
-    Args:
-        energies: float32 [labels, rows, cols]; index 0 is the background.
-        saliency: float32 [rows, cols] in [0, 1].
-        weight: of the saliency against squared distances.
-        neutral: saliency, as a share of the frame's peak, that changes nothing.
-
-    Returns:
-        float32 [labels, rows, cols], minus the maximum of each position.
+    Attributes:
+        assigner: the other one.
+        shared: the saliency.
+        settings: its weight, and what is neutral.
     """
-    background = energies[:1] + weight * (evened(saliency) - neutral)
-    found = torch.cat([background, energies[1:]])
-    return found - found.amax(dim=0)
 
+    assigner: Assigner
+    shared: SharedSaliency
+    settings: SaliencySettings
 
-PEAK = 0.98
-"""Share of a frame's places whose saliency is below its peak: a single place may stand far above all others."""
-
-
-def evened(saliency: Tensor) -> Tensor:
-    """Means of 3 x 3 places, since attention jumps between overlapping patches, as shares of their peak."""
-    means = torch.nn.functional.avg_pool2d(saliency[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
-    peak = torch.quantile(means.flatten(), PEAK)
-    return (means / peak.clamp_min(1e-6)).clamp(0.0, 1.0)
+    def energies(self, descriptors: Tensor) -> Tensor:
+        """As the other one's."""
+        own = self.assigner.energies(descriptors)
+        return with_saliency(own, self.shared.of(descriptors), self.settings.places, self.settings.neutral)
 
 
 def normalise(descriptors: Tensor) -> Tensor:

@@ -58,6 +58,8 @@ class Codebook:
         part_colors: uint8 [parts, 3], RGB of the parts 1..K.
         origin: the model and the settings it belongs to.
         embeddings: of clusters and parts, where nearness is judged in a space of their own (spectral clustering).
+        shared: float32 [channels + 1], the saliency that the frames of the fit share: weights of a descriptor's
+            channels, and what is added to their sum; None where it wasn't asked for.
         part_names: what a person calls the parts 1..K, empty for those that nobody has named; () where none is.
     """
 
@@ -68,6 +70,7 @@ class Codebook:
     part_colors: NDArray[np.uint8]
     origin: CodebookOrigin
     embeddings: tuple[Embedding, Embedding] | None = None
+    shared: NDArray[np.float32] | None = None
     part_names: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -83,6 +86,8 @@ class Codebook:
         for embedding, clusters in zip(self.embeddings or (), (k, parts), strict=False):
             if embedding.landmarks.shape[1] != channels or len(embedding.centroids) != clusters:
                 raise ValueError(f"an embedding of {embedding.landmarks.shape} doesn't fit {clusters} clusters")
+        if self.shared is not None and (self.shared.shape != (channels + 1,) or not np.isfinite(self.shared).all()):
+            raise ValueError(f"shared: got shape {self.shared.shape}, expected {channels + 1} finite numbers")
         if len(self.part_names) not in (0, parts):
             raise ValueError(f"{len(self.part_names)} names for {parts} parts")
 
@@ -120,6 +125,7 @@ _EMBEDDED = tuple(
 )
 """Tables of the embeddings, float32, where there are any."""
 
+_SHARED = "shared"
 _NAMES = "part_names"
 _NAMES_TYPE = TypeAdapter(tuple[Annotated[str, Field(max_length=320)], ...])
 _SAFETENSORS_NAMES = {np.float32: "F32", np.int64: "I64", np.uint8: "U8"}
@@ -146,6 +152,8 @@ def _serialised(codebook: Codebook, names: tuple[str, ...]) -> bytes:
     for of, embedding in zip(("clusters", "parts"), codebook.embeddings or (), strict=False):
         tables[f"{of}_landmarks"], tables[f"{of}_weights"] = embedding.landmarks, embedding.weights
         tables[f"{of}_embedded"], tables[f"{of}_gamma"] = embedding.centroids, np.array([embedding.gamma], np.float32)
+    if codebook.shared is not None:
+        tables[_SHARED] = codebook.shared
     # One entry: safetensors writes several in any order.
     origin = codebook.origin.model_dump_json()
     if any(names):
@@ -167,12 +175,13 @@ def load_codebook(file: Path) -> Codebook:
         with safe_open(file, framework="numpy") as content:
             metadata = content.metadata() or {}
             embedded = _EMBEDDED if "clusters_landmarks" in content.keys() else ()  # noqa: SIM118 -- not a mapping
-            for name, dtype in {**_DTYPES, **dict.fromkeys(embedded, np.float32)}.items():
+            shared = (_SHARED,) if _SHARED in content.keys() else ()  # noqa: SIM118
+            for name, dtype in {**_DTYPES, **dict.fromkeys((*embedded, *shared), np.float32)}.items():
                 # Before the table is read: safetensors has types that numpy has no name for.
                 found = content.get_slice(name).get_dtype()
                 if found != _SAFETENSORS_NAMES[dtype]:
                     raise ValueError(f"{name} is {found}, expected {_SAFETENSORS_NAMES[dtype]}")  # noqa: TRY301
-            tables = {name: content.get_tensor(name) for name in _DTYPES}
+            tables = {name: content.get_tensor(name) for name in (*_DTYPES, *shared)}
             more = {name: content.get_tensor(name) for name in embedded}
         embeddings = (_embedding(more, "clusters"), _embedding(more, "parts")) if more else None
         described = from_json(metadata["vidparts"])

@@ -9,13 +9,13 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.cluster.assignment import ForegroundAssigner, with_saliency
+from pipeline.cluster.assignment import ForegroundAssigner
 from pipeline.cluster.clustering import Clustering, assign_blocks, fit_clusters, fit_elbow
 from pipeline.cluster.clusters import Clusters
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.kmeans import thin
+from pipeline.cluster.place_saliency import SharedVoting, Voting, fit_shared, with_saliency
 from pipeline.cluster.region_prior import fit_near_regions
-from pipeline.cluster.shared_saliency import Voting
 from pipeline.cluster.votes import Votes, count_votes
 from pipeline.config import ClusterSettings, SaliencySettings
 from pipeline.errors import InputError, UsageError
@@ -32,11 +32,13 @@ class PartFit:
         clustering: the clusters of all descriptors.
         votes: which of them are foreground.
         parts: the clusters of the foreground, the part with most descriptors first.
+        shared: as `Foreground.shared`.
     """
 
     clustering: Clustering
     votes: Votes
     parts: Clusters
+    shared: Floats | None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -46,10 +48,12 @@ class Foreground:
     Attributes:
         clustering: the clusters; its labels are those of the voting frames, then those of the others.
         votes: which of them are foreground.
+        shared: the saliency that frames share, by which they voted (`place_saliency.fit_shared`); None: by their own.
     """
 
     clustering: Clustering
     votes: Votes
+    shared: Floats | None
 
     @property
     def masks(self) -> list[NDArray[np.bool_]]:
@@ -89,20 +93,22 @@ def fit_parts(
     """
     found = fit_foreground(cache, Descriptors(cache), seed, cluster, saliency)
     parts = fit_within(Descriptors(cache), object_masks(cache, found, saliency, cluster.parts), seed, cluster, regions)
-    return PartFit(found.clustering, found.votes, parts)
+    return PartFit(found.clustering, found.votes, parts, found.shared)
 
 
-def object_masks(voting: Voting, found: Foreground, saliency: SaliencySettings, least: int) -> list[NDArray[np.bool_]]:
+def object_masks(
+    voting: FeatureCache, found: Foreground, saliency: SaliencySettings, least: int
+) -> list[NDArray[np.bool_]]:
     """For each frame which of its descriptors are the objects' whose parts are wanted, bool [n].
 
-    Those of the foreground's clusters, or, where a place's own saliency counts in labels, those that it makes
-    foreground with them, if these are at least `least`. Frames without a vote have no saliency.
+    Those of the foreground's clusters, or, where a place's saliency counts in labels, those that it makes foreground
+    with them, if these are at least `least`. Frames without a vote have no saliency.
     """
     if not saliency.places:
         return found.masks
     assigner = ForegroundAssigner.of(found.clustering.clusters, found.votes.salient)
     masks = []
-    for entry in voting:
+    for entry in _heard(voting, found.shared):
         energies = assigner.energies(torch.tensor(entry.descriptors))
         heard = with_saliency(energies, torch.tensor(entry.saliency), saliency.places, saliency.neutral)
         masks.append((heard[1] < heard[0]).flatten().numpy())
@@ -110,7 +116,7 @@ def object_masks(voting: Voting, found: Foreground, saliency: SaliencySettings, 
 
 
 def fit_foreground(
-    voting: Voting, descriptors: Descriptors, seed: int, cluster: ClusterSettings, saliency: SaliencySettings
+    voting: FeatureCache, descriptors: Descriptors, seed: int, cluster: ClusterSettings, saliency: SaliencySettings
 ) -> Foreground:
     """Cluster all descriptors, and have frames vote which clusters are foreground.
 
@@ -126,10 +132,10 @@ def fit_foreground(
     """
     _require_frames(voting)
     clustering = fit_elbow(_sample(descriptors, cluster), descriptors, seed, cluster)
-    return Foreground(clustering, _vote(voting, clustering, saliency))
+    return _vote(voting, clustering, saliency)
 
 
-def foreground_of(voting: Voting, centroids: Floats, saliency: SaliencySettings) -> Foreground:
+def foreground_of(voting: FeatureCache, centroids: Floats, saliency: SaliencySettings) -> Foreground:
     """Have frames vote which of given clusters, float32 [k, channels], are foreground.
 
     Raises:
@@ -141,10 +147,8 @@ def foreground_of(voting: Voting, centroids: Floats, saliency: SaliencySettings)
     if centroids.ndim != 2 or not len(centroids) or centroids.shape[1] != channels:
         raise UsageError(f"the clusters have shape {centroids.shape}, expected (k, {channels}), as the descriptors")
     clusters = Clusters(np.ascontiguousarray(centroids, dtype=np.float32))
-    blocks = (entry.descriptors.reshape(-1, channels) for entry in voting)
-    labels, objective = assign_blocks(blocks, clusters)
-    clustering = Clustering(clusters, labels, (objective,))
-    return Foreground(clustering, _vote(voting, clustering, saliency))
+    labels, objective = assign_blocks(Descriptors(voting), clusters)
+    return _vote(voting, Clustering(clusters, labels, (objective,)), saliency)
 
 
 def fit_within(
@@ -205,14 +209,20 @@ class Masked:
             yield block[mask]
 
 
-def _require_frames(voting: Voting) -> None:
+def _require_frames(voting: FeatureCache) -> None:
     if not len(voting):
         raise InputError("there are no frames to fit a codebook on; give an input that holds some")
 
 
-def _vote(voting: Voting, clustering: Clustering, saliency: SaliencySettings) -> Votes:
-    maps = [entry.saliency.ravel() for entry in voting]
-    return count_votes(clustering.labels[: len(maps)], maps, len(clustering.centroids), saliency)
+def _vote(voting: FeatureCache, clustering: Clustering, saliency: SaliencySettings) -> Foreground:
+    shared = fit_shared(voting) if saliency.shared else None
+    maps = [entry.saliency.ravel() for entry in _heard(voting, shared)]
+    votes = count_votes(clustering.labels[: len(maps)], maps, len(clustering.centroids), saliency)
+    return Foreground(clustering, votes, shared)
+
+
+def _heard(voting: FeatureCache, shared: Floats | None) -> Voting:
+    return voting if shared is None else SharedVoting(voting, shared)
 
 
 def _by_size(clusters: Clusters, blocks: Iterable[Floats]) -> Clusters:

@@ -121,7 +121,7 @@ def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
     stages = (depth + 2) + batch * (depth + 2) + 3 * (depth + 2)
     # What looks at neighbours holds its window, and has a queue before it.
     window = 2 * settings.temporal.window + 1 if settings.temporal.window else 0
-    moving = settings.saliency.places > 0 and settings.saliency.source != "attention"
+    moving = settings.saliency.own_places and settings.saliency.source != "attention"
     windows = sum(span + depth + 2 for span in (window, 2 * REACH + 1 if moving else 0) if span)
     frames = min(left, stages + followed + windows + painters - 1)
     labels = 1 + settings.cluster.parts

@@ -3,7 +3,7 @@
 resize -> describe -> assign                      every frame is described
 resize -> follow -> describe -> assign and carry  key frames are described, the frames between are followed to them
 
-Where each place's own saliency counts, and motion belongs to it, a frame's motion is seen behind `resize`; where
+Where a frame's own saliency counts in its labels, and motion belongs to it, motion is seen behind `resize`; where
 energies are averaged over neighbouring frames, that follows.
 """
 
@@ -17,9 +17,10 @@ from typing import Any
 
 from torch import Tensor
 
-from pipeline.cluster.assignment import assigner_of, with_saliency
+from pipeline.cluster.assignment import assigner_of
 from pipeline.cluster.codebook import Codebook
 from pipeline.cluster.feature_cache import FeatureCache
+from pipeline.cluster.place_saliency import with_saliency
 from pipeline.config import SaliencySettings
 from pipeline.features.extractor import Extractor
 from pipeline.features.motion import REACH
@@ -87,7 +88,7 @@ def energy_steps(
         described: frames that get energies; others that come are only compared with.
     """
     extractor, settings = engine.extractor, engine.settings
-    assigner = assigner_of(codebook, extractor.device)
+    assigner = assigner_of(codebook, settings.saliency, extractor.device)
     keys = key_frames_of(engine, size_hw)
 
     def features(batches: Iterable[Any]) -> Iterator[FeatureMap]:
@@ -125,7 +126,7 @@ def describe_for_labels(
     """Descriptors of each frame, with its saliency where that counts for labels; otherwise as `describe`."""
     extractor, saliency = engine.extractor, engine.settings.saliency
     sampled = (_sampled(batch, extractor, known_to(cache, source)) for batch in batches)
-    if not saliency.places:
+    if not saliency.own_places:
         return describe((batch.items for batch in sampled), extractor, cache, source)
     return describe_places(sampled, extractor, cache, source, saliency.source)
 
@@ -140,7 +141,7 @@ def assign(feature: FeatureMap, energies_of: Callable[[Tensor], Tensor], salienc
 
 def _moves(engine: Engine) -> bool:
     """Whether pass 2 sees the motion of frames."""
-    return engine.settings.saliency.places > 0 and engine.settings.saliency.source != "attention"
+    return engine.settings.saliency.own_places and engine.settings.saliency.source != "attention"
 
 
 def _sampled(batch: SampledBatch | Sequence[Prepared], extractor: Extractor, known: Known) -> SampledBatch:

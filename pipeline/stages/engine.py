@@ -8,7 +8,7 @@ from typing import Any
 from pipeline.cluster.codebook import Codebook, require_fit
 from pipeline.config import Settings, preset_file, read_yaml, with_defaults, with_values
 from pipeline.device import choose_device
-from pipeline.errors import UsageError
+from pipeline.errors import CodebookError, UsageError
 from pipeline.features.extractor import Extractor
 from pipeline.features.models import MODELS, ModelIdentity
 from pipeline.features.weights import BUNDLED, resolve_model
@@ -61,6 +61,11 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
     extractor = Extractor(model, filled.features, filled.saliency, device, progress.say, settings.run.backend)
     if codebook is not None:
         require_fit(codebook.origin, model.identity.fingerprint, filled.features, name)
+        if filled.saliency.shared and codebook.shared is None:
+            raise CodebookError(
+                f"codebook '{name}' was fitted without shared saliency, but saliency.shared is true; "
+                "set it to false, or fit the codebook again with `vidparts fit`"
+            )
     elif filled.cluster.prior and extractor.regions is None:
         filled = _without_prior(filled, settings)
     return Engine(extractor, filled)

@@ -114,6 +114,7 @@ def codebook_of(found: PartFit, engine: Engine, frames: int) -> Codebook:
             objectives=found.clustering.objectives,
         ),
         embeddings=None if clusters is None or parts is None else (clusters, parts),
+        shared=found.shared,
     )
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from pipeline.cluster.assignment import PartAssigner
+from pipeline.cluster.assignment import PartAssigner, with_shared
 from pipeline.cluster.clusters import Clusters
 from pipeline.cluster.common_parts import common_parts
 from pipeline.cluster.fit import (
@@ -49,9 +49,8 @@ def fit_album(album: Album) -> Fitted:
     started = time.perf_counter()
     settings = album.engine.settings
     fitted = album.fill(settings.pictures.crop_augmentations)
-    album.share_saliency()
     everything = Descriptors(album.cache, album.crops)
-    found = fit_foreground(album.voting, everything, settings.run.seed, settings.cluster, album.saliency)
+    found = fit_foreground(album.cache, everything, settings.run.seed, settings.cluster, settings.saliency)
     warnings = [found.votes.warning] if found.votes.warning else []
     if settings.pictures.three_stages:
         if found.clustering.clusters.embedding is not None:
@@ -77,10 +76,11 @@ def fit_around(album: Album, centroids: Floats, part_centroids: Floats) -> Fitte
     """
     started = time.perf_counter()
     album.fill()
-    album.share_saliency()
-    found = foreground_of(album.voting, centroids, album.saliency)
+    found = foreground_of(album.cache, centroids, album.engine.settings.saliency)
     warnings = [found.votes.warning] if found.votes.warning else []
-    return _announced(album, PartFit(found.clustering, found.votes, Clusters(part_centroids)), warnings, started)
+    return _announced(
+        album, PartFit(found.clustering, found.votes, Clusters(part_centroids), found.shared), warnings, started
+    )
 
 
 def refine_with_crf(settings: CrfSettings) -> Refine:
@@ -98,9 +98,9 @@ def _announced(album: Album, parts: PartFit, warnings: list[str], started: float
 def _fit_once(album: Album, everything: Descriptors, found: Foreground) -> PartFit:
     settings = album.engine.settings
     regions = album.engine.extractor.regions
-    masks = object_masks(album.voting, found, album.saliency, settings.cluster.parts)
+    masks = object_masks(album.cache, found, settings.saliency, settings.cluster.parts)
     parts = fit_within(everything, masks, settings.run.seed, settings.cluster, regions)
-    return PartFit(found.clustering, found.votes, parts)
+    return PartFit(found.clustering, found.votes, parts, found.shared)
 
 
 def _fit_remaining(
@@ -113,7 +113,7 @@ def _fit_remaining(
     first = fit_within_by_elbow(everything, found.masks, seed, by_elbow).centroids
     background = found.clustering.centroids[~found.votes.salient]
     assigner = PartAssigner(torch.from_numpy(first), torch.from_numpy(background))
-    labels = _labels_after_crf(album, fitted, assigner)
+    labels = _labels_after_crf(album, fitted, assigner, found.shared)
     common = common_parts(labels, len(first))
     kept = np.concatenate([[False], common.parts])
     masks = [kept[each.ravel()] for each in labels]
@@ -130,10 +130,11 @@ def _fit_remaining(
     return parts, [common.warning] if common.warning else []
 
 
-def _labels_after_crf(album: Album, fitted: list[int], assigner: PartAssigner) -> list[Image]:
+def _labels_after_crf(album: Album, fitted: list[int], assigner: PartAssigner, shared: Floats | None) -> list[Image]:
     """Refined labels of the pictures of the fit, brought back to their grids."""
     device, extractor = album.engine.extractor.device, album.engine.extractor
     on_device = PartAssigner(assigner.parts.to(device), assigner.background.to(device))
+    heard = with_shared(on_device, shared, album.engine.settings.saliency, device)
     labels: list[Image] = []
 
     def collect(items: Iterator[PartMap]) -> None:
@@ -142,7 +143,7 @@ def _labels_after_crf(album: Album, fitted: list[int], assigner: PartAssigner) -
             picked = nearest_index(item.labels.shape[0], rows), nearest_index(item.labels.shape[1], cols)
             labels.append(item.labels[np.ix_(*picked)])
 
-    album.label(fitted, on_device.energies, refine_with_crf(album.engine.settings.crf), collect)
+    album.label(fitted, heard.energies, refine_with_crf(album.engine.settings.crf), collect)
     return labels
 
 
@@ -152,4 +153,4 @@ def _with_dropped(found: Foreground, dropped: Floats, parts: Clusters) -> PartFi
     blank = np.zeros(len(dropped), dtype=np.int64)
     votes = Votes(np.concatenate([found.votes.counts, blank]), np.concatenate([found.votes.salient, blank > 0]))
     # Labels stay those of the clusters that voted.
-    return PartFit(replace(found.clustering, clusters=Clusters(centroids)), votes, parts)
+    return PartFit(replace(found.clustering, clusters=Clusters(centroids)), votes, parts, found.shared)

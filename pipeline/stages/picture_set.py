@@ -11,7 +11,7 @@ from __future__ import annotations
 import contextlib
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from fractions import Fraction
 from pathlib import Path
 from typing import Protocol
@@ -23,14 +23,12 @@ from torch import Tensor
 from pipeline.cluster.assignment import normalise
 from pipeline.cluster.feature_cache import FeatureCache, KeptCache
 from pipeline.cluster.frame_sampling import spread_frames
-from pipeline.cluster.shared_saliency import MAJORITY, SharedSaliency, SharedVoting, Voting
-from pipeline.config import SaliencySettings
 from pipeline.errors import InputError, VidpartsError
 from pipeline.failures import Failure
 from pipeline.geometry import grid_size, processed_size
 from pipeline.graph import Graph, StageReport
 from pipeline.progress import Progress
-from pipeline.records import EnergyMap, FeatureMap, Frame, PartMap, Prepared
+from pipeline.records import EnergyMap, Frame, PartMap, Prepared
 from pipeline.stages.batches import prepare
 from pipeline.stages.describe import describe_for_votes
 from pipeline.stages.energies import assign, describe_for_labels
@@ -89,7 +87,6 @@ class Album:
     crops: FeatureCache
     tokens: FeatureCache
     failures: list[Failure] = field(default_factory=list)
-    _shared: SharedSaliency | None = field(default=None, init=False)
 
     def fill(self, crops: int = 0) -> list[int]:
         """Describe the pictures that the clusters are fitted on.
@@ -118,22 +115,6 @@ class Album:
             raise self.failures[0].error if self.failures else InputError("there are no pictures; give some")
         return fitted
 
-    def share_saliency(self) -> None:
-        """Have votes and labels go by the saliency that the pictures of the fit share, where the settings say so."""
-        if self.engine.settings.pictures.shared_saliency:
-            self._shared = SharedSaliency.fit(self.cache)
-
-    @property
-    def voting(self) -> Voting:
-        """The pictures that vote which clusters are foreground."""
-        return self.cache if self._shared is None else SharedVoting(self.cache, self._shared)
-
-    @property
-    def saliency(self) -> SaliencySettings:
-        """What their saliency means."""
-        own = self.engine.settings.saliency
-        return own if self._shared is None else own.model_copy(update={"threshold": MAJORITY, "neutral": MAJORITY})
-
     def token(self, index: int) -> NDArray[np.float32]:
         """The class token of a picture of the fit, float32 [channels]."""
         return self.tokens.get((_SOURCE, index)).descriptors.ravel()
@@ -151,27 +132,19 @@ class Album:
     def label(self, indices: Collection[int], energies: Energies, refine: Refine, sink: Sink) -> list[StageReport]:
         """Label pictures and hand them to a sink, in the order of their indices."""
         self.progress.start("label", len(indices), "picture")
-        engine, saliency = self.engine, self.saliency
+        engine, saliency = self.engine, self.engine.settings.saliency
         graph = Graph(engine.settings.run.queue_depth)
         frames = graph.source("decode", self.frames(indices))
         batches = graph.stage("resize", frames, self._prepared)
         features = graph.stage(
             "describe", batches, lambda items: describe_for_labels(items, engine, self.cache, _SOURCE)
         )
-        assigned = graph.stage(
-            "assign", features, lambda items: (assign(self._heard(item), energies, saliency) for item in items)
-        )
+        assigned = graph.stage("assign", features, lambda items: (assign(item, energies, saliency) for item in items))
         labels = graph.stage("refine", assigned, lambda items: _refine(items, refine))
         graph.sink("write", labels, lambda items: sink(self._counted(items)))
         reports = graph.run()
         self.progress.finish()
         return reports
-
-    def _heard(self, feature: FeatureMap) -> FeatureMap:
-        """A picture with the saliency that counts in its labels."""
-        if self._shared is None or feature.saliency is None:
-            return feature
-        return replace(feature, saliency=self._shared.of(feature.descriptors))
 
     def frames(self, indices: Collection[int], *, vote: bool = False) -> Iterator[Frame]:
         """The pictures that can be read; the others become failures.

@@ -20,7 +20,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.assignment import ForegroundAssigner
+from pipeline.cluster.assignment import ForegroundAssigner, with_shared
 from pipeline.cluster.fit import Descriptors, Foreground, fit_foreground, foreground_of
 from pipeline.cluster.outliers import similarity_to_mean
 from pipeline.config import Settings
@@ -242,12 +242,11 @@ def find_common(album: Album, centroids: NDArray[np.float32] | None = None) -> C
     settings = album.engine.settings
     fitted = album.fill()
     outliers = _leave_out_outliers(album, fitted) if settings.pictures.remove_outliers else ()
-    album.share_saliency()
     if centroids is None:
         everything = Descriptors(album.cache)
-        foreground = fit_foreground(album.voting, everything, settings.run.seed, settings.cluster, album.saliency)
+        foreground = fit_foreground(album.cache, everything, settings.run.seed, settings.cluster, settings.saliency)
     else:
-        foreground = foreground_of(album.voting, centroids, album.saliency)
+        foreground = foreground_of(album.cache, centroids, settings.saliency)
     common = CommonForeground(foreground, outliers, time.perf_counter() - started)
     for warning in common.warnings:
         album.progress.say(f"warning: {warning}")
@@ -265,8 +264,9 @@ def label_common(
         sink: takes the masks.
         left: which of some pictures are still to be done.
     """
-    engine = album.engine
-    assigner = ForegroundAssigner.of(common.foreground.clustering.clusters, common.salient, engine.extractor.device)
+    engine, found, device = album.engine, common.foreground, album.engine.extractor.device
+    clusters = ForegroundAssigner.of(found.clustering.clusters, common.salient, device)
+    assigner = with_shared(clusters, found.shared, engine.settings.saliency, device)
     members = [index for index in range(len(album.pictures)) if index not in common.outliers]
     reports = album.label(left(members), assigner.energies, mask_refinement(engine.settings), sink)
     sink(_empty(frame, engine) for frame in album.frames(left(common.outliers)))

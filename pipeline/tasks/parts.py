@@ -199,7 +199,7 @@ def _label(album: Album, fitted: Fitted, work: PictureWorkspace) -> AlbumRecord:
     codebook = fitted.codebook
     save_codebook(codebook, work.files / CODEBOOK)
     with _Files(work, album, codebook) as files:
-        assigner = assigner_of(codebook, album.engine.extractor.device)
+        assigner = assigner_of(codebook, album.engine.settings.saliency, album.engine.extractor.device)
         refine = refine_with_crf(album.engine.settings.crf)
         reports = album.label(files.left(range(len(album.pictures))), assigner.energies, refine, files.write)
     if not files.rows:

@@ -164,7 +164,7 @@ def test_a_codebook_with_half_an_embedding_or_one_of_other_clusters_is_refused(
     with safe_open(file, "numpy") as content:
         tables = {name: content.get_tensor(name) for name in content.keys()}  # noqa: SIM118
         metadata = content.metadata()
-    energies = assigner_of(load_codebook(file)).energies(torch.rand(2, 3, 48))
+    energies = assigner_of(load_codebook(file), settings.saliency).energies(torch.rand(2, 3, 48))
     assert energies.shape == (1 + settings.cluster.parts, 2, 3)
     for name, change in {
         "parts_weights": None,

@@ -175,7 +175,12 @@ def test_a_picture_whose_attention_errs_gets_the_masks_of_the_others(
     monkeypatch.setattr(picture_set, "describe_for_votes", attend)
     files, found = scenes(tmp_path, [(64, 96)] * 6), []
     for shared in (False, True):
-        values = {"pictures.shared_saliency": shared, "saliency.places": 1.0, "pictures.refine": "none"}
+        values = {
+            "saliency.shared": shared,
+            "saliency.threshold": 0.4,
+            "saliency.places": 1.0,
+            "pictures.refine": "none",
+        }
         result = coseg(files, tmp_path / f"out{shared}", with_values(small_settings, values))
         found.append(result.mask("scene0"))
     disc = result.mask("scene1")

@@ -53,7 +53,7 @@ def album(tmp_path: Path) -> Path:
 def settings(small_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Pages of four pictures; crops, outliers and shared saliency need all that is kept."""
     monkeypatch.setattr(picture_files, "PAGE", 4)
-    wanted = ("pictures.crop_augmentations", "pictures.remove_outliers", "pictures.shared_saliency", "saliency.places")
+    wanted = ("pictures.crop_augmentations", "pictures.remove_outliers", "saliency.shared", "saliency.places")
     return with_values(small_settings, dict.fromkeys(wanted, 1))
 
 

@@ -118,7 +118,7 @@ def _part_energies(album: Album, file: Path, *, overwrite: bool) -> Energies:
         codebook = fit_album(album).codebook
         _require_all(album)
         save_codebook(codebook, file)
-    return assigner_of(codebook, album.engine.extractor.device).energies
+    return assigner_of(codebook, album.engine.settings.saliency, album.engine.extractor.device).energies
 
 
 def _fitter(

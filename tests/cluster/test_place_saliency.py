@@ -6,7 +6,7 @@ import torch
 from numpy.typing import NDArray
 
 from pipeline.cluster.feature_cache import CachedFeatures
-from pipeline.cluster.shared_saliency import MAJORITY, SharedSaliency, SharedVoting
+from pipeline.cluster.place_saliency import SharedSaliency, SharedVoting, fit_shared
 
 GRID = (12, 16)
 OBJECT = np.zeros(GRID, dtype=bool)
@@ -33,17 +33,17 @@ def iou(mask: NDArray[np.bool_]) -> float:
 @pytest.mark.parametrize("misled", [0, 1, 2])
 def test_a_picture_whose_own_saliency_errs_gets_the_others_object(misled: int) -> None:
     own = entries(misled)
-    shared = list(SharedVoting(own, SharedSaliency.fit(own)))
+    shared = list(SharedVoting(own, fit_shared(own)))
     assert len(shared) == 8
     for number, (before, after) in enumerate(zip(own, shared, strict=True)):
         assert np.array_equal(before.descriptors, after.descriptors)
         assert after.saliency.shape == GRID
         assert 0 <= after.saliency.min() <= after.saliency.max() <= 1
-        assert iou(after.saliency > MAJORITY) > 0.8
+        assert iou(after.saliency > 0.5) > 0.8
         assert (iou(before.saliency > 0.4) > 0.8) == (number >= misled)
 
 
 def test_descriptors_alone_say_the_saliency_of_a_picture_that_did_not_join_the_fit() -> None:
     own = entries(0)
-    shared = SharedSaliency.fit(own[:-1])
-    assert iou(shared.of(torch.from_numpy(own[-1].descriptors)).numpy() > MAJORITY) > 0.8
+    shared = SharedSaliency(torch.from_numpy(fit_shared(own[:-1])))
+    assert iou(shared.of(torch.from_numpy(own[-1].descriptors)).numpy() > 0.5) > 0.8

@@ -1,0 +1,116 @@
+"""Saliency in labels, place by place: each frame's own, or what all frames of a fit share.
+
+Shared saliency is each frame's own, regressed on the descriptors of all. The object is the same in every frame, what is
+behind it isn't. So errors of single frames' saliency go where one linear function of the descriptors has to explain it
+in all of them, and a frame needs no saliency of its own to be labelled.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sized
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+import cv2
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from pipeline.cluster.feature_cache import CachedFeatures
+from pipeline.graph import single_threaded
+
+PEAK = 0.98
+"""Share of a frame's places whose saliency is below its peak: a single place may stand far above all others."""
+
+RIDGE = 0.001
+"""Penalty of the regression, a share of the mean squared length of a descriptor."""
+
+
+class Voting(Sized, Protocol):
+    """Descriptors and saliency of the frames that vote; can be iterated again."""
+
+    def __iter__(self) -> Iterator[CachedFeatures]:
+        """One frame's after the other."""
+
+
+def fit_shared(voting: Voting) -> NDArray[np.float32]:
+    """Regress the masks that Otsu's threshold makes of each frame's own saliency; one frame in memory at a time.
+
+    Args:
+        voting: L2-normalised descriptors and saliency of the frames, at least one.
+
+    Returns:
+        Weights of the channels and what is added to their sum, float32 [channels + 1].
+    """
+    normal, moments, places = np.zeros(()), np.zeros(()), 0
+    with single_threaded():
+        for entry in voting:
+            flat = entry.descriptors.reshape(-1, entry.descriptors.shape[-1]).astype(np.float64)
+            rows = np.hstack([flat, np.ones((len(flat), 1))])
+            normal = normal + rows.T @ rows
+            moments = moments + rows.T @ _mask(entry.saliency).ravel()
+            places += len(rows)
+        return np.linalg.solve(normal + RIDGE * places * np.eye(len(normal)), moments).astype(np.float32)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedSaliency:
+    """The saliency that descriptors have by a table of `fit_shared` on their device."""
+
+    table: Tensor
+
+    def of(self, descriptors: Tensor) -> Tensor:
+        """Saliency in [0, 1], float32 [rows, cols], of descriptors [rows, cols, channels]."""
+        return (descriptors @ self.table[:-1] + self.table[-1]).clamp(0.0, 1.0)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SharedVoting:
+    """Frames that vote by the saliency that they share, in place of their own."""
+
+    own: Voting
+    table: NDArray[np.float32]
+
+    def __len__(self) -> int:
+        """Number of frames."""
+        return len(self.own)
+
+    def __iter__(self) -> Iterator[CachedFeatures]:
+        """One frame's after the other."""
+        shared = SharedSaliency(torch.from_numpy(self.table))
+        for entry in self.own:
+            yield replace(entry, saliency=shared.of(torch.tensor(entry.descriptors)).numpy())
+
+
+def with_saliency(energies: Tensor, saliency: Tensor, weight: float, neutral: float) -> Tensor:
+    """Energies in which each place's saliency speaks beside the clusters.
+
+    The background's energy grows by `weight` times what the saliency is above `neutral`, so that a place becomes an
+    object where the saliency says so though its cluster isn't salient, and the other way round.
+
+    Args:
+        energies: float32 [labels, rows, cols]; index 0 is the background.
+        saliency: float32 [rows, cols] in [0, 1].
+        weight: of the saliency against squared distances.
+        neutral: saliency, as a share of the frame's peak, that changes nothing.
+
+    Returns:
+        float32 [labels, rows, cols], minus the maximum of each position.
+    """
+    background = energies[:1] + weight * (_evened(saliency) - neutral)
+    found = torch.cat([background, energies[1:]])
+    return found - found.amax(dim=0)
+
+
+def _evened(saliency: Tensor) -> Tensor:
+    """Means of 3 x 3 places, since attention jumps between overlapping patches, as shares of their peak."""
+    means = torch.nn.functional.avg_pool2d(saliency[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+    peak = torch.quantile(means.flatten(), PEAK)
+    return (means / peak.clamp_min(1e-6)).clamp(0.0, 1.0)
+
+
+def _mask(saliency: NDArray[np.float32]) -> NDArray[np.float64]:
+    grey = (255 * _evened(torch.tensor(saliency)).numpy()).astype(np.uint8)
+    threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
+    return (grey > threshold).astype(np.float64)
