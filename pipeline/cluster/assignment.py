@@ -12,7 +12,7 @@ from torch import Tensor
 
 from pipeline.cluster.clusters import Clusters, Embedding, squared_distances
 from pipeline.cluster.codebook import Codebook
-from pipeline.cluster.place_saliency import SharedSaliency, with_saliency
+from pipeline.cluster.place_saliency import SharedSaliency, shared_of, with_saliency
 from pipeline.config import SaliencySettings
 
 
@@ -23,22 +23,37 @@ class Assigner(Protocol):
         """Unary energies [1 + K, rows, cols] of descriptors [rows, cols, channels], as `PartAssigner.energies`."""
 
 
-def assigner_of(codebook: Codebook, saliency: SaliencySettings, device: torch.device | str = "cpu") -> Assigner:
-    """The assigner of a codebook, its tables on `device`; with the saliency it shares, where that counts in labels."""
+def assigner_of(
+    codebook: Codebook, saliency: SaliencySettings, device: torch.device | str = "cpu", number: int | None = None
+) -> Assigner:
+    """The assigner of a codebook.
+
+    Args:
+        codebook: what a fit has found.
+        saliency: whether what frames share counts in labels, and how much.
+        device: of its tables.
+        number: of an input among those of the fit; None: the pictures of one set, or another input.
+    """
     if codebook.embeddings is not None:
         clusters, parts = codebook.embeddings
-        return with_shared(EmbeddedAssigner(clusters, codebook.salient, parts), codebook.shared, saliency, device)
-    parts_table, background = torch.from_numpy(codebook.part_centroids), torch.from_numpy(codebook.background.copy())
-    return with_shared(PartAssigner(parts_table.to(device), background.to(device)), codebook.shared, saliency, device)
+        assigner: Assigner = EmbeddedAssigner(clusters, codebook.salient, parts)
+    else:
+        tables = (torch.from_numpy(each) for each in (codebook.part_centroids, codebook.background.copy()))
+        assigner = PartAssigner(*(table.to(device) for table in tables))
+    return with_shared(assigner, codebook.shared, saliency, device, number)
 
 
 def with_shared(
-    assigner: Assigner, table: NDArray[np.float32] | None, saliency: SaliencySettings, device: torch.device | str
+    assigner: Assigner,
+    tables: NDArray[np.float32] | None,
+    saliency: SaliencySettings,
+    device: torch.device | str,
+    number: int | None = None,
 ) -> Assigner:
-    """An assigner that also goes by shared saliency of a table on `device`, where that counts in labels."""
-    if table is None or not (saliency.shared and saliency.places):
+    """An assigner that also goes by what `fit_shared` has found of an input, where that counts in labels."""
+    if tables is None or not (saliency.shared and saliency.places):
         return assigner
-    return SaliencyAssigner(assigner, SharedSaliency(torch.from_numpy(table).to(device)), saliency)
+    return SaliencyAssigner(assigner, SharedSaliency(shared_of(tables, number).to(device)), saliency)
 
 
 @dataclass(frozen=True, slots=True, eq=False)

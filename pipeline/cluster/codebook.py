@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -58,8 +58,8 @@ class Codebook:
         part_colors: uint8 [parts, 3], RGB of the parts 1..K.
         origin: the model and the settings it belongs to.
         embeddings: of clusters and parts, where nearness is judged in a space of their own (spectral clustering).
-        shared: float32 [channels + 1], the saliency that the frames of the fit share: weights of a descriptor's
-            channels, and what is added to their sum; None where it wasn't asked for.
+        shared: float32 [1, channels + 1] or, of several inputs, [1 + inputs, channels + 1]: the saliency that their
+            frames share (`place_saliency.fit_shared`); None where it wasn't asked for.
         part_names: what a person calls the parts 1..K, empty for those that nobody has named; () where none is.
     """
 
@@ -86,10 +86,16 @@ class Codebook:
         for embedding, clusters in zip(self.embeddings or (), (k, parts), strict=False):
             if embedding.landmarks.shape[1] != channels or len(embedding.centroids) != clusters:
                 raise ValueError(f"an embedding of {embedding.landmarks.shape} doesn't fit {clusters} clusters")
-        if self.shared is not None and (self.shared.shape != (channels + 1,) or not np.isfinite(self.shared).all()):
-            raise ValueError(f"shared: got shape {self.shared.shape}, expected {channels + 1} finite numbers")
+        if self.shared is not None:
+            rows, weights = self._matrix(self.shared, "shared")
+            if not rows or weights != channels + 1:
+                raise ValueError(f"shared: got shape {self.shared.shape}, expected ({rows or 1}, {channels + 1})")
         if len(self.part_names) not in (0, parts):
             raise ValueError(f"{len(self.part_names)} names for {parts} parts")
+
+    def for_others(self) -> Codebook:
+        """The codebook for other inputs than those of the fit, which may have the same numbers."""
+        return self if self.shared is None else replace(self, shared=self.shared[:1])
 
     @staticmethod
     def _matrix(table: NDArray[np.float32], name: str) -> tuple[int, int]:

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import json
 import zlib
-from collections.abc import Hashable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from io import BytesIO
 from pathlib import Path
-from typing import BinaryIO, Self
+from typing import Any, BinaryIO, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,6 +21,8 @@ from numpy.typing import NDArray
 from pipeline.errors import OutputError
 
 Floats = NDArray[np.float32]
+Key = tuple[Any, Any]
+"""An input's number or name, and what tells its entries apart: the number of a frame, mostly."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,8 +61,8 @@ class FeatureCache:
         """Make an empty cache."""
         self._path = directory / "features.cache"
         self._room = held_bytes
-        self._held: dict[Hashable, CachedFeatures] = {}
-        self._places: dict[Hashable, _Place] = {}
+        self._held: dict[Key, CachedFeatures] = {}
+        self._places: dict[Key, _Place] = {}
         try:
             self._file: BinaryIO = self._open()
         except OSError as error:
@@ -75,7 +77,7 @@ class FeatureCache:
         self._close()
         self._path.unlink(missing_ok=True)
 
-    def __contains__(self, key: Hashable) -> bool:
+    def __contains__(self, key: Key) -> bool:
         """Whether a frame is in the cache."""
         return key in self._places
 
@@ -83,7 +85,7 @@ class FeatureCache:
         """Number of frames."""
         return len(self._places)
 
-    def put(self, key: Hashable, descriptors: Floats, saliency: Floats, pts: int) -> None:
+    def put(self, key: Key, descriptors: Floats, saliency: Floats, pts: int) -> None:
         """Append a frame: descriptors [rows, cols, channels], saliency [rows, cols], and its time for `holds`."""
         rows, cols, channels = descriptors.shape
         parts = [np.ascontiguousarray(part, dtype=np.float32).data.cast("B") for part in (descriptors, saliency)]
@@ -100,11 +102,11 @@ class FeatureCache:
             self._room -= place.size
             self._held[key] = _copied(descriptors, saliency)
 
-    def holds(self, key: Hashable, pts: int) -> bool:
+    def holds(self, key: Key, pts: int) -> bool:
         """Whether a frame is in the cache, of that time: damage may have moved the frames' numbers since."""
         return key in self._places and self._places[key].pts == pts
 
-    def get(self, key: Hashable) -> CachedFeatures:
+    def get(self, key: Key) -> CachedFeatures:
         """Read a frame back, bit by bit what was put."""
         if key in self._held:
             return self._held[key]
@@ -115,7 +117,7 @@ class FeatureCache:
         saliency = np.fromfile(self._file, np.float32, rows * cols).reshape(rows, cols)
         return CachedFeatures(descriptors, saliency)
 
-    def drop(self, key: Hashable) -> None:
+    def drop(self, key: Key) -> None:
         """Forget a frame; its room in the file isn't used again."""
         del self._places[key]
         self._held.pop(key, None)
@@ -125,7 +127,15 @@ class FeatureCache:
         self._held.clear()
         self._room = 0
 
-    def items(self) -> Iterator[tuple[Hashable, CachedFeatures]]:
+    def inputs(self) -> set[Any]:
+        """The inputs of which there are frames."""
+        return {number for number, _ in self._places}
+
+    def of(self, number: Any) -> Iterator[CachedFeatures]:
+        """The frames of an input in the order they were put, one in memory at a time."""
+        return (self.get(key) for key in self._places if key[0] == number)
+
+    def items(self) -> Iterator[tuple[Key, CachedFeatures]]:
         """All keys and frames in the order they were put, one in memory at a time."""
         return ((key, self.get(key)) for key in self._places)
 
@@ -141,7 +151,7 @@ class FeatureCache:
         with suppress(OSError):
             self._file.close()
 
-    def _note(self, key: Hashable, place: _Place, checksum: int) -> None:
+    def _note(self, key: Key, place: _Place, checksum: int) -> None:
         """Nothing: what a temporary file holds needn't be found again."""
 
 
@@ -182,7 +192,7 @@ class KeptCache(FeatureCache):
             kept.append(line)
         return kept, end
 
-    def _note(self, key: Hashable, place: _Place, checksum: int) -> None:
+    def _note(self, key: Key, place: _Place, checksum: int) -> None:
         with self._index.open("a", encoding="utf-8") as stream:
             stream.write(json.dumps([key, place.offset, place.shape, checksum, place.pts]) + "\n")
 

@@ -1,13 +1,14 @@
-"""Saliency in labels, place by place: each frame's own, or what all frames of a fit share.
+"""Saliency in labels, place by place: each frame's own, or what all frames of an input share.
 
-Shared saliency is each frame's own, regressed on the descriptors of all. The object is the same in every frame, what is
-behind it isn't. So errors of single frames' saliency go where one linear function of the descriptors has to explain it
-in all of them, and a frame needs no saliency of its own to be labelled.
+Shared saliency is each frame's own, regressed on the descriptors of all that the fit has seen of an input, be it a
+video or a set of pictures. The object is the same in every frame, what is behind it isn't. So errors of single frames'
+saliency go where one linear function of the descriptors has to explain it in all of them, and a frame needs no saliency
+of its own to be labelled.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sized
+from collections.abc import Iterable, Iterator, Sized
 from dataclasses import dataclass, replace
 from typing import Protocol
 
@@ -17,7 +18,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.cluster.feature_cache import CachedFeatures
+from pipeline.cluster.feature_cache import CachedFeatures, FeatureCache
 from pipeline.graph import single_threaded
 
 PEAK = 0.98
@@ -34,29 +35,35 @@ class Voting(Sized, Protocol):
         """One frame's after the other."""
 
 
-def fit_shared(voting: Voting) -> NDArray[np.float32]:
-    """Regress the masks that Otsu's threshold makes of each frame's own saliency; one frame in memory at a time.
+def fit_shared(cache: FeatureCache) -> NDArray[np.float32]:
+    """Regress each frame's own saliency on descriptors, for all inputs together and, of several, for each.
 
     Args:
-        voting: L2-normalised descriptors and saliency of the frames, at least one.
+        cache: L2-normalised descriptors and saliency of at least one frame; keys are (input, frame) numbers.
 
     Returns:
-        Weights of the channels and what is added to their sum, float32 [channels + 1].
+        Float32 [1, channels + 1], or [1 + inputs, channels + 1] where several are in the cache: weights of the
+        channels, and what is added to their sum. The first row is that of all inputs together, and of those of which
+        the fit has seen no frame.
     """
-    normal, moments, places = np.zeros(()), np.zeros(()), 0
-    with single_threaded():
-        for entry in voting:
-            flat = entry.descriptors.reshape(-1, entry.descriptors.shape[-1]).astype(np.float64)
-            rows = np.hstack([flat, np.ones((len(flat), 1))])
-            normal = normal + rows.T @ rows
-            moments = moments + rows.T @ _mask(entry.saliency).ravel()
-            places += len(rows)
-        return np.linalg.solve(normal + RIDGE * places * np.eye(len(normal)), moments).astype(np.float32)
+    together, inputs = _regress(cache), cache.inputs()
+    if len(inputs) == 1:
+        return together[None]
+    tables = np.tile(together, (2 + max(inputs), 1))
+    for number in inputs:
+        tables[1 + number] = _regress(cache.of(number))
+    return tables
+
+
+def shared_of(tables: NDArray[np.float32], number: int | None) -> Tensor:
+    """The row of an input; None is one that the fit hasn't seen."""
+    row = 0 if number is None or number + 1 >= len(tables) else number + 1
+    return torch.from_numpy(tables[row].copy())
 
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedSaliency:
-    """The saliency that descriptors have by a table of `fit_shared` on their device."""
+    """The saliency of descriptors by a row of `fit_shared`, on their device."""
 
     table: Tensor
 
@@ -67,10 +74,10 @@ class SharedSaliency:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class SharedVoting:
-    """Frames that vote by the saliency that they share, in place of their own."""
+    """Frames that vote by the saliency that their input's frames share, in place of their own."""
 
-    own: Voting
-    table: NDArray[np.float32]
+    own: FeatureCache
+    tables: NDArray[np.float32]
 
     def __len__(self) -> int:
         """Number of frames."""
@@ -78,9 +85,9 @@ class SharedVoting:
 
     def __iter__(self) -> Iterator[CachedFeatures]:
         """One frame's after the other."""
-        shared = SharedSaliency(torch.from_numpy(self.table))
-        for entry in self.own:
-            yield replace(entry, saliency=shared.of(torch.tensor(entry.descriptors)).numpy())
+        for (number, _), entry in self.own.items():
+            saliency = SharedSaliency(shared_of(self.tables, number)).of(torch.tensor(entry.descriptors))
+            yield replace(entry, saliency=saliency.numpy())
 
 
 def with_saliency(energies: Tensor, saliency: Tensor, weight: float, neutral: float) -> Tensor:
@@ -108,6 +115,19 @@ def _evened(saliency: Tensor) -> Tensor:
     means = torch.nn.functional.avg_pool2d(saliency[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
     peak = torch.quantile(means.flatten(), PEAK)
     return (means / peak.clamp_min(1e-6)).clamp(0.0, 1.0)
+
+
+def _regress(entries: Iterable[CachedFeatures]) -> NDArray[np.float32]:
+    """Ridge regression of the masks that Otsu's threshold makes of saliency; one frame in memory at a time."""
+    normal, moments, places = np.zeros(()), np.zeros(()), 0
+    with single_threaded():
+        for entry in entries:
+            flat = entry.descriptors.reshape(-1, entry.descriptors.shape[-1]).astype(np.float64)
+            rows = np.hstack([flat, np.ones((len(flat), 1))])
+            normal = normal + rows.T @ rows
+            moments = moments + rows.T @ _mask(entry.saliency).ravel()
+            places += len(rows)
+        return np.linalg.solve(normal + RIDGE * places * np.eye(len(normal)), moments).astype(np.float32)
 
 
 def _mask(saliency: NDArray[np.float32]) -> NDArray[np.float64]:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Hashable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from pipeline.cluster.feature_cache import FeatureCache
+from pipeline.cluster.feature_cache import FeatureCache, Key
 
 APART = 4
 """Grid positions between two members of one frame at least."""
@@ -18,7 +17,7 @@ APART = 4
 class TypicalPlace:
     """A place of the grid of a frame, and the squared distance of its descriptor to the centroid of its cluster."""
 
-    key: Hashable
+    key: Key
     row: int
     col: int
     distance: float
@@ -50,7 +49,7 @@ def typical_places(cache: FeatureCache, centroids: NDArray[np.float32], count: i
 
 
 def _nearest_members(
-    key: Hashable, distances: NDArray[np.float32], members: NDArray[np.bool_], count: int
+    key: Key, distances: NDArray[np.float32], members: NDArray[np.bool_], count: int
 ) -> list[TypicalPlace]:
     left = np.where(members, distances, np.inf)
     places = []

@@ -91,7 +91,7 @@ def make_manifest(
         checksums = [content_sha256(source) for source in sources]
     named = zip(sources, checksums, strict=True)
     inputs = tuple(InputFacts(name=source.name, sha256=checksum) for source, checksum in named)
-    given = None if codebook is None else codebook_sha256(load_codebook(codebook))
+    given = None if codebook is None else codebook_sha256(load_codebook(codebook).for_others())
     return _manifest(engine, inputs, given, save_frames=save_frames)
 
 

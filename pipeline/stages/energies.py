@@ -88,7 +88,7 @@ def energy_steps(
         described: frames that get energies; others that come are only compared with.
     """
     extractor, settings = engine.extractor, engine.settings
-    assigner = assigner_of(codebook, settings.saliency, extractor.device)
+    assigner = assigner_of(codebook, settings.saliency, extractor.device, source)
     keys = key_frames_of(engine, size_hw)
 
     def features(batches: Iterable[Any]) -> Iterator[FeatureMap]:

@@ -121,7 +121,7 @@ class Atlas:
         for tap in self.layer_taps:
             self.by_layer.put((number, tap), found[tap].descriptors[0].cpu().numpy(), saliency, frame.pts)
         described = normalise(found[extractor.tap].descriptors[0]).cpu().numpy()
-        self.for_parts.put(number, described, saliency, frame.pts)
+        self.for_parts.put((0, number), described, saliency, frame.pts)
         maps = {
             tap: (normalise(found[tap].descriptors[0]) @ self._anchors[tap]).cpu().numpy() for tap in self._facet_taps
         }

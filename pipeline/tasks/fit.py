@@ -57,5 +57,6 @@ def fit(
         raise failures[0].error
     for warning in fitted.warnings:
         progress.say(f"warning: {warning}")
-    save_codebook(fitted.codebook, output)
-    return fitted.codebook
+    codebook = fitted.codebook.for_others()
+    save_codebook(codebook, output)
+    return codebook

@@ -154,7 +154,7 @@ def segment(
     if workers is not None:
         workers.require()
     sources = resolve_inputs([str(item) for item in inputs], settings.input.fps)
-    given = load_codebook(codebook) if codebook else None
+    given = load_codebook(codebook).for_others() if codebook else None
     with locked(output), ExitStack() as held:
         work = Workspace(output)
         if not (overwrite or resume):
@@ -266,7 +266,8 @@ class _Run:
 
     def _given(self, given: Codebook, file: Path, sources: Sequence[Source]) -> tuple[Fitted, list[Failure]]:
         assert self.codebook is not None
-        if not file.exists() or not file.samefile(self.codebook):
+        there = file.exists() and file.samefile(self.codebook)
+        if not there or codebook_sha256(load_codebook(file)) != codebook_sha256(given):
             self._retire_edits(given)
             save_codebook(given, file)
             remove(self.work.output / CLUSTERS)

@@ -13,9 +13,12 @@ from pipeline.errors import CodebookError
 from pipeline.features.extractor import Extractor
 from pipeline.media.label_store import open_labels
 from pipeline.stages import motion_window
+from pipeline.tasks.fit import fit
 from pipeline.tasks.segment import segment
 
 ClipMaker = Callable[..., Path]
+
+SIZES = {"one": (48, 64), "two": (64, 48)}
 
 
 @pytest.fixture
@@ -72,14 +75,30 @@ def test_what_is_shared_counts_in_labels(tmp_path: Path, make_clip: ClipMaker, s
     book = tmp_path / "out" / "codebook.safetensors"
     codebook = load_codebook(book)
     assert codebook.shared is not None
-    table, share = np.zeros_like(codebook.shared), {}
+    tables, share = np.zeros_like(codebook.shared), {}
     for name, everywhere in (("nothing", 0.0), ("everything", 1.0)):
-        table[-1] = everywhere
-        save_codebook(replace(codebook, shared=table), tmp_path / f"{name}.safetensors")
+        tables[:, -1] = everywhere
+        save_codebook(replace(codebook, shared=tables), tmp_path / f"{name}.safetensors")
         segment([clip], tmp_path / name, shared, codebook=tmp_path / f"{name}.safetensors").raise_failures()
         share[name] = float((labels_of(tmp_path / name / "walk") > 0).mean())
     found = float((labels_of(tmp_path / "out" / "walk") > 0).mean())
     assert share["nothing"] < found < share["everything"]
+
+
+def test_several_inputs_share_nothing_with_each_other(tmp_path: Path, make_clip: ClipMaker, shared: Settings) -> None:
+    clips = [make_clip(tmp_path / f"{name}.mp4", frames=6, size_hw=size) for name, size in SIZES.items()]
+    segment(clips, tmp_path / "out", shared).raise_failures()
+    codebook = load_codebook(tmp_path / "out" / "codebook.safetensors")
+    assert codebook.shared is not None
+    assert codebook.shared.shape[0] == 3
+    # Its rows are of these inputs: for others, and for these as others, it is that of all.
+    book = fit(clips, tmp_path / "book.safetensors", shared)
+    assert book.shared is not None
+    assert np.array_equal(book.shared, codebook.shared[:1])
+    for given in ("book.safetensors", "out/codebook.safetensors"):
+        segment(clips, tmp_path / given[:3], shared, codebook=tmp_path / given, overwrite=True).raise_failures()
+    for name in SIZES:
+        assert np.array_equal(labels_of(tmp_path / "boo" / name), labels_of(tmp_path / "out" / name))
 
 
 def test_a_codebook_without_it_is_refused_where_it_is_asked_for(
