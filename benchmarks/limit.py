@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from pipeline.config import Settings
-from pipeline.features.openvino_graph import import_openvino, openvino_core
+from pipeline.features.openvino_graph import import_openvino, open_core
 from pipeline.features.vit import ViTConfig
 from pipeline.geometry import grid_size
 from pipeline.refine.crf import refine_labels
@@ -149,7 +149,7 @@ def _by_openvino(
         "INFERENCE_NUM_THREADS": torch.get_num_threads(),
     }
     graph = openvino.Model([build(ops, nodes)], nodes)
-    request = openvino_core().compile_model(graph, "CPU", options).create_infer_request()
+    request = open_core().compile_model(graph, "CPU", options).create_infer_request()
     arrays = [each.numpy() for each in inputs]
     return [lambda: request.infer(arrays, share_inputs=True, share_outputs=True)]
 

@@ -76,11 +76,11 @@ def graph_memory() -> tuple[Callable[..., Any], Callable[..., Any]]:
             graphs[key] = open_graph(backbone, fingerprint, reading), backbone
         return graphs[key][0]
 
-    def remembered(*key: object) -> Any:
+    def remembered(core: Any, *key: object) -> Any:
         if key not in compiled:
             if len(compiled) == GRAPHS:
                 del compiled[next(iter(compiled))]
-            compiled[key] = compile_graph(*key)
+            compiled[key] = compile_graph(core, *key)
         return compiled[key]
 
     return opened, remembered

@@ -17,7 +17,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from pipeline.features.openvino_graph import open_graph, openvino_core
+from pipeline.features.openvino_graph import open_core, open_graph
 from pipeline.features.vit import Backbone, Embedded, Reading, ViTConfig
 
 KEPT_SHAPES = 5
@@ -51,7 +51,8 @@ class OpenVinoBlocks:
             dtype: of what is multiplied; bfloat16 is float32 on a processor that doesn't multiply in it.
         """
         self._backbone, self._fingerprint = backbone, fingerprint
-        able = dtype != torch.bfloat16 or "BF16" in openvino_core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
+        self._core = open_core()
+        able = dtype != torch.bfloat16 or "BF16" in self._core.get_property("CPU", "OPTIMIZATION_CAPABILITIES")
         self._dtype = dtype if able else torch.float32
         self._graphs: dict[Reading, Any] = {}
         self._compiled: OrderedDict[tuple[Reading, int, int, int], list[Any]] = OrderedDict()
@@ -92,7 +93,7 @@ class OpenVinoBlocks:
             if reading not in self._graphs:
                 self._graphs[reading] = open_graph(self._backbone, self._fingerprint, reading)
             graph, config = self._graphs[reading], self._backbone.config
-            compiled = compile_graph(graph, config, self._dtype, tokens, threads, streams)
+            compiled = compile_graph(self._core, graph, config, self._dtype, tokens, threads, streams)
             self._compiled[key] = [compiled.create_infer_request() for _ in range(streams)]
             while len(self._compiled) > KEPT_SHAPES and self._held_bytes() > KEPT_BYTES:
                 self._compiled.popitem(last=False)
@@ -120,7 +121,9 @@ class _Running:
         return found
 
 
-def compile_graph(graph: Any, config: ViTConfig, dtype: torch.dtype, tokens: int, threads: int, streams: int) -> Any:
+def compile_graph(
+    core: Any, graph: Any, config: ViTConfig, dtype: torch.dtype, tokens: int, threads: int, streams: int
+) -> Any:
     """A graph of `open_graph` compiled for one picture of so many tokens, `streams` of which share the threads."""
     sized, patches = graph.clone(), [tokens - config.prefix, config.head_dim]
     sized.reshape(dict(enumerate([[1, tokens, config.embed_dim], patches, patches][: len(sized.inputs)])))
@@ -131,4 +134,4 @@ def compile_graph(graph: Any, config: ViTConfig, dtype: torch.dtype, tokens: int
         # The threads share the processors with those of the other stages.
         "ENABLE_CPU_PINNING": False,
     }
-    return openvino_core().compile_model(sized, "CPU", options)
+    return core.compile_model(sized, "CPU", options)

@@ -16,7 +16,6 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -42,8 +41,6 @@ _PREFIX = "self.backbone."
 
 _TELEMETRY = "openvino_telemetry"
 
-_opening = threading.Lock()
-
 
 def import_openvino() -> Any:
     """The package, without its telemetry, which would write into the home directory and send.
@@ -62,19 +59,18 @@ def import_openvino() -> Any:
         sys.modules.pop(_TELEMETRY, None)
 
 
-def openvino_core() -> Any:
-    """The one `openvino.Core` of this process, which ends with it.
+def open_core() -> Any:
+    """A core whose plugin for the processor is loaded.
 
-    On Linux a core's CPU plugin gives the thread that loads it a stack for signal handlers, and frees it when the core
-    is deleted. Where that happens in another thread, the next Ctrl-C is a segmentation fault.
+    On Linux that plugin gives the thread that loads it a stack for signal handlers, and frees the stack when the core
+    is deleted, in whichever thread; the next signal that the first one gets is a segmentation fault then. So it is
+    loaded in a thread that ends at once.
     """
-    with _opening:
-        return _make_core()
-
-
-@cache
-def _make_core() -> Any:
-    return import_openvino().Core()
+    core = import_openvino().Core()
+    loader = threading.Thread(target=core.get_property, args=("CPU", "OPTIMIZATION_CAPABILITIES"))
+    loader.start()
+    loader.join()
+    return core
 
 
 def open_graph(backbone: Backbone, fingerprint: str, reading: Reading) -> Any:
@@ -174,7 +170,7 @@ def _serialise(graph: Any) -> bytes:
 
 def _parse(content: bytes) -> Any:
     openvino, parts = import_openvino(), load(content)
-    return openvino_core().read_model(parts["xml"].tobytes(), openvino.Tensor(parts["bin"]))
+    return openvino.Core().read_model(parts["xml"].tobytes(), openvino.Tensor(parts["bin"]))
 
 
 def _cache_file(fingerprint: str, reading: Reading) -> Path | None:
