@@ -16,6 +16,7 @@ import tempfile
 import threading
 import warnings
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -67,9 +68,8 @@ def open_core() -> Any:
     loaded in a thread that ends at once.
     """
     core = import_openvino().Core()
-    loader = threading.Thread(target=core.get_property, args=("CPU", "OPTIMIZATION_CAPABILITIES"))
-    loader.start()
-    loader.join()
+    with ThreadPoolExecutor(1) as loader:
+        loader.submit(core.get_property, "CPU", "OPTIMIZATION_CAPABILITIES").result()
     return core
 
 
