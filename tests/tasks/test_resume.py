@@ -33,8 +33,8 @@ Whole = tuple[Mapping[str, Any], float, int]
 """A result, its time in seconds, and its number of disk operations."""
 
 RUNNER = """
-import json, os, resource, shutil, signal, sys
-import pipeline.tasks.segment, pipeline.features.extractor, pipeline.cli
+import gc, json, os, resource, shutil, signal, sys
+import pipeline.__main__, pipeline.tasks.segment, pipeline.features.extractor, pipeline.cli
 import av, faiss, numpy, zarr
 from pipeline.config import CrfSettings
 from pipeline.kernels import infer_labels
@@ -55,6 +55,8 @@ def steps(deadly):
         setattr(os, name, counted(getattr(os, name)))
     return lambda: count
 
+# A child that collects garbage would copy all that is here.
+gc.freeze()
 for line in sys.stdin:
     order = json.loads(line)
     child = os.fork()
@@ -67,8 +69,9 @@ for line in sys.stdin:
         if order["limit"]:
             resource.setrlimit(resource.RLIMIT_FSIZE, (order["limit"], order["limit"]))
         counted = steps(order["die_at_step"])
+        sys.argv[1:] = order["arguments"]
         try:
-            pipeline.cli.main(order["arguments"])
+            pipeline.__main__.program()
         finally:
             os.write(1, f"\\nsteps={counted()}\\n".encode())
     print(child, flush=True)
