@@ -18,6 +18,8 @@ from pipeline.training.rng import Rng
 from pipeline.training.scenes import SceneMaker
 from pipeline.training.train import EXPORTED, Trainer, TrainingConfig, train
 
+pytestmark = pytest.mark.usefixtures("few_textures")
+
 TINY = SmallViTConfig(dim=24, depth=2, heads=3, img_size=32)
 SIZE = (48, 64)
 

@@ -18,6 +18,8 @@ from pipeline.training.skeletons import REGIONS
 from pipeline.training.train import LARGE, LONGEST_STEP_S, Trainer, TrainingConfig, learning_rate_share, train
 from pipeline.training.validation import figure_j, match_share
 
+pytestmark = pytest.mark.usefixtures("few_textures")
+
 TINY = SmallViTConfig(dim=24, depth=2, heads=3, img_size=32)
 
 
