@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,10 +32,10 @@ Job = Callable[..., object]
 JOBS: dict[str, Job] = {"parts": parts, "coseg": coseg}
 
 
-@pytest.fixture
-def album(tmp_path: Path) -> Path:
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A dozen pictures of a disc, one of which is broken."""
-    folder = tmp_path / "album"
+    folder = tmp_path_factory.mktemp("pictures") / "album"
     folder.mkdir()
     rng = np.random.default_rng(0)
     for number in range(12):
@@ -47,6 +48,12 @@ def album(tmp_path: Path) -> Path:
         Image.fromarray(np.clip(picture, 0, 255).astype(np.uint8)).save(folder / f"{number:02d}.png")
     (folder / "05.png").write_bytes((folder / "04.png").read_bytes()[:60])
     return folder
+
+
+@pytest.fixture
+def album(tmp_path: Path, pictures: Path) -> Path:
+    """A copy of them."""
+    return Path(shutil.copytree(pictures, tmp_path / "album"))
 
 
 @pytest.fixture
@@ -65,12 +72,39 @@ def contents(folder: Path) -> dict[str, bytes]:
     return {**found, "run.json": json.dumps(record).encode()}
 
 
+@pytest.fixture(scope="module")
+def wholes() -> dict[str, dict[str, bytes]]:
+    """What runs that nothing interrupts make of the pictures, as far as it is known."""
+    return {}
+
+
+@pytest.fixture
+def whole(
+    tmp_path: Path, pictures: Path, settings: Settings, wholes: dict[str, dict[str, bytes]]
+) -> Callable[[str], dict[str, bytes]]:
+    """A function that gives what a run makes of the pictures that nothing interrupts."""
+
+    def run(name: str) -> dict[str, bytes]:
+        if name not in wholes:
+            JOBS[name]([pictures], tmp_path / "whole", settings)
+            wholes[name] = contents(tmp_path / "whole")
+        return wholes[name]
+
+    return run
+
+
 @pytest.mark.parametrize("name", JOBS)
 @pytest.mark.parametrize("at", [2, 7, 13, 18, 22])
 def test_an_interrupted_run_is_continued_to_the_same_results(
-    tmp_path: Path, album: Path, settings: Settings, monkeypatch: pytest.MonkeyPatch, name: str, at: int
+    tmp_path: Path,
+    pictures: Path,
+    settings: Settings,
+    whole: Callable[[str], dict[str, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+    name: str,
+    at: int,
 ) -> None:
-    JOBS[name]([album], tmp_path / "whole", settings)
+    expected = whole(name)
     reads, read = 0, Picture.read
 
     def interrupted(self: Picture) -> np.ndarray:
@@ -82,15 +116,15 @@ def test_an_interrupted_run_is_continued_to_the_same_results(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(Picture, "read", interrupted)
-        JOBS[name]([album], tmp_path / "out", settings)
+        JOBS[name]([pictures], tmp_path / "out", settings)
     if (tmp_path / "out" / ".run").exists():
         with pytest.raises(OutputError, match="holds an unfinished run"):
-            JOBS[name]([album], tmp_path / "out", settings)
+            JOBS[name]([pictures], tmp_path / "out", settings)
     else:
         # Before the first picture was described there is nothing to keep.
         assert at < 13
-    result = JOBS[name]([album], tmp_path / "out", settings, resume=True)
-    assert contents(tmp_path / "out") == contents(tmp_path / "whole")
+    result = JOBS[name]([pictures], tmp_path / "out", settings, resume=True)
+    assert contents(tmp_path / "out") == expected
     with pytest.raises(InputError, match=r"05: .*\(11 other pictures are finished\)"):
         result.raise_failures()
 
@@ -164,7 +198,7 @@ def test_an_unfinished_run_of_other_pictures_is_refused(
 
 
 def test_a_killed_process_loses_no_finished_page(
-    tmp_path: Path, album: Path, settings: Settings, tiny_model: Path
+    tmp_path: Path, pictures: Path, settings: Settings, whole: Callable[[str], dict[str, bytes]]
 ) -> None:
     code = """
 import os, signal, sys
@@ -181,14 +215,13 @@ main(sys.argv[1:])
     file = tmp_path / "settings.yaml"
     file.write_text(settings.model_dump_json(exclude_unset=True))
     out = tmp_path / "out"
-    command = [sys.executable, "-c", code, "parts", str(album), "-o", str(out), "--config", str(file), "--resume"]
+    command = [sys.executable, "-c", code, "parts", str(pictures), "-o", str(out), "--config", str(file), "--resume"]
     for pages in (1, 2):
         done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=300, env=dict(os.environ))
         assert done.returncode == -signal.SIGKILL, done.stderr
         assert len(PictureWorkspace(out).pages()) == pages
-    parts([album], out, settings, resume=True)
-    parts([album], tmp_path / "whole", settings)
-    assert contents(out) == contents(tmp_path / "whole")
+    parts([pictures], out, settings, resume=True)
+    assert contents(out) == whole("parts")
 
 
 def test_the_fit_of_a_large_set_is_spread_and_bounded_by_its_room(
