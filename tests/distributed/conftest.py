@@ -17,9 +17,10 @@ from pipeline.config import Settings
 from pipeline.tasks.segment import segment
 from tests.conftest import Film, write_film
 
-FRAMES = 72
+FRAMES = 44
+"""Two full chunks of labels, and a part of one."""
 FILMS: dict[str, dict[str, Any]] = {
-    "fixed.mp4": {"options": {"g": "8", "bf": "2"}, "audio": "aac", "audio_seconds": 2.5},
+    "fixed.mp4": {"options": {"g": "8", "bf": "2"}, "audio": "aac", "audio_seconds": 1.5},
     "vfr.mp4": {"options": {"g": "8"}, "pts": [number * 512 + number % 3 * 100 for number in range(FRAMES)]},
     "open.mp4": {"options": {"x264-params": "open-gop=1:keyint=8:bframes=3"}},
     "stream.ts": {"codec": "mpeg2video", "options": {"g": "8", "bf": "2"}, "time_base": Fraction(1, 25)},
