@@ -112,18 +112,25 @@ def test_frames_of_every_kind_of_file_are_those_of_a_whole_decode(
         pytest.skip(f"this build of FFmpeg has no encoder for {name}")
     whole = facts(VideoSource(path, "x").frames())
     assert len(whole) >= FRAMES - 1
-    for seed in range(10):
+    for seed in range(5):
         require_equal(path, whole, seed)
     assert bool(skipped) == (name not in NOT_SOUGHT)
     # Where the picture is refreshed piece by piece, no frame but the first can be begun at.
     assert all(skipped) or name.startswith("refresh.")
 
 
+def sparse(source: VideoSource) -> Selection:
+    """Every third frame of a large video: all are decoded, but to turn one into RGB takes longer than that."""
+    height, width = source.probe().size_hw
+    return Selection(3 if height * width > 640 * 480 else 1)
+
+
 @pytest.mark.parametrize("name", CLIPS)
 def test_frames_of_real_clips_are_those_of_a_whole_decode(shared_dir: Path, name: str, skipped: list[bool]) -> None:
     path = shared_dir / name
-    whole = facts(VideoSource(path, "x").frames())
-    require_equal(path, whole, len(whole))
+    chosen = sparse(VideoSource(path, "x"))
+    whole = facts(VideoSource(path, "x").frames(chosen))
+    require_equal(path, whole, len(whole), chosen)
     assert all(skipped) and skipped
 
 
@@ -134,9 +141,10 @@ def test_frames_of_odd_files_are_those_of_a_whole_decode(shared_dir: Path) -> No
         source = VideoSource(path, "x")
         # Longer ones are containers and codecs of which FILMS has a small one.
         if source.count() < 130:
-            whole = facts(source.frames())
+            chosen = sparse(source)
+            whole = facts(source.frames(chosen))
             if not source.report.damaged:
-                require_equal(path, whole, len(whole))
+                require_equal(path, whole, len(whole), chosen)
 
 
 @pytest.mark.parametrize(("start", "end", "every"), [(1.0, None, 1), (1.3, 2.0, 1), (0.5, None, 3), (1.98, None, 7)])
