@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -32,6 +33,11 @@ GRAPHS = 40
 """Compiled graphs that are kept, each of some 15 MiB."""
 
 
+def pytest_collection_finish() -> None:
+    """What the libraries hold is no garbage: to look through it again and again takes some percent of the time."""
+    gc.freeze()
+
+
 @pytest.fixture(scope="session", autouse=True)
 def _one_thread_of_blas() -> Iterator[None]:
     """As in the program: pytest's plugins have loaded NumPy before it could say so."""
@@ -51,9 +57,10 @@ def shared_dir() -> Path:
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Temporary cache directory, shared by all tests, so that the user's cache isn't touched."""
+    """Temporary cache directory, shared by all tests and workers, so that the user's cache isn't touched."""
     with pytest.MonkeyPatch.context() as patch:
-        folder = tmp_path_factory.mktemp("cache")
+        base = tmp_path_factory.getbasetemp()
+        folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "cache"
         patch.setenv("XDG_CACHE_HOME", str(folder))
         # Only a power cut would show whether files are on the disk; waiting for it takes a tenth of the tests' time.
         patch.setattr(os, "fsync", lambda descriptor: None)
@@ -77,11 +84,14 @@ def graph_memory() -> tuple[Callable[..., Any], Callable[..., Any]]:
         return graphs[key][0]
 
     def remembered(core: Any, *key: object) -> Any:
-        if key not in compiled:
+        graph = compiled.pop(key, None)
+        if graph is None:
+            graph = compile_graph(core, *key)
             if len(compiled) == GRAPHS:
                 del compiled[next(iter(compiled))]
-            compiled[key] = compile_graph(core, *key)
-        return compiled[key]
+        # Behind those that were used before it.
+        compiled[key] = graph
+        return graph
 
     return opened, remembered
 
