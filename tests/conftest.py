@@ -67,6 +67,16 @@ def cache_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
         yield folder
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _short_look_at_the_processors() -> Iterator[None]:
+    """A dry run keeps all processors busy for half a second; its figures aren't asserted."""
+    from pipeline.forecast.cost import free_processors
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(free_processors, "__defaults__", (0.02,))
+        yield
+
+
 @pytest.fixture(scope="session")
 def graph_memory() -> tuple[Callable[..., Any], Callable[..., Any]]:
     """`open_graph` and `compile_graph` that remember what they made for equal weights: a graph takes half a second."""
