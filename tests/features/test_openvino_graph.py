@@ -168,8 +168,8 @@ def watch(event, arguments):
     if event.startswith("socket."):
         print("socket", event, arguments, file=sys.stderr)
 sys.addaudithook(watch)
-from pipeline.cli import main
-main(sys.argv[1:])
+from pipeline.__main__ import program
+program()
 """
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 from fractions import Fraction
 from pathlib import Path
@@ -11,12 +12,13 @@ import pytest
 
 
 @pytest.fixture
-def read_times() -> Callable[[Path], list[Fraction]]:
-    """A function that gives the times of a file's frames in seconds, as PyAV decodes them."""
+def read_times() -> Callable[..., list[Fraction]]:
+    """A function that gives the times of a file's frames, or of its first ones, in seconds, as PyAV decodes them."""
 
-    def times(path: Path) -> list[Fraction]:
+    def times(path: Path, first: int | None = None) -> list[Fraction]:
         with av.open(str(path)) as container:
-            return [frame.pts * frame.time_base for frame in container.decode(video=0)]
+            frames = itertools.islice(container.decode(video=0), first)
+            return [frame.pts * frame.time_base for frame in frames]
 
     return times
 

@@ -1,6 +1,5 @@
 """Real files: what other programs' test suites found odd, and the clips that quality is measured on."""
 
-import itertools
 from fractions import Fraction
 from pathlib import Path
 
@@ -110,7 +109,7 @@ def test_clips_come_out_with_their_times_size_and_sound(
     flat = np.full((*info.size_hw, 3), 90, dtype=np.uint8)
     times = []
     with ClipWriter(tmp_path / "o.mp4", info.size_hw, info, audio=path) as clip:
-        for time in itertools.islice(read_times(path), 400):
+        for time in read_times(path, first=150):
             clip.write(int(time / info.time_base), flat)
             times.append(time)
     assert read_times(tmp_path / "o.mp4") == times
