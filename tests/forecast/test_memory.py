@@ -55,12 +55,12 @@ def test_memory_does_not_grow_with_the_length_of_the_clip(
 ) -> None:
     config = tmp_path / "c.yaml"
     config.write_text(CONFIG)
-    # 500 more frames of 192 x 256 kept in memory would add 70 MB.
-    short, long = (make_clip(tmp_path / f"{n}.mp4", frames=n, size_hw=(192, 256)) for n in (50, 550))
+    # 250 more frames of 192 x 256 kept in memory would add 37 MB; from run to run it varies by less than 10 MB.
+    short, long = (make_clip(tmp_path / f"{n}.mp4", frames=n, size_hw=(192, 256)) for n in (50, 300))
     before = peak_bytes(short, tmp_path / "short", tiny_model, config)
     after = peak_bytes(long, tmp_path / "long", tiny_model, config)
     assert after < before * 1.1, (before, after)
-    assert after - before < 40e6, (before, after)
+    assert after - before < 20e6, (before, after)
 
 
 @pytest.mark.skipif(not hasattr(os, "wait4"), reason="this system doesn't tell a process's peak memory")
