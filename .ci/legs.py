@@ -113,7 +113,8 @@ class Environment:
             **os.environ,
             "PATH": f"{programs}{os.pathsep}{os.environ['PATH']}",
             "VIRTUAL_ENV": str(self.folder),
-            # pip compiles no bytecode ahead (0, because the option itself is a negation): that takes half a minute.
+            # pip compiles no bytecode ahead (0, because the option itself is a negation): that takes half a minute, and
+            # most of it is never imported; see `tests`.
             "PIP_NO_COMPILE": "0",
         }
         subprocess.run(command, cwd=cwd, env=variables, check=True)
@@ -123,6 +124,15 @@ class Environment:
         if not (self.folder / "bin" / "uv").exists():
             self.step("pip", "install", "--quiet", "uv")
         self.step("uv", "pip", "install", "--quiet", *wanted)
+
+    def tests(self, *chosen: str, **variables: str) -> None:
+        """Run tests, with what they import compiled to bytecode before.
+
+        Neither pip (here) nor uv does that, and where Python may not write it either (PYTHONDONTWRITEBYTECODE), each of
+        the many processes that tests start would compile for five seconds what it imports.
+        """
+        self.step("env", "-u", "PYTHONDONTWRITEBYTECODE", "pytest", "--collect-only", "--quiet", *chosen)
+        self.step("env", *(f"{name}={value}" for name, value in variables.items()), *PYTEST, *chosen)
 
     def releases(self) -> dict[str, str]:
         """What is installed of Python and of the packages that the program needs."""
@@ -154,15 +164,15 @@ def gate(environment: Environment) -> None:
     # Pages as the tests in a browser have seen them are kept in build/.
     pages = ROOT / "build" / "pages"
     pages.mkdir(parents=True, exist_ok=True)
-    environment.step("env", f"VIDPARTS_SCREENSHOTS={pages}", *PYTEST)
+    environment.tests(VIDPARTS_SCREENSHOTS=str(pages))
     # Once more without compiled code and the ViT's library, so that the plain paths are proved.
-    environment.step("env", "VIDPARTS_PLAIN=1", *PYTEST, *PLAIN)
+    environment.tests(*PLAIN, VIDPARTS_PLAIN="1")
 
 
 def readers(environment: Environment) -> None:
     """What exports are read with; some of it holds other packages back."""
     environment.uv_install("--editable", ".[dev,readers]")
-    environment.step(*PYTEST, "tests/tasks/test_export.py", "tests/media/test_exports.py")
+    environment.tests("tests/tasks/test_export.py", "tests/media/test_exports.py")
 
 
 def newest(environment: Environment) -> None:
@@ -201,7 +211,7 @@ def find_browser() -> None:
 def most_tests(environment: Environment) -> None:
     """The tests but those that only the gate does."""
     skipped = [f"--ignore={path}" for path in ONLY_GATE] + [f"--deselect={test}" for test in ONLY_GATE_TESTS]
-    environment.step(*PYTEST, *skipped)
+    environment.tests(*skipped)
 
 
 def find_python(version: str) -> Path | None:
