@@ -166,7 +166,7 @@ def gate(environment: Environment) -> None:
     pages.mkdir(parents=True, exist_ok=True)
     environment.tests(VIDPARTS_SCREENSHOTS=str(pages))
     # Once more without compiled code and the ViT's library, so that the plain paths are proved.
-    environment.tests(*PLAIN, VIDPARTS_PLAIN="1")
+    environment.step("env", "VIDPARTS_PLAIN=1", *PYTEST, *PLAIN)
 
 
 def readers(environment: Environment) -> None:
