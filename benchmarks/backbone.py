@@ -52,7 +52,7 @@ from pipeline.features.extractor import Extraction, Extractor, resize_lanczos
 from pipeline.features.motion import REACH, own_motion
 from pipeline.features.vit import Tap
 from pipeline.features.weights import BUNDLED
-from pipeline.geometry import grid_size, processed_size, resize_labels
+from pipeline.geometry import grid_size, resize_labels, with_short_side
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
@@ -196,7 +196,7 @@ def flow_along(first: JointFrame, frame: JointFrame, points: Points) -> Points:
 
 def motion_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.bool_]]:
     """Otsu's threshold on motion relative to the camera."""
-    size_hw = processed_size(frames[0].shape[:2], load_size)
+    size_hw = with_short_side(frames[0].shape[:2], load_size)
     grey = [cv2.cvtColor(resize_lanczos(rgb, size_hw), cv2.COLOR_RGB2GRAY) for rgb in frames]
     for index, rgb in enumerate(frames):
         first = max(0, index - REACH)
@@ -206,7 +206,7 @@ def motion_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.b
 
 def cut_masks(frames: Sequence[Rgb], load_size: int) -> Iterator[NDArray[np.bool_]]:
     """Motion masks refined by GrabCut at the processed size."""
-    size_hw = processed_size(frames[0].shape[:2], load_size)
+    size_hw = with_short_side(frames[0].shape[:2], load_size)
     for rgb, mask in zip(frames, motion_masks(frames, load_size), strict=True):
         small = cv2.resize(mask.astype(np.uint8), size_hw[::-1], interpolation=cv2.INTER_NEAREST) > 0
         cut = refine_mask(small, resize_lanczos(rgb, size_hw))

@@ -25,7 +25,7 @@ from benchmarks import densecrf
 from pipeline.cluster.assignment import normalise
 from pipeline.cluster.clusters import squared_distances
 from pipeline.config import CrfSettings
-from pipeline.geometry import grid_size, processed_size
+from pipeline.geometry import grid_size, with_short_side
 from pipeline.graph import processors, side_by_side
 from pipeline.kernels import meanfield
 from pipeline.media.inputs import resolve_inputs
@@ -61,7 +61,7 @@ def frames_of(clip: str, count: int, load_size: int) -> Iterator[NDArray[np.uint
     wanted = {total * index // count for index in range(count)}
     for index, frame in enumerate(source.frames()):
         if index in wanted:
-            height, width = processed_size(frame.rgb.shape[:2], load_size)
+            height, width = with_short_side(frame.rgb.shape[:2], load_size)
             yield np.asarray(Image.fromarray(frame.rgb).resize((width, height), Image.Resampling.LANCZOS))
 
 

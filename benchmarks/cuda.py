@@ -34,7 +34,7 @@ from pipeline.cluster.kmeans import fit_kmeans
 from pipeline.config import PRESETS, Settings, load_settings, with_values
 from pipeline.features.extractor import Extractor
 from pipeline.forecast.flops import describe_flops
-from pipeline.geometry import grid_size, processed_size
+from pipeline.geometry import grid_size
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.label_store import open_labels
 from pipeline.progress import Silent
@@ -202,7 +202,7 @@ def _extractor(settings: Settings) -> Extractor:
 
 
 def _processed(clip: Path, settings: Settings) -> tuple[int, int]:
-    return processed_size(resolve_inputs([str(clip)], fps=25)[0].probe().size_hw, settings.features.load_size)
+    return settings.features.processed_size(resolve_inputs([str(clip)], fps=25)[0].probe().size_hw)
 
 
 def measure(options: argparse.Namespace, folder: Path) -> dict[str, Any]:

@@ -41,7 +41,6 @@ from benchmarks.processes import ProcessRun, run_paper, run_program
 from pipeline.config import PRESETS, load_settings, with_values
 from pipeline.features.vit import Backbone, ViTConfig
 from pipeline.features.weights import resolve_model
-from pipeline.geometry import processed_size
 from pipeline.kernels import host_cpu
 from pipeline.media.inputs import resolve_inputs
 
@@ -231,7 +230,7 @@ def _limit(options: argparse.Namespace, model: str, config: Path, name: str) -> 
     shape = resolve_model(model).backbone.config
     size_hw = resolve_inputs([str(options.clip)], fps=25)[0].probe().size_hw
     settings = with_values(load_settings(config), {"preset": None if name == "default" else name})
-    return measure_limit(shape, settings, processed_size(size_hw, settings.features.load_size), options.frames)
+    return measure_limit(shape, settings, settings.features.processed_size(size_hw), options.frames)
 
 
 def main() -> None:

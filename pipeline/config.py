@@ -16,6 +16,7 @@ import yaml
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from pipeline.errors import UsageError
+from pipeline.geometry import with_short_side
 
 Facet = Literal["key", "query", "value", "token"]
 Grid = Literal["overlapping", "interleaved"]
@@ -58,6 +59,8 @@ class FeatureSettings(_Section):
 
     load_size: Annotated[int, Field(ge=8, le=4096)] | None = 224
     """Short side of the processed picture, pixels; none keeps the source's size."""
+    enlarge_to: Annotated[int, Field(ge=8, le=4096)] | None = None
+    """Short side up to which smaller pictures are enlarged, pixels; none: up to `load_size`, as in the paper."""
     stride: Count = 4
     """Distance of neighbouring patches, processed pixels; divides the patch size."""
     grid: Grid = "overlapping"
@@ -69,6 +72,19 @@ class FeatureSettings(_Section):
     """Add the context of log-spaced bins to each descriptor (paper section 4, point correspondences)."""
     precision: Precision = "float32"
     """Arithmetic of the ViT: float32, or bfloat16 where the processor multiplies in it. float16 is for CUDA."""
+
+    def processed_size(self, size_hw: tuple[int, int]) -> tuple[int, int]:
+        """Height and width, pixels, that a picture of `size_hw` has for the ViT.
+
+        >>> FeatureSettings(load_size=224).processed_size((120, 160))
+        (224, 298)
+        >>> FeatureSettings(load_size=224, enlarge_to=96).processed_size((120, 160))
+        (120, 160)
+        """
+        if self.load_size is None:
+            return size_hw
+        least = self.load_size if self.enlarge_to is None else self.enlarge_to
+        return with_short_side(size_hw, min(self.load_size, max(least, min(size_hw))))
 
 
 class KeyframeSettings(_Section):

@@ -20,22 +20,18 @@ if TYPE_CHECKING:
     from torch import Tensor
 
 
-def processed_size(size_hw: tuple[int, int], load_size: int | None) -> tuple[int, int]:
-    """Height and width after the short side is brought to `load_size` pixels (paper's code: Resize).
+def with_short_side(size_hw: tuple[int, int], short_px: int) -> tuple[int, int]:
+    """Height and width of a picture after its short side is brought to `short_px` pixels (paper's code: Resize).
 
-    The long side is rounded down, as the paper's code does it. None keeps the size.
+    The long side is rounded down, as the paper's code does it.
 
-    >>> processed_size((480, 854), 224)
+    >>> with_short_side((480, 854), 224)
     (224, 398)
-    >>> processed_size((480, 854), None)
-    (480, 854)
     """
     height, width = size_hw
-    if load_size is None:
-        return height, width
     if height <= width:
-        return load_size, max(1, load_size * width // height)
-    return max(1, load_size * height // width), load_size
+        return short_px, max(1, short_px * width // height)
+    return max(1, short_px * height // width), short_px
 
 
 def fitted_size(size_hw: tuple[int, ...], most_hw: tuple[int, int]) -> tuple[int, int]:

@@ -2,7 +2,7 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import PRESETS, Settings, load_settings, preset_file, read_yaml, with_defaults
+from pipeline.config import PRESETS, FeatureSettings, Settings, load_settings, preset_file, read_yaml, with_defaults
 from pipeline.errors import UsageError
 
 
@@ -22,6 +22,29 @@ def test_an_option_beats_the_file_which_beats_the_presets(tmp_path: Path) -> Non
     assert settings.features.layer == 9
     assert settings.features.facet == "query"
     assert settings.features.load_size == 224
+
+
+@pytest.mark.parametrize(
+    ("size_hw", "load_size", "enlarge_to", "expected"),
+    [
+        ((480, 854), 224, None, (224, 398)),
+        ((854, 480), 224, None, (398, 224)),
+        ((100, 100), 224, None, (224, 224)),
+        ((33, 77), None, None, (33, 77)),
+        ((33, 77), None, 64, (33, 77)),
+        ((4000, 10), 8, None, (3200, 8)),
+        ((16, 4096), 224, None, (224, 57344)),
+        ((480, 854), 320, 256, (320, 569)),
+        ((270, 481), 320, 256, (270, 481)),
+        ((100, 200), 320, 256, (256, 512)),
+        ((100, 200), 160, 256, (160, 320)),
+    ],
+)
+def test_processed_size(
+    size_hw: tuple[int, int], load_size: int | None, enlarge_to: int | None, expected: tuple[int, int]
+) -> None:
+    features = FeatureSettings(load_size=load_size, enlarge_to=enlarge_to)
+    assert features.processed_size(size_hw) == expected
 
 
 @pytest.mark.parametrize("name", PRESETS)

@@ -10,7 +10,6 @@ from pipeline.geometry import (
     even,
     grid_size,
     nearest_index,
-    processed_size,
     resize_labels,
     resize_nearest,
 )
@@ -51,21 +50,6 @@ def test_resize_nearest_is_torchs_upsample() -> None:
     grid = torch.randn(7, 9, 3)
     expected = torch.nn.Upsample(size=(25, 31))(grid.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
     assert torch.equal(resize_nearest(grid, (25, 31)), expected)
-
-
-@pytest.mark.parametrize(
-    ("size", "load", "expected"),
-    [
-        ((480, 854), 224, (224, 398)),
-        ((854, 480), 224, (398, 224)),
-        ((100, 100), 224, (224, 224)),
-        ((33, 77), None, (33, 77)),
-        ((4000, 10), 8, (3200, 8)),
-        ((16, 4096), 224, (224, 57344)),
-    ],
-)
-def test_processed_size(size: tuple[int, int], load: int | None, expected: tuple[int, int]) -> None:
-    assert processed_size(size, load) == expected
 
 
 def test_a_picture_smaller_than_a_patch_is_refused() -> None:

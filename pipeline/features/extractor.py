@@ -28,7 +28,7 @@ from pipeline.features.interleaved_grid import run_interleaved
 from pipeline.features.log_bins import BINS, log_bin
 from pipeline.features.vit import Backbone, BackboneOutput, Reading, RunBlocks, Tap
 from pipeline.features.weights import Model
-from pipeline.geometry import grid_size, processed_size
+from pipeline.geometry import grid_size
 
 Picture = NDArray[np.uint8]
 
@@ -124,7 +124,7 @@ class Extractor:
 
     def preprocess(self, rgb: Picture) -> Picture:
         """Resize uint8 [height, width, 3] to the processed size (Lanczos); the same object if it has it."""
-        return resize_lanczos(rgb, processed_size(rgb.shape[:2], self.settings.load_size))
+        return resize_lanczos(rgb, self.settings.processed_size(rgb.shape[:2]))
 
     def extract(self, images: Sequence[Picture], *, saliency: bool = False) -> Extraction:
         """Descriptors, and the saliency of the same pass, of pictures of one size.
@@ -165,7 +165,7 @@ class Extractor:
         Raises:
             InputError: half the processed size is smaller than a patch.
         """
-        size_hw = processed_size(rgb[0].shape[:2], self.settings.load_size)
+        size_hw = self.settings.processed_size(rgb[0].shape[:2])
         halves = [resize_lanczos(picture, (size_hw[0] // 2, size_hw[1] // 2)) for picture in rgb]
         outputs = self._run(halves, self.identity.patch_px, Reading((), True, self.heads))
         low = torch.cat([_present(output.saliency) for output in outputs])

@@ -15,12 +15,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
+from pipeline.config import FeatureSettings
 from pipeline.errors import ModelError
 from pipeline.features.checkpoints import read_checkpoint
 from pipeline.features.extractor import resize_lanczos
 from pipeline.features.models import IMAGENET_MEAN, IMAGENET_STD
 from pipeline.features.weights import HUB_TIMEOUT_SECONDS
-from pipeline.geometry import processed_size
 
 SMALLEST_PX = 32
 """The last stage has one position for so many pixels."""
@@ -38,11 +38,11 @@ class ResNet:
 
     Attributes:
         network: maps float32 [batch, 3, height, width] to [batch, 2048, height / 32, width / 32].
-        load_size: short side of the processed picture, pixels; None keeps the source's.
+        settings: say the processed size.
     """
 
     network: nn.Module
-    load_size: int | None
+    settings: FeatureSettings
 
     @torch.inference_mode()
     def describe(self, rgb: NDArray[np.uint8]) -> NDArray[np.float32]:
@@ -51,7 +51,7 @@ class ResNet:
         Args:
             rgb: uint8 [height, width, 3].
         """
-        height, width = processed_size(rgb.shape[:2], self.load_size)
+        height, width = self.settings.processed_size(rgb.shape[:2])
         image = resize_lanczos(rgb, (max(height, SMALLEST_PX), max(width, SMALLEST_PX)))
         device = next(self.network.parameters()).device
         mean, std = (torch.tensor(each, device=device)[:, None, None] for each in (IMAGENET_MEAN, IMAGENET_STD))
@@ -60,21 +60,21 @@ class ResNet:
         return np.asarray(features.permute(1, 2, 0).cpu().numpy(), dtype=np.float32)
 
 
-def load_resnet(training: str, load_size: int | None, device: torch.device) -> ResNet:
+def load_resnet(training: str, settings: FeatureSettings, device: torch.device) -> ResNet:
     """A ResNet-50 by how it was trained.
 
     Args:
         training: a key of `WEIGHTS`.
-        load_size: short side of the processed picture, pixels.
+        settings: say the processed size.
         device: where it runs.
 
     Raises:
         ModelError: the weights are neither cached nor within reach, or don't fit.
     """
-    return read_resnet(_weights_file(WEIGHTS[training]), load_size, device)
+    return read_resnet(_weights_file(WEIGHTS[training]), settings, device)
 
 
-def read_resnet(file: Path, load_size: int | None, device: torch.device) -> ResNet:
+def read_resnet(file: Path, settings: FeatureSettings, device: torch.device) -> ResNet:
     """A ResNet-50 from a file of weights with torchvision's names; a classifier in it is left out.
 
     Raises:
@@ -91,7 +91,7 @@ def read_resnet(file: Path, load_size: int | None, device: torch.device) -> ResN
     except RuntimeError as error:
         reason = str(error).splitlines()[1].strip()[:160] if "\n" in str(error) else str(error)[:160]
         raise ModelError(f"'{file}' is no ResNet-50 ({reason}); fetch its weights again") from error
-    return ResNet(network.eval().requires_grad_(False).to(device), load_size)
+    return ResNet(network.eval().requires_grad_(False).to(device), settings)
 
 
 def _weights_file(url: str) -> Path:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from pipeline.features.extractor import Extractor
 from pipeline.features.interleaved_grid import pass_sizes
 from pipeline.features.vit import Tap, ViTConfig
-from pipeline.geometry import grid_size, processed_size
+from pipeline.geometry import grid_size
 
 
 def pass_flops(
@@ -54,7 +54,7 @@ def vote_flops(extractor: Extractor, source_hw: tuple[int, int], *, attends: boo
 
     The size is that of the source's frame. Saliency of motion costs none of these operations.
     """
-    height, width = processed_size(source_hw, extractor.settings.load_size)
+    height, width = extractor.settings.processed_size(source_hw)
     if not (attends and extractor.half_size):
         return describe_flops(extractor, (height, width), saliency=attends)
     config, heads = extractor.backbone.config, _heads(extractor)

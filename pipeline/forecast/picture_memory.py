@@ -10,7 +10,6 @@ from pipeline.config import Settings
 from pipeline.errors import InputError
 from pipeline.forecast.memory import CRF_BLOCK_BYTES, CRF_BYTES, DECODED_BYTES, PAINTED_BYTES, Capacity, size_work
 from pipeline.forecast.workload import InputLoad, Workload
-from pipeline.geometry import processed_size
 from pipeline.media.inputs import Picture, Still
 from pipeline.runs.picture_files import PAGE
 from pipeline.stages.engine import Engine
@@ -46,7 +45,7 @@ def count_pictures(pictures: Sequence[Picture], engine: Engine, *, fits: bool) -
     for picture in pictures:
         try:
             source_hw = picture.pixels()
-            size_hw = processed_size(source_hw, settings.features.load_size)
+            size_hw = settings.features.processed_size(source_hw)
             grid_hw = engine.extractor.grid_hw(size_hw)
         except InputError as error:
             failures.append(str(error))

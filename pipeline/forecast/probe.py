@@ -24,7 +24,7 @@ from pipeline.features.motion import REACH
 from pipeline.forecast.cost import NOTHING, Cost, measure
 from pipeline.forecast.disk import written_bytes
 from pipeline.forecast.flops import describe_flops
-from pipeline.geometry import processed_size, shrink
+from pipeline.geometry import shrink
 from pipeline.media.clip_reader import frame_times, packet_bytes
 from pipeline.media.clip_writer import ClipWriter, is_encodable
 from pipeline.media.label_store import LabelWriter
@@ -220,7 +220,7 @@ def probe_stages(
 
 def _burst(engine: Engine, size_hw: tuple[int, int]) -> int:
     """Frames of a burst: fewer where one takes long or is large, but as many as belong together."""
-    operations = describe_flops(engine.extractor, processed_size(size_hw, engine.settings.features.load_size))
+    operations = describe_flops(engine.extractor, engine.settings.features.processed_size(size_hw))
     small = size_hw[0] * size_hw[1] < LARGE_PX and operations < HEAVY_FLOPS
     wanted = BURST if small else BURST // 4 if operations < 8 * HEAVY_FLOPS else BURST // 8
     interval = engine.settings.keyframes.interval
@@ -301,7 +301,7 @@ class _Stages:
         return packet_bytes(clip.path)
 
     def _size_hw(self) -> tuple[int, int]:
-        return processed_size(self.source.probe().size_hw, self.engine.settings.features.load_size)
+        return self.engine.settings.features.processed_size(self.source.probe().size_hw)
 
 
 def _measure_steadiness(parts: Iterator[PartMap]) -> Iterator[None]:

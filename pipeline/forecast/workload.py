@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from pipeline.errors import InputError
-from pipeline.geometry import processed_size
 from pipeline.media.source import Source, selection_of
 from pipeline.painting.styles import painted_size
 from pipeline.stages.engine import Engine
@@ -92,7 +91,7 @@ def count_work(sources: Sequence[Source], engine: Engine, *, fits: bool, paints:
 
 def _measured(source: Source, engine: Engine) -> InputLoad:
     settings, source_hw = engine.settings, source.probe().size_hw
-    size_hw = processed_size(source_hw, settings.features.load_size)
+    size_hw = settings.features.processed_size(source_hw)
     grid_hw = engine.extractor.grid_hw(size_hw)
     frames = source.count(selection_of(settings))
     if not frames:

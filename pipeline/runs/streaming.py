@@ -21,7 +21,6 @@ from pipeline.cluster.codebook import codebook_sha256
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.errors import InputError, OutputError
 from pipeline.files import sync
-from pipeline.geometry import processed_size
 from pipeline.graph import Graph, Node, StageReport
 from pipeline.media.label_store import LabelStore, LabelWriter, open_labels
 from pipeline.media.source import Selection, Source, selection_of
@@ -222,7 +221,7 @@ class Streaming:
     def label_writer(self, source: Source, folder: Path) -> LabelWriter:
         """The writer of an input's labels in a directory."""
         info = source.probe()
-        size_hw = processed_size(info.size_hw, self.engine.settings.features.load_size)
+        size_hw = self.engine.settings.features.processed_size(info.size_hw)
         parts = self.fitted.codebook.parts
         return LabelWriter(folder / LABELS, size_hw, info.size_hw, info.time_base, parts, keep_partial=True)
 

@@ -13,7 +13,7 @@ from PIL import Image
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.typical import TypicalPlace, typical_places
 from pipeline.files import output_errors, replaced_file
-from pipeline.geometry import processed_size, shrink
+from pipeline.geometry import shrink, with_short_side
 from pipeline.media.pictures import read_picture
 
 PATCHES = 8
@@ -39,7 +39,7 @@ class SampledPictures:
         Raises:
             OutputError: it can't be written.
         """
-        height, width = processed_size((rgb.shape[0], rgb.shape[1]), min(_SHORT_SIDE_PX, *rgb.shape[:2]))
+        height, width = with_short_side((rgb.shape[0], rgb.shape[1]), min(_SHORT_SIDE_PX, *rgb.shape[:2]))
         file = self._file(key)
         with output_errors(file):
             self.folder.mkdir(parents=True, exist_ok=True)

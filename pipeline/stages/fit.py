@@ -15,7 +15,6 @@ from pipeline.cluster.frame_sampling import spread_frames
 from pipeline.config import Settings
 from pipeline.errors import InputError, OutputError
 from pipeline.failures import Failure
-from pipeline.geometry import processed_size
 from pipeline.graph import Graph
 from pipeline.media.source import Selection, Source, selection_of
 from pipeline.painting.palettes import part_colors
@@ -165,7 +164,7 @@ def _known(cache: FeatureCache, number: int, source: Source, indices: Sequence[i
     known = sum((number, index) in cache for index in indices)
     if known in (0, len(indices)):
         return known
-    size_hw = processed_size(source.probe().size_hw, engine.settings.features.load_size)
+    size_hw = engine.settings.features.processed_size(source.probe().size_hw)
     return known - known % batch_size(engine.extractor, size_hw, engine.settings.run.batch)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from pipeline.errors import UsageError
-from pipeline.geometry import GridPlace, processed_size
+from pipeline.geometry import GridPlace
 from pipeline.stages.engine import Engine
 
 Point = tuple[float, float]
@@ -39,5 +39,5 @@ def nearest_places(values: NDArray[np.float32], top: int) -> NDArray[np.int64]:
 def place_on(engine: Engine, size_hw: tuple[int, int]) -> GridPlace:
     """Where the ViT's grid lies in a picture of that size."""
     features = engine.settings.features
-    processed_hw = processed_size(size_hw, features.load_size)
+    processed_hw = features.processed_size(size_hw)
     return GridPlace(engine.extractor.identity.patch_px, features.stride, processed_hw, size_hw)

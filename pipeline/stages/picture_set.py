@@ -25,7 +25,7 @@ from pipeline.cluster.feature_cache import FeatureCache, KeptCache
 from pipeline.cluster.frame_sampling import spread_frames
 from pipeline.errors import InputError, VidpartsError
 from pipeline.failures import Failure
-from pipeline.geometry import grid_size, processed_size
+from pipeline.geometry import grid_size
 from pipeline.graph import Graph, StageReport
 from pipeline.progress import Progress
 from pipeline.records import EnergyMap, Frame, PartMap, Prepared
@@ -173,7 +173,7 @@ class Album:
     def _require_size(self, rgb: Image, vote: bool) -> None:
         extractor = self.engine.extractor
         patch_px = extractor.identity.patch_px
-        height, width = processed_size(rgb.shape[:2], self.engine.settings.features.load_size)
+        height, width = self.engine.settings.features.processed_size(rgb.shape[:2])
         grid_size((height, width), patch_px, patch_px)
         if vote and extractor.half_size:
             grid_size((height // 2, width // 2), patch_px, patch_px)
@@ -262,7 +262,7 @@ def fit_indices(pictures: Sequence[Readable], engine: Engine) -> list[int]:
 
 def _descriptor_bytes(picture: Readable, engine: Engine) -> int:
     try:
-        rows, cols = engine.extractor.grid_hw(processed_size(picture.pixels(), engine.settings.features.load_size))
+        rows, cols = engine.extractor.grid_hw(engine.settings.features.processed_size(picture.pixels()))
     except InputError:
         # It is said when the picture is read.
         return 0

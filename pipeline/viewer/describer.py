@@ -185,10 +185,8 @@ class _Clip:
 
     def _box(self, size_hw: tuple[int, int], rows: int, cols: int) -> tuple[float, float, float, float]:
         """The squares of a stride's side around the patches' centres, all together, as shares of the picture."""
-        from pipeline.geometry import processed_size
-
         stride, patch = self._engine.settings.features.stride, self._engine.extractor.identity.patch_px
-        height, width = processed_size(size_hw, self._engine.settings.features.load_size)
+        height, width = self._engine.settings.features.processed_size(size_hw)
         edge = (patch - stride) / 2
         return edge / width, edge / height, cols * stride / width, rows * stride / height
 

@@ -81,7 +81,7 @@ def test_baselines_find_what_they_answer_to(
     network = torch.nn.Conv2d(3, 3, 1)
     monkeypatch.setattr(network, "forward", brightness)
     monkeypatch.setattr(facets, "resolve_model", lambda name: load_file(tiny_model))
-    monkeypatch.setattr(facets, "load_resnet", lambda name, load_size, device: ResNet(network, load_size))
+    monkeypatch.setattr(facets, "load_resnet", lambda name, features, device: ResNet(network, features))
     found, notes = open_baselines(open_engine(small_settings, Silent()))
     assert list(found) == ["supervised ViT attention", "DINO ResNet-50", "supervised ResNet-50"]
     assert notes == []

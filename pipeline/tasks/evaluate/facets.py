@@ -156,7 +156,12 @@ def _supervised_attention(engine: Engine) -> Respond:
         raise ModelError(f"{str(error).partition(';')[0]}; connect to the network once") from error
     patch_px, features = model.identity.patch_px, engine.settings.features
     stride = features.stride if patch_px % features.stride == 0 else patch_px
-    read = FeatureSettings(load_size=features.load_size, stride=stride, layer=model.identity.depth - 1)
+    read = FeatureSettings(
+        load_size=features.load_size,
+        enlarge_to=features.enlarge_to,
+        stride=stride,
+        layer=model.identity.depth - 1,
+    )
     measured = engine.extractor
     extractor = Extractor(model, read, SaliencySettings(), measured.device, backend=measured.backend)
 
@@ -169,5 +174,5 @@ def _supervised_attention(engine: Engine) -> Respond:
 
 
 def _activation(training: str, engine: Engine) -> Respond:
-    resnet = load_resnet(training, engine.settings.features.load_size, engine.extractor.device)
+    resnet = load_resnet(training, engine.settings.features, engine.extractor.device)
     return lambda rgb: activation_saliency(resnet.describe(rgb))

@@ -105,7 +105,8 @@ def taps_of(layers: Sequence[int]) -> tuple[Tap, ...]:
 def with_notes(run: Run, summary: Summary, engine: Engine, notes: Sequence[str] = ()) -> Summary:
     """The same summary, written again with what measured the figures, and with other notes."""
     features = engine.settings.features
-    name, size = engine.extractor.identity.name, features.load_size
-    loaded = "at its own size" if size is None else f"short side {size} pixels"
+    name, size, least = engine.extractor.identity.name, features.load_size, features.enlarge_to
+    short = f"{least} to {size}" if least is not None and size is not None and least < size else str(size)
+    loaded = "at its own size" if size is None else f"short side {short} pixels"
     model = f"Model {name} ({engine.fingerprint[:12]}), {loaded}, stride {features.stride}."
     return run.write_summary(replace(summary, notes=(*summary.notes, *notes, model)))

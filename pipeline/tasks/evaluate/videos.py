@@ -19,7 +19,7 @@ from pipeline.evaluation.protocols.davis import evaluate_davis
 from pipeline.evaluation.protocols.parts import evaluate_parts
 from pipeline.evaluation.reports import Summary
 from pipeline.failures import Failure
-from pipeline.geometry import processed_size, resize_labels
+from pipeline.geometry import resize_labels
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.picture_sequence import DirectorySource
 from pipeline.media.source import Source
@@ -79,7 +79,7 @@ def segment_source(
             raise failures[0].error
         for warning in fitted.warnings:
             progress.say(f"warning: {source.name}: {warning}")
-        size_hw = processed_size(source.probe().size_hw, settings.features.load_size)
+        size_hw = settings.features.processed_size(source.probe().size_hw)
         items: Iterator[Any] = source.frames()
         for step in energy_steps(engine, fitted.codebook, cache, 0, size_hw):
             items = step.work(items)
