@@ -41,7 +41,7 @@ Names are imported when they are first used, so that `import pipeline` costs nex
 >>> import numpy as np
 >>> picture = extractor.preprocess(np.zeros((270, 480, 3), dtype=np.uint8))
 >>> extractor.extract([picture], saliency=True).descriptors.shape
-torch.Size([1, 47, 84, 192])
+torch.Size([1, 33, 60, 192])
 >>> folder.cleanup()
 """
 
