@@ -376,6 +376,11 @@ def preset_file(name: str) -> Path:
     raise UsageError(f"there is no preset named '{name}'")
 
 
+def bundled_settings(preset: Preset | None) -> list[dict[str, Any]]:
+    """The bundled backbone's own settings, and then what a preset changes in them."""
+    return [read_yaml(preset_file(name)) for name in ("bundled", *(["bundled_draft"] if preset == "draft" else []))]
+
+
 def dotted(values: Mapping[str, Any], before: str = "") -> dict[str, Any]:
     """Nested values by dotted name.
 

@@ -2,7 +2,16 @@ from pathlib import Path
 
 import pytest
 
-from pipeline.config import PRESETS, FeatureSettings, Settings, load_settings, preset_file, read_yaml, with_defaults
+from pipeline.config import (
+    PRESETS,
+    FeatureSettings,
+    Settings,
+    bundled_settings,
+    load_settings,
+    preset_file,
+    read_yaml,
+    with_defaults,
+)
 from pipeline.errors import UsageError
 
 
@@ -62,9 +71,16 @@ def test_a_preset_stands_below_what_is_given_and_above_a_models_own(tmp_path: Pa
     assert (own.features.precision, own.features.stride) == ("bfloat16", 8)
 
 
+def test_draft_changes_the_bundled_backbones_own_size() -> None:
+    given = load_settings(overrides={"preset": "draft"})
+    plain, draft = (with_defaults(given, *bundled_settings(preset)).features for preset in ("fast", "draft"))
+    assert (plain.load_size, plain.stride, plain.enlarge_to) == (320, 8, 256)
+    assert (draft.load_size, draft.stride, draft.enlarge_to) == (192, 4, None)
+
+
 def test_every_file_of_configs_is_the_defaults_a_models_or_a_preset() -> None:
     names = {file.stem for file in preset_file("default").parent.glob("*.yaml")}
-    assert names == {"default", "bundled", *PRESETS}
+    assert names == {"default", "bundled", "bundled_draft", *PRESETS}
 
 
 @pytest.mark.parametrize(

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from pipeline.config import Settings, dotted, preset_file, read_yaml, with_defaults
+from pipeline.config import Settings, bundled_settings, dotted, with_defaults
 from pipeline.errors import InputError
 from pipeline.geometry import nearest_index
 from pipeline.media.inline import data_uri, jpeg, scaled
@@ -283,7 +283,7 @@ def _changed(settings: Settings) -> list[tuple[str, Any]]:
     given: dict[str, Any] = {"model": settings.model}
     if settings.preset is not None:
         given["preset"] = settings.preset
-    own = [read_yaml(preset_file("bundled"))] if settings.model == "bundled" else []
+    own = bundled_settings(settings.preset) if settings.model == "bundled" else []
     expected = dotted(with_defaults(Settings.model_validate(given), *own).model_dump())
     flat = dotted(settings.model_dump())
     explicit = [name for name in ("model", "preset") if flat[name] not in (None, "auto")]

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from pipeline.cluster.codebook import Codebook, require_fit
-from pipeline.config import Settings, preset_file, read_yaml, with_defaults, with_values
+from pipeline.config import Preset, Settings, bundled_settings, with_defaults, with_values
 from pipeline.device import choose_device
 from pipeline.errors import CodebookError, UsageError
 from pipeline.features.extractor import Extractor
@@ -57,7 +57,7 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
     model = resolve_model(with_defaults(settings, own).model, heads=settings.model_heads)
     if model.notice:
         progress.say(model.notice)
-    filled = with_defaults(settings, *_model_defaults(model.identity), own)
+    filled = with_defaults(settings, *_model_defaults(model.identity, settings.preset), own)
     extractor = Extractor(model, filled.features, filled.saliency, device, progress.say, settings.run.backend)
     if codebook is not None:
         require_fit(codebook.origin, model.identity.fingerprint, filled.features, name)
@@ -71,13 +71,13 @@ def open_engine(settings: Settings, progress: Progress, codebook: Codebook | Non
     return Engine(extractor, filled)
 
 
-def _model_defaults(identity: ModelIdentity) -> list[dict[str, Any]]:
-    """Settings of a model: its last layer, and, for the bundled backbone, those of its file.
+def _model_defaults(identity: ModelIdentity, preset: Preset | None) -> list[dict[str, Any]]:
+    """Settings of a model: its last layer, and, for the bundled backbone, those of its files.
 
     The paper's constants are for DINO's ViT-S, whose last layer is 11.
     """
     last: dict[str, Any] = {"features": {"layer": identity.depth - 1}}
-    return [last, read_yaml(preset_file(BUNDLED))] if identity.name == BUNDLED else [last]
+    return [last, *bundled_settings(preset)] if identity.name == BUNDLED else [last]
 
 
 def _without_prior(settings: Settings, given: Settings) -> Settings:
