@@ -8,6 +8,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 
+from pipeline.geometry import resize_labels
+
 Labels = NDArray[np.uint8]
 
 
@@ -15,8 +17,9 @@ def renumbered(labels: Labels, like: Labels) -> Labels:
     """Labels with parts renumbered to match those of `like`; the background stays 0.
 
     Each fit numbers its parts on its own. The matching is one to one and maximises the overlap over all frames
-    (Hungarian algorithm).
+    (Hungarian algorithm). Labels of another processed size are brought to that of `like`.
     """
+    labels = np.stack([resize_labels(each, like.shape[1:]) for each in labels])
     count = int(max(labels.max(), like.max())) + 1
     together = np.bincount(labels.ravel().astype(np.int64) * count + like.ravel(), minlength=count**2)
     table = together.reshape(count, count)[1:, 1:]
@@ -40,8 +43,8 @@ def steady_agreement(labels: Labels, reference: Labels, others: Sequence[Labels]
     """Share of equal labels among steady pixels, and among steady pixels of parts (without background).
 
     Args:
-        labels: uint8 [frames, h, w].
-        reference: the same shape.
+        labels: uint8 [frames, height, width].
+        reference: uint8 [frames, h, w].
         others: labels by the reference's settings with other seeds; steady pixels are then those where these agree too.
     """
     equal = (renumbered(labels, reference) == reference)[1:-1]

@@ -53,6 +53,13 @@ def test_the_machine_is_named_with_its_vector_units() -> None:
     assert len(machine().split(", ")) >= 3
 
 
+def test_labels_of_another_size_are_compared_at_the_references() -> None:
+    reference = np.zeros((3, 40, 60), dtype=np.uint8)
+    reference[:, 10:30, 20:50] = 1
+    assert np.array_equal(renumbered(reference[:, ::2, ::2], reference)[:, 15:25, 25:45], reference[:, 15:25, 25:45])
+    assert agreement(reference[:, ::2, ::2], reference)[0] > 0.97
+
+
 def test_agreement_knows_parts_by_what_they_cover() -> None:
     reference = np.random.default_rng(0).integers(0, 5, (4, 6, 8), dtype=np.uint8)
     other = np.array([0, 3, 1, 4, 2], dtype=np.uint8)[reference]
