@@ -163,6 +163,9 @@ class CrfSettings(_Section):
     bilateral_srgb: Deviation = 13.0
     """Standard deviation of the appearance kernel in colour, grey levels of 0..255."""
     bilateral_weight: Weight = 15.0
+    unary_px: Count | None = None
+    """Side of the cells to which unary energies are interpolated from the patches' centres, processed pixels; none:
+    the patches' grid is stretched over the picture, and each pixel has its nearest patch's (paper's code)."""
 
 
 class PictureSettings(_Section):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, replace
+from functools import lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ from numpy.typing import NDArray
 from pipeline.errors import InputError
 
 if TYPE_CHECKING:
+    import torch
     from torch import Tensor
 
 
@@ -95,6 +97,43 @@ class GridPlace:
         nearest = np.floor((centres_yx - self.patch_px / 2) / self.stride_px + 0.5).astype(np.int64)
         limits = np.array(grid_size(self.processed_hw, self.patch_px, self.stride_px)) - 1
         return np.clip(nearest, 0, limits)
+
+
+def between_patches(grid: Tensor, size_hw: tuple[int, int], patch_px: int, stride_px: int, cell_px: int) -> Tensor:
+    """Interpolate a map of patches bilinearly between their centres, to cells that divide the picture evenly.
+
+    Args:
+        grid: float [channels, rows, cols], a value of each patch.
+        size_hw: height and width of the picture.
+        patch_px: side of a patch, pixels.
+        stride_px: distance of neighbouring patches, pixels.
+        cell_px: side of a cell, pixels; the nearest side that divides the picture's is taken for each.
+
+    Returns:
+        As `grid`, [channels, height / cell_px, width / cell_px]. Beyond the outermost centres values stay as they are.
+    """
+    for axis, pixels in enumerate(size_hw, start=1):
+        before, after, share = _neighbours(pixels, grid.shape[axis], patch_px, stride_px, cell_px, grid.device)
+        grid = grid.index_select(axis, before).lerp(
+            grid.index_select(axis, after), share if axis == 2 else share[:, None]
+        )
+    return grid
+
+
+@lru_cache(maxsize=8)
+def _neighbours(
+    pixels: int, patches: int, patch_px: int, stride_px: int, cell_px: int, device: torch.device
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Along one side, for each cell the patches before and after it, and how far it lies on the way between them."""
+    import torch
+
+    cells = max(1, round(pixels / cell_px))
+    places = ((np.arange(cells) + 0.5) * (pixels / cells) - patch_px / 2) / stride_px
+    places = np.clip(places, 0, patches - 1)
+    before = places.astype(np.int64)
+    after, share = np.minimum(before + 1, patches - 1), (places - before).astype(np.float32)
+    first, second, way = (torch.from_numpy(each).to(device) for each in (before, after, share))
+    return first, second, way
 
 
 def nearest_index(length: int, target_length: int) -> NDArray[np.int64]:

@@ -7,6 +7,7 @@ from hypothesis import strategies as st
 from pipeline.errors import InputError
 from pipeline.geometry import (
     GridPlace,
+    between_patches,
     even,
     grid_size,
     nearest_index,
@@ -50,6 +51,28 @@ def test_resize_nearest_is_torchs_upsample() -> None:
     grid = torch.randn(7, 9, 3)
     expected = torch.nn.Upsample(size=(25, 31))(grid.permute(2, 0, 1)[None])[0].permute(1, 2, 0)
     assert torch.equal(resize_nearest(grid, (25, 31)), expected)
+
+
+@given(sizes, st.sampled_from([(8, 4), (8, 8), (16, 4), (14, 7)]), st.integers(1, 9))
+def test_between_patches_a_plane_stays_a_plane(
+    size_hw: tuple[int, int], patch_stride: tuple[int, int], cell: int
+) -> None:
+    patch, stride = patch_stride
+    rows, cols = grid_size(size_hw, patch, stride)
+    down, across = (np.arange(count) * stride + patch / 2 for count in (rows, cols))
+    plane = torch.from_numpy((2 * down[:, None] - 3 * across + 5).astype(np.float32))
+    found = between_patches(plane[None], size_hw, patch, stride, cell)[0]
+    assert found.shape == tuple(max(1, round(side / cell)) for side in size_hw)
+    # The outermost patches' centres hold beyond them.
+    middles = [(np.arange(count) + 0.5) * side / count for side, count in zip(size_hw, found.shape, strict=True)]
+    y, x = (np.clip(middle, at[0], at[-1]) for middle, at in zip(middles, (down, across), strict=True))
+    assert np.allclose(found, 2 * y[:, None] - 3 * x + 5, atol=1e-3)
+
+
+def test_between_patches_side_by_side_it_is_torchs_bilinear() -> None:
+    grid = torch.rand(3, 4, 6, generator=torch.Generator().manual_seed(0))
+    expected = torch.nn.functional.interpolate(grid[None], scale_factor=4, mode="bilinear", align_corners=False)[0]
+    torch.testing.assert_close(between_patches(grid, (32, 48), 8, 8, 2), expected)
 
 
 def test_a_picture_smaller_than_a_patch_is_refused() -> None:

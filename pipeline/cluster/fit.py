@@ -14,7 +14,7 @@ from pipeline.cluster.clustering import Clustering, assign_blocks, fit_clusters,
 from pipeline.cluster.clusters import Clusters
 from pipeline.cluster.feature_cache import FeatureCache
 from pipeline.cluster.kmeans import thin
-from pipeline.cluster.place_saliency import SharedVoting, Voting, fit_shared, with_saliency
+from pipeline.cluster.place_saliency import SharedVoting, Voting, evened, fit_shared, with_saliency
 from pipeline.cluster.region_prior import fit_near_regions
 from pipeline.cluster.votes import Votes, count_votes
 from pipeline.config import ClusterSettings, SaliencySettings
@@ -110,7 +110,10 @@ def object_masks(
     masks = []
     for entry in _heard(voting, found.shared):
         energies = assigner.energies(torch.tensor(entry.descriptors))
-        heard = with_saliency(energies, torch.tensor(entry.saliency), saliency.places, saliency.neutral)
+        own = torch.tensor(entry.saliency)
+        heard = with_saliency(
+            energies, own if found.shared is not None else evened(own), saliency.places, saliency.neutral
+        )
         masks.append((heard[1] < heard[0]).flatten().numpy())
     return [*masks, *found.masks[len(masks) :]] if sum(int(mask.sum()) for mask in masks) >= least else found.masks
 

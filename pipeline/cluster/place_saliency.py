@@ -98,23 +98,26 @@ def with_saliency(energies: Tensor, saliency: Tensor, weight: float, neutral: fl
 
     Args:
         energies: float32 [labels, rows, cols]; index 0 is the background.
-        saliency: float32 [rows, cols] in [0, 1].
+        saliency: float32 [rows, cols] in [0, 1]; a frame's own is `evened` before.
         weight: of the saliency against squared distances.
         neutral: saliency, as a share of the frame's peak, that changes nothing.
 
     Returns:
         float32 [labels, rows, cols], minus the maximum of each position.
     """
-    background = energies[:1] + weight * (_evened(saliency) - neutral)
+    background = energies[:1] + weight * (_shares_of_peak(saliency) - neutral)
     found = torch.cat([background, energies[1:]])
     return found - found.amax(dim=0)
 
 
-def _evened(saliency: Tensor) -> Tensor:
-    """Means of 3 x 3 places, since attention jumps between overlapping patches, as shares of their peak."""
-    means = torch.nn.functional.avg_pool2d(saliency[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
-    peak = torch.quantile(means.flatten(), PEAK)
-    return (means / peak.clamp_min(1e-6)).clamp(0.0, 1.0)
+def evened(saliency: Tensor) -> Tensor:
+    """Means of 3 x 3 places [rows, cols]: attention jumps between neighbouring patches, what frames share doesn't."""
+    return torch.nn.functional.avg_pool2d(saliency[None, None], 3, 1, 1, count_include_pad=False)[0, 0]
+
+
+def _shares_of_peak(saliency: Tensor) -> Tensor:
+    peak = torch.quantile(saliency.flatten(), PEAK)
+    return (saliency / peak.clamp_min(1e-6)).clamp(0.0, 1.0)
 
 
 def _regress(entries: Iterable[CachedFeatures]) -> NDArray[np.float32]:
@@ -132,6 +135,6 @@ def _regress(entries: Iterable[CachedFeatures]) -> NDArray[np.float32]:
 
 
 def _mask(saliency: NDArray[np.float32]) -> NDArray[np.float32]:
-    grey = (255 * _evened(torch.tensor(saliency)).numpy()).astype(np.uint8)
+    grey = (255 * _shares_of_peak(evened(torch.tensor(saliency))).numpy()).astype(np.uint8)
     threshold, _ = cv2.threshold(grey, 0, 255, cv2.THRESH_BINARY + cv2.THRESH_OTSU)
     return (grey > threshold).astype(np.float32)

@@ -20,10 +20,11 @@ from torch import Tensor
 from pipeline.cluster.assignment import assigner_of
 from pipeline.cluster.codebook import Codebook
 from pipeline.cluster.feature_cache import FeatureCache
-from pipeline.cluster.place_saliency import with_saliency
-from pipeline.config import SaliencySettings
+from pipeline.cluster.place_saliency import evened, with_saliency
+from pipeline.config import Settings
 from pipeline.features.extractor import Extractor
 from pipeline.features.motion import REACH
+from pipeline.geometry import between_patches
 from pipeline.records import EnergyMap, FeatureMap, Prepared, SampledBatch
 from pipeline.stages.batches import batch_size, prepare
 from pipeline.stages.describe import describe, describe_places, known_to
@@ -95,7 +96,7 @@ def energy_steps(
         return describe_for_labels(batches, engine, cache, source)
 
     def assigned(feature: FeatureMap) -> EnergyMap:
-        return assign(feature, assigner.energies, settings.saliency)
+        return assign(feature, assigner.energies, extractor, settings)
 
     steps = [Step("resize", lambda items: prepare(items, extractor, settings.run.batch))]
     if keys.interval == 1:
@@ -131,11 +132,17 @@ def describe_for_labels(
     return describe_places(sampled, extractor, cache, source, saliency.source)
 
 
-def assign(feature: FeatureMap, energies_of: Callable[[Tensor], Tensor], saliency: SaliencySettings) -> EnergyMap:
-    """Energies of the labels; a frame's descriptors end here."""
+def assign(
+    feature: FeatureMap, energies_of: Callable[[Tensor], Tensor], extractor: Extractor, settings: Settings
+) -> EnergyMap:
+    """Energies of the labels, on the grid or, where settings say so, on cells; a frame's descriptors end here."""
+    saliency, cell_px, image = settings.saliency, settings.crf.unary_px, feature.image
     energies = energies_of(feature.descriptors)
     if feature.saliency is not None:
-        energies = with_saliency(energies, feature.saliency, saliency.places, saliency.neutral)
+        energies = with_saliency(energies, evened(feature.saliency), saliency.places, saliency.neutral)
+    if cell_px is not None:
+        patch_px, stride_px = extractor.identity.patch_px, extractor.settings.stride
+        energies = between_patches(energies, (image.shape[0], image.shape[1]), patch_px, stride_px, cell_px)
     return EnergyMap(feature.frame, feature.image, energies)
 
 

@@ -132,14 +132,18 @@ class Album:
     def label(self, indices: Collection[int], energies: Energies, refine: Refine, sink: Sink) -> list[StageReport]:
         """Label pictures and hand them to a sink, in the order of their indices."""
         self.progress.start("label", len(indices), "picture")
-        engine, saliency = self.engine, self.engine.settings.saliency
+        engine = self.engine
         graph = Graph(engine.settings.run.queue_depth)
         frames = graph.source("decode", self.frames(indices))
         batches = graph.stage("resize", frames, self._prepared)
         features = graph.stage(
             "describe", batches, lambda items: describe_for_labels(items, engine, self.cache, _SOURCE)
         )
-        assigned = graph.stage("assign", features, lambda items: (assign(item, energies, saliency) for item in items))
+        assigned = graph.stage(
+            "assign",
+            features,
+            lambda items: (assign(item, energies, engine.extractor, engine.settings) for item in items),
+        )
         labels = graph.stage("refine", assigned, lambda items: _refine(items, refine))
         graph.sink("write", labels, lambda items: sink(self._counted(items)))
         reports = graph.run()

@@ -82,9 +82,11 @@ def _on_grid(track: Track, grid_hw: tuple[int, ...]) -> Track:
     """A track of pixels as one of a grid's places, in units of the grid."""
     height, width = track.x.shape
     rows, cols = grid_hw
-    picked = np.ix_(_middles(height, rows), _middles(width, cols))
-    x = (track.x[picked] + 0.5) * np.float32(cols / width) - 0.5
-    y = (track.y[picked] + 0.5) * np.float32(rows / height) - 0.5
+    down, across = _middles(height, rows), _middles(width, cols)
+    picked = np.ix_(down, across)
+    # A cell's middle lies between pixels: only how far the picked pixel moves is the cell's, not where it is.
+    x = np.arange(cols) + (track.x[picked] - across) * (cols / width)
+    y = np.arange(rows)[:, None] + (track.y[picked] - down[:, None]) * (rows / height)
     return Track(x.astype(np.float32), y.astype(np.float32), track.trust[picked])
 
 

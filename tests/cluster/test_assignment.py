@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from pipeline.cluster.assignment import PartAssigner, normalise, with_saliency
 from pipeline.cluster.clusters import squared_distances
+from pipeline.cluster.place_saliency import evened
 
 
 @settings(max_examples=30, deadline=None)
@@ -59,3 +60,12 @@ def test_a_place_is_an_object_where_its_frame_says_so() -> None:
     doubled, single = (with_saliency(energies, scale * saliency, 1.0, 0.5) for scale in (2.0, 1.0))
     assert torch.equal(doubled, single)
     assert float(with_saliency(energies, torch.zeros(12, 20), 1.0, 0.5).amax()) == 0.0
+
+
+def test_saliency_keeps_corners_and_evened_rounds_them() -> None:
+    saliency = torch.zeros(12, 20)
+    saliency[4:7, 8:11] = 1.0
+    equal = torch.zeros(2, 12, 20)
+    assert torch.equal(with_saliency(equal, saliency, 1.0, 0.95).argmin(0), (saliency > 0).long())
+    rounded = with_saliency(equal, evened(saliency), 1.0, 0.95).argmin(0)
+    assert (rounded[4:7, 8:11].tolist(), int(rounded.sum())) == ([[0, 1, 0], [1, 1, 1], [0, 1, 0]], 5)

@@ -49,6 +49,17 @@ def test_noise_is_averaged_along_the_motion() -> None:
     assert errors(list(steady(iter(panned(9)), 3))) < 0.05
 
 
+@pytest.mark.parametrize("size_hw", [(64, 96), (66, 97)])
+def test_what_stands_still_stays_where_it_is(size_hw: tuple[int, int]) -> None:
+    # Followed over a long window, even a tenth of a cell in each frame would become a whole one.
+    image = np.ascontiguousarray(cv2.resize(picture(0), size_hw[::-1]))
+    edge = np.broadcast_to(np.tanh((np.arange(24) - 11.5) / 2), (16, 24))
+    energies = torch.from_numpy(np.stack([edge, -edge]).astype(np.float32))
+    still = [EnergyMap(Frame(index, index, Fraction(1), image), image, energies) for index in range(25)]
+    for item in steady(iter(still), 12):
+        torch.testing.assert_close(item.energies, energies, atol=1e-5, rtol=0)
+
+
 @pytest.mark.parametrize("window", [1, 3, 12])
 def test_a_frame_depends_on_its_window_alone(window: int) -> None:
     whole = list(steady(iter(panned(9, noise=0.5)), window))

@@ -15,7 +15,7 @@ from pipeline.config import Settings
 from pipeline.device import upload
 from pipeline.features.extractor import Extractor
 from pipeline.features.weights import resolve_model
-from pipeline.records import EnergyMap, FeatureMap, Frame
+from pipeline.records import Frame
 from pipeline.refine.crf import refine_on_device
 from pipeline.stages.batches import prepare
 from pipeline.stages.describe import describe
@@ -41,10 +41,6 @@ def opened(settings: Settings, device: str) -> tuple[Extractor, PartAssigner]:
     return extractor, PartAssigner(centroids[:3].to(device), centroids[3:].to(device))
 
 
-def assigned(feature: FeatureMap, assigner: PartAssigner, settings: Settings) -> EnergyMap:
-    return assign(feature, assigner.energies, settings.saliency)
-
-
 class _Operations(TorchDispatchMode):
     """Counts operations dispatched to a device."""
 
@@ -64,7 +60,7 @@ def test_a_frame_never_waits_for_the_device(small_settings: Settings, monkeypatc
     operations = _Operations()
     for feature in describe(prepare(iter(frames(3)), extractor, 2), extractor, None, 0):
         with operations:
-            found = assigned(feature, assigner, small_settings)
+            found = assign(feature, assigner.energies, extractor, small_settings)
             image = upload([found.image], extractor.device)[0]
             labels = refine_on_device(found.energies, image, small_settings.crf)
         assert (labels.device.type, labels.dtype, tuple(labels.shape)) == ("meta", torch.uint8, found.image.shape[:2])
@@ -82,12 +78,12 @@ def test_labels_that_were_queued_are_those_of_the_processor(small_settings: Sett
     extractor, assigner = opened(small_settings, "cpu")
     features = list(describe(prepare(iter(frames(7)), extractor, None), extractor, None, 0))
     here = refine(
-        (assigned(feature, assigner, small_settings) for feature in features),
+        (assign(feature, assigner.energies, extractor, small_settings) for feature in features),
         small_settings.crf,
         extractor.device,
     )
     queued = refine_queued(
-        (assigned(feature, assigner, small_settings) for feature in features),
+        (assign(feature, assigner.energies, extractor, small_settings) for feature in features),
         small_settings.crf,
         extractor.device,
     )
@@ -104,6 +100,8 @@ def test_without_iterations_the_lowest_energy_wins(small_settings: Settings) -> 
     extractor, assigner = opened(small_settings, "cpu")
     (feature,) = describe(prepare(iter(frames(1)), extractor, None), extractor, None, 0)
     crf = small_settings.crf.model_copy(update={"iterations": 0})
-    (one,) = refine(iter([assigned(feature, assigner, small_settings)]), crf, extractor.device)
-    (other,) = refine_queued(iter([assigned(feature, assigner, small_settings)]), crf, extractor.device)
+    (one,) = refine(iter([assign(feature, assigner.energies, extractor, small_settings)]), crf, extractor.device)
+    (other,) = refine_queued(
+        iter([assign(feature, assigner.energies, extractor, small_settings)]), crf, extractor.device
+    )
     assert np.array_equal(one.labels, other.labels)

@@ -159,7 +159,7 @@ def _segmenter(album: Album, energies: Energies, opened: contextlib.ExitStack) -
             frames = album.frames([places[picture.name] for picture in pictures])
             batches = prepare(frames, engine.extractor, engine.settings.run.batch)
             for feature in describe_for_labels(batches, engine, album.cache, 0):
-                yield _part_labels(assign(feature, energies, engine.settings.saliency), engine)
+                yield _part_labels(assign(feature, energies, engine.extractor, engine.settings), engine)
             _require_all(album)
 
     return segment
