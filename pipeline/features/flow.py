@@ -49,6 +49,19 @@ class Track:
         """Warp a map [channels, h, w] of the other frame to this one, bilinearly."""
         return np.stack([_sample(channel, self.x, self.y) for channel in field])
 
+    def on_grid(self, grid_hw: tuple[int, ...]) -> Track:
+        """The track of the places of a grid of rows and columns that divides the frame evenly, in units of the grid."""
+        height, width = self.x.shape
+        rows, cols = grid_hw
+        if (rows, cols) == (height, width):
+            return self
+        down, across = _middles(height, rows), _middles(width, cols)
+        picked = np.ix_(down, across)
+        # A place's middle lies between pixels: only how far the picked pixel moves is the place's, not where it is.
+        x = np.arange(cols) + (self.x[picked] - across) * (cols / width)
+        y = np.arange(rows)[:, None] + (self.y[picked] - down[:, None]) * (rows / height)
+        return Track(x.astype(np.float32), y.astype(np.float32), self.trust[picked])
+
     def then(self, step: Track) -> Track:
         """The way to where another track leads from this one's other frame; both steps must be trusted."""
         x, y, trust = self.carry(np.stack((step.x, step.y, step.trust)))
@@ -112,6 +125,11 @@ def blend(before: Track, after: Track, fields: tuple[Map, Map], progress: float)
     )
     share = second / (first + second)
     return np.asarray(before.carry(fields[0]) * (1 - share) + after.carry(fields[1]) * share, dtype=np.float32)
+
+
+def _middles(pixels: int, places: int) -> NDArray[np.int64]:
+    """The pixel in the middle of each of a grid's places along one side."""
+    return ((np.arange(places) + 0.5) * pixels / places).astype(np.int64)
 
 
 def _sample(field: Map, x: Map, y: Map) -> Map:

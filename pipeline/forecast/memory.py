@@ -128,8 +128,8 @@ def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
     pictures = 3.0 * source_px * frames + DECODED_BYTES * source_px
     encoder = (painters * PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * lookahead) * painted_px
     crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * processed_px
-    # Energies of a grid are few; those of cells, and beside key frames of pixels, count.
-    cells = 1.0 if followed else 0.0 if settings.crf.unary_px is None else settings.crf.unary_px**-2
+    # Energies of a grid are few; those of cells, or beside key frames of pixels, count.
+    cells = float(followed > 0) if settings.crf.unary_px is None else settings.crf.unary_px**-2
     tracks = TRACK_BYTES * min(load.frames, followed) + 4 * labels * (depth + 2) * cells
     # A frame of the window: its picture, its energies and its tracks.
     steady = (3 + (TRACK_BYTES + 4 * labels) * cells) * min(load.frames, window) + FLOW_BYTES * (window > 0)

@@ -91,6 +91,7 @@ def energy_steps(
     extractor, settings = engine.extractor, engine.settings
     assigner = assigner_of(codebook, settings.saliency, extractor.device, source)
     keys = key_frames_of(engine, size_hw)
+    pixels = keys.interval > 1 and settings.crf.unary_px is None
 
     def features(batches: Iterable[Any]) -> Iterator[FeatureMap]:
         return describe_for_labels(batches, engine, cache, source)
@@ -109,9 +110,9 @@ def energy_steps(
         watched = (lambda items: watch(items, described)) if _moves(engine) else chain.from_iterable
         steps.append(Step("follow", lambda items: follow(watched(items), keys)))
         steps.append(Step("describe", lambda items: describe_keys(items, keys, features)))
-        steps.append(Step("assign", lambda items: carry(items, assigned)))
+        steps.append(Step("assign", lambda items: carry(items, assigned, pixels=pixels)))
     if settings.temporal.window:
-        steps.append(Step("steady", lambda items: steady(items, settings.temporal.window, pixels=keys.interval > 1)))
+        steps.append(Step("steady", lambda items: steady(items, settings.temporal.window, pixels=pixels)))
     return steps
 
 

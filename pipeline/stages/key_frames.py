@@ -115,11 +115,18 @@ def describe_keys(
             yield item if isinstance(item, Between) else next(features)
 
 
-def carry(items: Iterator[FeatureMap | Between], assign: Callable[[FeatureMap], EnergyMap]) -> Iterator[EnergyMap]:
+def carry(
+    items: Iterator[FeatureMap | Between], assign: Callable[[FeatureMap], EnergyMap], *, pixels: bool = True
+) -> Iterator[EnergyMap]:
     """Energies of every frame: those of a described frame by `assign`, those between blended from the two around.
 
-    Blended energies are those of pixels, float32 [1 + K, h, w], not of the grid: what moves by less than a patch has
-    moved. Flow and blending are CPU work, so a frame between waits until its key frames' energies are there.
+    Flow and blending are CPU work, so a frame between waits until its key frames' energies are there.
+
+    Args:
+        items: frames in their order.
+        assign: gives a described frame's energies.
+        pixels: blend energies of pixels, float32 [1 + K, h, w], not of the grid: what moves by less than a patch has
+            moved. Not needed where `assign` gives those of cells.
     """
     waiting: list[Between] = []
     last: Floats | None = None
@@ -128,13 +135,16 @@ def carry(items: Iterator[FeatureMap | Between], assign: Callable[[FeatureMap], 
             waiting.append(item)
             continue
         found = assign(item)
-        pixels = energies_of_pixels(found.energies.cpu().numpy(), (item.image.shape[0], item.image.shape[1]))
+        fine = found.energies.cpu().numpy()
+        if pixels:
+            fine = energies_of_pixels(fine, (item.image.shape[0], item.image.shape[1]))
         for each in waiting:
             assert last is not None
-            blended = torch.from_numpy(blend(each.before, each.after, (last, pixels), each.progress))
+            before, after = (track.on_grid(fine.shape[1:]) for track in (each.before, each.after))
+            blended = torch.from_numpy(blend(before, after, (last, fine), each.progress))
             yield EnergyMap(each.frame, each.image, blended.to(found.energies.device))
         waiting = []
-        last = pixels
+        last = fine
         yield found
 
 

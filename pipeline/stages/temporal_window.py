@@ -51,7 +51,7 @@ def steady(items: Iterator[EnergyMap], window: int, *, pixels: bool = False) -> 
         new = _Seen(item, energies_of_pixels(energies, item.image.shape[:2]) if pixels else energies)
         if held:
             tracks = find_tracks(item.image, held[-1].item.image)
-            new.behind, held[-1].ahead = (_on_grid(track, new.energies.shape[1:]) for track in tracks)
+            new.behind, held[-1].ahead = (track.on_grid(new.energies.shape[1:]) for track in tracks)
         held.append(new)
         waiting += 1
         if waiting > window:
@@ -76,20 +76,3 @@ def _averaged(held: Sequence[_Seen], place: int, window: int) -> EnergyMap:
             weight += way.trust
     found = torch.from_numpy(np.asarray(total / weight, dtype=np.float32))
     return EnergyMap(centre.item.frame, centre.item.image, found.to(centre.item.energies.device))
-
-
-def _on_grid(track: Track, grid_hw: tuple[int, ...]) -> Track:
-    """A track of pixels as one of a grid's places, in units of the grid."""
-    height, width = track.x.shape
-    rows, cols = grid_hw
-    down, across = _middles(height, rows), _middles(width, cols)
-    picked = np.ix_(down, across)
-    # A cell's middle lies between pixels: only how far the picked pixel moves is the cell's, not where it is.
-    x = np.arange(cols) + (track.x[picked] - across) * (cols / width)
-    y = np.arange(rows)[:, None] + (track.y[picked] - down[:, None]) * (rows / height)
-    return Track(x.astype(np.float32), y.astype(np.float32), track.trust[picked])
-
-
-def _middles(pixels: int, cells: int) -> NDArray[np.int64]:
-    """The pixel in the middle of each of a grid's cells along one side."""
-    return ((np.arange(cells) + 0.5) * pixels / cells).astype(np.int64)

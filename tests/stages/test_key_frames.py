@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -98,25 +99,29 @@ def test_no_more_frames_wait_than_a_chunk_holds() -> None:
     assert KeyFrames.of(KeyframeSettings(), batch=64) == KeyFrames(1, LOST, 64)
 
 
-def test_energies_move_with_the_camera() -> None:
+@pytest.mark.parametrize("cell_px", [1, 2])
+def test_energies_move_with_the_camera(cell_px: int) -> None:
     """Each pixel's energy is its position in the scene, so flow must preserve it."""
     plan = KeyFrames(4, LOST, 2)
     chunks = follow(iter(panning(9)), plan)
+    middles = np.arange(0, 60, cell_px, dtype=np.float32) + cell_px / 2
 
     def describe(batches: object) -> object:
         for batch in batches:
             assert len(batch) <= plan.batch
             for item in batch:
-                places = np.tile(item.frame.index + np.arange(60, dtype=np.float32), (40, 1))
+                places = np.tile(item.frame.index + middles, (40 // cell_px, 1))
                 yield FeatureMap(item.frame, item.image, torch.from_numpy(places[..., None]))
 
     items = describe_keys(chunks, plan, describe)
-    found = list(carry(items, lambda each: EnergyMap(each.frame, each.image, each.descriptors.permute(2, 0, 1))))
+    assigned = partial(carry, items, lambda each: EnergyMap(each.frame, each.image, each.descriptors.permute(2, 0, 1)))
+    found = list(assigned(pixels=cell_px == 1))
     assert [each.frame.index for each in found] == list(range(9))
     for each in found:
         energies = each.energies.numpy()
-        assert energies.shape == (1, *each.image.shape[:2])
-        assert np.abs(energies[0] - each.frame.index - np.arange(60))[5:-5, 6:-6].max() < 0.6
+        assert energies.shape == (1, 40 // cell_px, 60 // cell_px)
+        rows, columns = slice(5 // cell_px, -5 // cell_px), slice(6 // cell_px, -6 // cell_px)
+        assert np.abs(energies[0] - each.frame.index - middles)[rows, columns].max() < 0.6
 
 
 def test_the_fit_and_the_stream_describe_key_frames_once(
