@@ -82,13 +82,14 @@ ABLATIONS: dict[str, dict[str, Any]] = {
     "without places": {"saliency.places": 0.0},
     "without window": {"temporal.window": 0},
     "without either": {"saliency.places": 0.0, "temporal.window": 0},
+    "without key frames": {"keyframes.interval": 1},
     "without motion": {"saliency.source": "attention"},
     "without regions": {"cluster.prior": 0.0},
     "without CRF": {"crf.iterations": 0},
 }
 """Settings that switch a part of the chain off."""
 
-CHOICES: dict[str, tuple[float, ...]] = {"saliency.places": (0.0, 0.5, 1.0), "saliency.neutral": (0.3, 0.4, 0.5)}
+CHOICES: dict[str, tuple[float, ...]] = {"saliency.places": (0.0, 0.5, 1.0), "saliency.neutral": (0.28, 0.34, 0.4)}
 """Settings among which `--choose` chooses."""
 
 

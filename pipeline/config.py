@@ -165,7 +165,8 @@ class CrfSettings(_Section):
     bilateral_weight: Weight = 15.0
     unary_px: Count | None = None
     """Side of the cells to which unary energies are interpolated from the patches' centres, processed pixels; none:
-    the patches' grid is stretched over the picture, and each pixel has its nearest patch's (paper's code)."""
+    the patches' grid is stretched over the picture, and each pixel has its nearest patch's (paper's code). They count
+    without the CRF as well."""
 
 
 class PictureSettings(_Section):

@@ -103,7 +103,7 @@ def between_patches(grid: Tensor, size_hw: tuple[int, int], patch_px: int, strid
     """Interpolate a map of patches bilinearly between their centres, to cells that divide the picture evenly.
 
     Args:
-        grid: float [channels, rows, cols], a value of each patch.
+        grid: float32 [channels, rows, cols], a value of each patch.
         size_hw: height and width of the picture.
         patch_px: side of a patch, pixels.
         stride_px: distance of neighbouring patches, pixels.

@@ -203,8 +203,8 @@ class EnergyMap:
     Attributes:
         frame: the frame.
         image: uint8 [h, w, 3], the frame at the processed size.
-        energies: float32 [1 + K, rows, cols], the background first; of the grid, or of pixels between key frames. On
-            the ViT's device.
+        energies: float32 [1 + K, rows, cols], the background first; of the grid, of cells (`crf.unary_px`), or of
+            pixels between key frames. On the ViT's device.
     """
 
     frame: Frame

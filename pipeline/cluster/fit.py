@@ -110,10 +110,10 @@ def object_masks(
     masks = []
     for entry in _heard(voting, found.shared):
         energies = assigner.energies(torch.tensor(entry.descriptors))
-        own = torch.tensor(entry.saliency)
-        heard = with_saliency(
-            energies, own if found.shared is not None else evened(own), saliency.places, saliency.neutral
-        )
+        places = torch.tensor(entry.saliency)
+        if found.shared is None:
+            places = evened(places)
+        heard = with_saliency(energies, places, saliency.places, saliency.neutral)
         masks.append((heard[1] < heard[0]).flatten().numpy())
     return [*masks, *found.masks[len(masks) :]] if sum(int(mask.sum()) for mask in masks) >= least else found.masks
 

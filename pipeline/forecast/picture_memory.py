@@ -64,5 +64,6 @@ def _label_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
     frames = (depth + 2) + batch * (depth + 2) + 3 * (depth + 2)
     source_px, processed_px = math.prod(load.source_hw), math.prod(load.size_hw)
     pictures = (3.0 * frames + DECODED_BYTES + PAINTED_BYTES) * source_px
-    crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4)) * processed_px
+    cells = 0.0 if settings.crf.unary_px is None else settings.crf.unary_px**-2
+    crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + 4 * labels * (depth + 2) * cells) * processed_px
     return pictures + crf + described * (batch + depth + 2) + PAGE * THUMBNAIL_BYTES

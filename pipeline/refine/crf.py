@@ -28,7 +28,8 @@ def refine_labels(
     """Labels of every pixel by mean-field inference in a fully connected CRF.
 
     Args:
-        energies: float32 [labels, rows, cols], unary energies on the grid; brought to the picture by nearest neighbour.
+        energies: float32 [labels, rows, cols], unary energies of a grid or of cells; brought to the picture by nearest
+            neighbour.
         image: uint8 [h, w, 3], whose edges the labels follow.
         settings: kernels, weights and iterations; with 0 iterations the label of the lowest energy is returned.
 

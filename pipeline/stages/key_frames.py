@@ -116,7 +116,7 @@ def describe_keys(
 
 
 def carry(
-    items: Iterator[FeatureMap | Between], assign: Callable[[FeatureMap], EnergyMap], *, pixels: bool = True
+    items: Iterator[FeatureMap | Between], assign: Callable[[FeatureMap], EnergyMap], *, pixels: bool
 ) -> Iterator[EnergyMap]:
     """Energies of every frame: those of a described frame by `assign`, those between blended from the two around.
 

@@ -132,16 +132,20 @@ def _fit_remaining(
 
 def _labels_after_crf(album: Album, fitted: list[int], assigner: PartAssigner, shared: Floats | None) -> list[Image]:
     """Refined labels of the pictures of the fit, brought back to their grids."""
-    device, extractor = album.engine.extractor.device, album.engine.extractor
+    device, extractor, cells = album.engine.extractor.device, album.engine.extractor, album.engine.settings.crf.unary_px
     on_device = PartAssigner(assigner.parts.to(device), assigner.background.to(device))
     heard = with_shared(on_device, shared, album.engine.settings.saliency, device)
     labels: list[Image] = []
 
     def collect(items: Iterator[PartMap]) -> None:
         for item in items:
-            rows, cols = extractor.grid_hw((item.labels.shape[0], item.labels.shape[1]))
-            picked = nearest_index(item.labels.shape[0], rows), nearest_index(item.labels.shape[1], cols)
-            labels.append(item.labels[np.ix_(*picked)])
+            height, width = item.labels.shape
+            rows, cols = extractor.grid_hw((height, width))
+            down, across = nearest_index(height, rows), nearest_index(width, cols)
+            if cells is not None:
+                middle, stride = extractor.identity.patch_px // 2, extractor.settings.stride
+                down, across = np.arange(rows) * stride + middle, np.arange(cols) * stride + middle
+            labels.append(item.labels[np.ix_(down, across)])
 
     album.label(fitted, heard.energies, refine_with_crf(album.engine.settings.crf), collect)
     return labels

@@ -32,7 +32,7 @@ class _Seen:
     behind: Track | None = None
 
 
-def steady(items: Iterator[EnergyMap], window: int, *, pixels: bool = False) -> Iterator[EnergyMap]:
+def steady(items: Iterator[EnergyMap], window: int, *, pixels: bool) -> Iterator[EnergyMap]:
     """Average each frame's energies with those of the frames around it.
 
     Args:

@@ -89,12 +89,18 @@ def test_presets_give_the_bytes_of_one_process(
     assert read_result(tmp_path / "out") == read_result(tmp_path / "whole")
 
 
-@pytest.mark.parametrize(("batch", "interval"), [(1, 1), (3, 1), (1, 8), (2, 4)])
+@pytest.mark.parametrize(("batch", "interval", "unary"), [(1, 1, None), (3, 1, 3), (1, 8, None), (2, 4, 2)])
 def test_windows_in_time_give_the_bytes_of_one_process(
-    tmp_path: Path, clips: list[Path], settings: Settings, batch: int, interval: int, read_result: Result
+    tmp_path: Path,
+    clips: list[Path],
+    settings: Settings,
+    batch: int,
+    interval: int,
+    unary: int | None,
+    read_result: Result,
 ) -> None:
     windows = {"saliency.source": "both", "saliency.places": 1.0, "temporal.window": 3, "keyframes.interval": interval}
-    chosen = with_values(settings, {**windows, "run.batch": batch})
+    chosen = with_values(settings, {**windows, "run.batch": batch, "crf.unary_px": unary})
     segment(clips[:1], tmp_path / "whole", chosen).raise_failures()
     in_array(clips[:1], tmp_path / "out", chosen, jobs=2)
     assert read_result(tmp_path / "out") == read_result(tmp_path / "whole")

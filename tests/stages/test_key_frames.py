@@ -101,7 +101,7 @@ def test_no_more_frames_wait_than_a_chunk_holds() -> None:
 
 @pytest.mark.parametrize("cell_px", [1, 2])
 def test_energies_move_with_the_camera(cell_px: int) -> None:
-    """Each pixel's energy is its position in the scene, so flow must preserve it."""
+    """Energies are a wave over the scene, so flow must preserve it; blended without flow it would be flatter."""
     plan = KeyFrames(4, LOST, 2)
     chunks = follow(iter(panning(9)), plan)
     middles = np.arange(0, 60, cell_px, dtype=np.float32) + cell_px / 2
@@ -110,7 +110,7 @@ def test_energies_move_with_the_camera(cell_px: int) -> None:
         for batch in batches:
             assert len(batch) <= plan.batch
             for item in batch:
-                places = np.tile(item.frame.index + middles, (40 // cell_px, 1))
+                places = np.tile(np.sin((item.frame.index + middles) / 3), (40 // cell_px, 1))
                 yield FeatureMap(item.frame, item.image, torch.from_numpy(places[..., None]))
 
     items = describe_keys(chunks, plan, describe)
@@ -121,7 +121,9 @@ def test_energies_move_with_the_camera(cell_px: int) -> None:
         energies = each.energies.numpy()
         assert energies.shape == (1, 40 // cell_px, 60 // cell_px)
         rows, columns = slice(5 // cell_px, -5 // cell_px), slice(6 // cell_px, -6 // cell_px)
-        assert np.abs(energies[0] - each.frame.index - middles)[rows, columns].max() < 0.6
+        assert np.abs(energies[0] - np.sin((each.frame.index + middles) / 3))[rows, columns].max() < 0.1
+    still = [np.sin((index + middles) / 3) for index in (0, 2, 4)]
+    assert np.abs((still[0] + still[2]) / 2 - still[1]).max() > 0.2
 
 
 def test_the_fit_and_the_stream_describe_key_frames_once(

@@ -44,9 +44,9 @@ def errors(items: Sequence[EnergyMap]) -> float:
 
 def test_noise_is_averaged_along_the_motion() -> None:
     noisy = panned(9, noise=0.5)
-    assert errors(list(steady(iter(noisy), 3))) < 0.65 * errors(noisy)
+    assert errors(list(steady(iter(noisy), 3, pixels=False))) < 0.65 * errors(noisy)
     # Without noise a border that moves by half a cell a frame stays where it is.
-    assert errors(list(steady(iter(panned(9)), 3))) < 0.05
+    assert errors(list(steady(iter(panned(9)), 3, pixels=False))) < 0.05
 
 
 @pytest.mark.parametrize("size_hw", [(64, 96), (66, 97)])
@@ -56,19 +56,19 @@ def test_what_stands_still_stays_where_it_is(size_hw: tuple[int, int]) -> None:
     edge = np.broadcast_to(np.tanh((np.arange(24) - 11.5) / 2), (16, 24))
     energies = torch.from_numpy(np.stack([edge, -edge]).astype(np.float32))
     still = [EnergyMap(Frame(index, index, Fraction(1), image), image, energies) for index in range(25)]
-    for item in steady(iter(still), 12):
+    for item in steady(iter(still), 12, pixels=False):
         torch.testing.assert_close(item.energies, energies, atol=1e-5, rtol=0)
 
 
 @pytest.mark.parametrize("window", [1, 3, 12])
 def test_a_frame_depends_on_its_window_alone(window: int) -> None:
-    whole = list(steady(iter(panned(9, noise=0.5)), window))
+    whole = list(steady(iter(panned(9, noise=0.5)), window, pixels=False))
     assert [item.frame.index for item in whole] == list(range(9))
-    late = list(steady(iter(panned(9, noise=0.5, first=2)), window))
+    late = list(steady(iter(panned(9, noise=0.5, first=2)), window, pixels=False))
     assert [item.frame.index for item in late] == list(range(2, 9))
     for one, other in zip(whole[2 + window :], late[window:], strict=True):
         assert torch.equal(one.energies, other.energies)
-    cut = list(steady(iter(panned(7, noise=0.5)), window))
+    cut = list(steady(iter(panned(7, noise=0.5)), window, pixels=False))
     for one, other in zip(whole[: max(0, 7 - window)], cut, strict=False):
         assert torch.equal(one.energies, other.energies)
     assert window > 6 or not torch.equal(whole[6 - window + 1].energies, cut[6 - window + 1].energies)
@@ -77,7 +77,7 @@ def test_a_frame_depends_on_its_window_alone(window: int) -> None:
 def test_a_cut_is_not_averaged_over() -> None:
     items = panned(6)
     turned = [EnergyMap(item.frame, item.image[::-1, ::-1].copy(), -item.energies) for item in items[3:]]
-    found = list(steady(iter([*items[:3], *turned]), 2))
+    found = list(steady(iter([*items[:3], *turned]), 2, pixels=False))
     for item, energies in zip(found, [*items[:3], *turned], strict=True):
         assert float((item.energies - energies.energies).abs().mean()) < 0.12
 

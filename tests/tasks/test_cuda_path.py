@@ -11,7 +11,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from pipeline.cluster.assignment import PartAssigner
-from pipeline.config import Settings
+from pipeline.config import Settings, with_values
 from pipeline.device import upload
 from pipeline.features.extractor import Extractor
 from pipeline.features.weights import resolve_model
@@ -53,16 +53,21 @@ class _Operations(TorchDispatchMode):
         return function(*args, **(kwargs or {}))
 
 
-def test_a_frame_never_waits_for_the_device(small_settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("unary_px", [None, 2])
+def test_a_frame_never_waits_for_the_device(
+    small_settings: Settings, monkeypatch: pytest.MonkeyPatch, unary_px: int | None
+) -> None:
     """On the `meta` device, any access to a value, or to a shape that depends on one, raises."""
     monkeypatch.setattr(torch, "autocast", lambda *_, **__: nullcontext())  # `meta` has no such operation.
-    extractor, assigner = opened(small_settings, "meta")
+    settings = with_values(small_settings, {"crf.unary_px": unary_px})
+    extractor, assigner = opened(settings, "meta")
     operations = _Operations()
     for feature in describe(prepare(iter(frames(3)), extractor, 2), extractor, None, 0):
         with operations:
-            found = assign(feature, assigner.energies, extractor, small_settings)
+            found = assign(feature, assigner.energies, extractor, settings)
             image = upload([found.image], extractor.device)[0]
-            labels = refine_on_device(found.energies, image, small_settings.crf)
+            labels = refine_on_device(found.energies, image, settings.crf)
+        assert (found.energies.shape[1:] == (found.image.shape[0] // 2, found.image.shape[1] // 2)) == (unary_px == 2)
         assert (labels.device.type, labels.dtype, tuple(labels.shape)) == ("meta", torch.uint8, found.image.shape[:2])
     assert not any("_local_scalar" in name or "nonzero" in name or "unique" in name for name in operations.counts)
 

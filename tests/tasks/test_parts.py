@@ -140,10 +140,13 @@ def gentle(small_settings: Settings) -> Settings:
     return with_values(small_settings, {"crf.gaussian_weight": 1.0, "crf.bilateral_weight": 1.0, "cluster.parts": 2})
 
 
-@pytest.mark.parametrize("crops", [0, 1])
-def test_three_stages_drop_what_not_every_picture_has(tmp_path: Path, gentle: Settings, crops: int) -> None:
+@pytest.mark.parametrize(("crops", "unary_px"), [(0, None), (1, None), (0, 2)])
+def test_three_stages_drop_what_not_every_picture_has(
+    tmp_path: Path, gentle: Settings, crops: int, unary_px: int | None
+) -> None:
     files = scenes(tmp_path, [(48, 64), (64, 48), (48, 48)])
-    plain = with_values(gentle, {"pictures.crop_augmentations": crops, "features.stride": 4})
+    values = {"pictures.crop_augmentations": crops, "features.stride": 4, "crf.unary_px": unary_px}
+    plain = with_values(gentle, values)
     one = parts(files, tmp_path / "one", plain).codebook
     result = parts(files, tmp_path / "three", with_values(plain, {"pictures.three_stages": True}))
     three, k = result.codebook, len(one.centroids)

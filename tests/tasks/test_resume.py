@@ -284,6 +284,7 @@ def test_presets_resume_to_the_same_bytes(
         {"saliency.source": "both", "saliency.places": 1.0, "temporal.window": 3},
         {"saliency.places": 1.0, "run.batch": 4},
         {"temporal.window": 2, "keyframes.interval": 5, "saliency.source": "motion", "saliency.places": 0.5},
+        {"temporal.window": 2, "keyframes.interval": 2, "crf.unary_px": 2},
     ],
 )
 def test_windows_in_time_resume_to_the_same_bytes(
