@@ -7,6 +7,9 @@ Nothing is compiled or imported before it is called.
 from __future__ import annotations
 
 import os
+import threading
+from collections.abc import Generator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,7 +20,7 @@ from pipeline.config import CrfSettings
 if TYPE_CHECKING:
     from torch import Tensor
 
-__all__ = ["blend", "host_cpu", "infer_labels", "infer_labels_on_device", "plain_paths"]
+__all__ = ["blend", "compiled_ahead", "host_cpu", "infer_labels", "infer_labels_on_device", "plain_paths"]
 
 PLAIN_VARIABLE = "VIDPARTS_PLAIN"
 
@@ -81,6 +84,35 @@ def blend(
     painted = np.empty_like(rgb, order="C")
     blend_into(rgb, labels, table, weight, painted)
     return painted
+
+
+@contextmanager
+def compiled_ahead(labels: int) -> Generator[None]:
+    """Compile in a thread what labelling and painting will call, beside what is done within; the end waits for it.
+
+    The first run on a machine would wait four seconds for it at its first frame; later ones find machine code.
+
+    Args:
+        labels: background and parts.
+    """
+    if plain_paths():
+        yield
+        return
+    thread = threading.Thread(target=_call_once, args=(labels,), name="compile kernels", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        thread.join()
+
+
+def _call_once(labels: int) -> None:
+    """Label and paint a picture so small that it takes no time, one pixel of which isn't background."""
+    side = 32
+    unary, image = np.ones((labels, side, side), dtype=np.float32), np.zeros((side, side, 3), dtype=np.uint8)
+    unary[0], unary[-1, 0, 0] = 0, -1
+    near = CrfSettings(gaussian_sxy=1.0, bilateral_sxy=1.0, iterations=1)
+    blend(image, infer_labels(unary, image, near), np.zeros((256, 3), dtype=np.uint8), 0.5)
 
 
 def host_cpu() -> str:

@@ -27,6 +27,7 @@ from pipeline.files import output_errors, remove
 from pipeline.forecast.disk import estimate_disk, require_space, written_bytes
 from pipeline.forecast.memory import memory_limit, size_run
 from pipeline.forecast.workload import Workload, count_work
+from pipeline.kernels import compiled_ahead
 from pipeline.media.clip_writer import require_encodable
 from pipeline.media.inputs import resolve_inputs
 from pipeline.media.source import Source, selection_of
@@ -160,6 +161,8 @@ def segment(
         if not (overwrite or resume):
             require_room(work, sources, codebook)
         engine = open_engine(settings, progress, given, str(codebook))
+        if engine.on_cpu and workers is None and not plan_only:
+            held.enter_context(compiled_ahead(1 + (given.parts if given else engine.settings.cluster.parts)))
         pool = None if workers is None or plan_only else workers.open(output, gpu=not engine.on_cpu)
         if pool is not None:
             # Behind the end of the workers, which is the last that they write.
