@@ -128,14 +128,18 @@ def stream_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
     pictures = 3.0 * source_px * frames + DECODED_BYTES * source_px
     encoder = (painters * PAINTED_BYTES + ENCODER_BYTES + ENCODER_FRAME_BYTES * lookahead) * painted_px
     crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + FLOW_BYTES + 3 * CHUNK_FRAMES) * processed_px
-    # Energies of a grid are few; those of cells, or beside key frames of pixels, count.
-    cells = float(followed > 0) if settings.crf.unary_px is None else settings.crf.unary_px**-2
+    cells = cells_a_pixel(settings) or float(followed > 0)
     queues = 1 + (window > 0)
     tracks = TRACK_BYTES * min(load.frames, followed) + 4 * labels * (depth + 2) * queues * cells
     # A frame of the window: its picture, its energies and its tracks.
     steady = (3 + (TRACK_BYTES + 4 * labels) * cells) * min(load.frames, window) + FLOW_BYTES * (window > 0)
     work = pictures + encoder + crf + (tracks + steady) * processed_px
     return work + described * min(load.frames, batch + depth + 2)
+
+
+def cells_a_pixel(settings: Settings) -> float:
+    """Places of a processed pixel that energies are kept of; 0 where they are of a grid, whose places are few."""
+    return 0.0 if settings.crf.unary_px is None else settings.crf.unary_px**-2
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,15 @@ from dataclasses import replace
 
 from pipeline.config import Settings
 from pipeline.errors import InputError
-from pipeline.forecast.memory import CRF_BLOCK_BYTES, CRF_BYTES, DECODED_BYTES, PAINTED_BYTES, Capacity, size_work
+from pipeline.forecast.memory import (
+    CRF_BLOCK_BYTES,
+    CRF_BYTES,
+    DECODED_BYTES,
+    PAINTED_BYTES,
+    Capacity,
+    cells_a_pixel,
+    size_work,
+)
 from pipeline.forecast.workload import InputLoad, Workload
 from pipeline.media.inputs import Picture, Still
 from pipeline.runs.picture_files import PAGE
@@ -64,6 +72,6 @@ def _label_bytes(load: InputLoad, settings: Settings, batch: int, described: flo
     frames = (depth + 2) + batch * (depth + 2) + 3 * (depth + 2)
     source_px, processed_px = math.prod(load.source_hw), math.prod(load.size_hw)
     pictures = (3.0 * frames + DECODED_BYTES + PAINTED_BYTES) * source_px
-    cells = 0.0 if settings.crf.unary_px is None else settings.crf.unary_px**-2
-    crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + 4 * labels * (depth + 2) * cells) * processed_px
+    energies = 4 * labels * (depth + 2) * cells_a_pixel(settings)
+    crf = (CRF_BYTES + CRF_BLOCK_BYTES * -(-labels // 4) + energies) * processed_px
     return pictures + crf + described * (batch + depth + 2) + PAGE * THUMBNAIL_BYTES

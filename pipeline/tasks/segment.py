@@ -161,8 +161,6 @@ def segment(
         if not (overwrite or resume):
             require_room(work, sources, codebook)
         engine = open_engine(settings, progress, given, str(codebook))
-        if engine.on_cpu and workers is None and not plan_only:
-            held.enter_context(compiled_ahead(1 + (given.parts if given else engine.settings.cluster.parts)))
         pool = None if workers is None or plan_only else workers.open(output, gpu=not engine.on_cpu)
         if pool is not None:
             # Behind the end of the workers, which is the last that they write.
@@ -186,6 +184,8 @@ def segment(
                 work.begin(manifest)
             spread = _spread(workers or Workers(), pool, load, sized) if workers is not None or plan_only else None
             run = _Run(work, begun or manifest, sized, codebook, capacity.cache_bytes, progress, spread)
+            if engine.on_cpu and spread is None:
+                held.enter_context(compiled_ahead(1 + (given.parts if given else engine.settings.cluster.parts)))
             try:
                 result = run.finish(sources, given)
             finally:

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from fractions import Fraction
-from functools import partial
 from pathlib import Path
 
 import cv2
@@ -114,8 +113,11 @@ def test_energies_move_with_the_camera(cell_px: int) -> None:
                 yield FeatureMap(item.frame, item.image, torch.from_numpy(places[..., None]))
 
     items = describe_keys(chunks, plan, describe)
-    assigned = partial(carry, items, lambda each: EnergyMap(each.frame, each.image, each.descriptors.permute(2, 0, 1)))
-    found = list(assigned(pixels=cell_px == 1))
+
+    def assign(each: FeatureMap) -> EnergyMap:
+        return EnergyMap(each.frame, each.image, each.descriptors.permute(2, 0, 1))
+
+    found = list(carry(items, assign, pixels=cell_px == 1))
     assert [each.frame.index for each in found] == list(range(9))
     for each in found:
         energies = each.energies.numpy()
